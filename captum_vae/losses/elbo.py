@@ -1,0 +1,289 @@
+"""Terms of the evidence lower bound: likelihoods, the KL per latent dimension, and their schedule.
+
+Likelihood terms come back per image in nats with their normalising constants, so that they equal
+``-torch.distributions.*.log_prob`` and can be compared between likelihoods of the same kind.
+Everything is computed in float32 or wider, also under autocast.
+"""
+
+import math
+from typing import Any, Literal, TypedDict, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Likelihood = Literal["bernoulli", "gaussian", "optimal_gaussian"]
+Scale = Literal["probabilities", "logits"]
+
+
+def bernoulli_nll(
+    reconstruction: Tensor, target: Tensor, *, scale: Scale = "probabilities"
+) -> Tensor:
+    """Binary cross-entropy summed over each image: the loss of the paper and of both seeds.
+
+    Args:
+        reconstruction: (B, ...) means in [0, 1], or their logits.
+        target: (B, ...) pixels in [0, 1].
+        scale: what ``reconstruction`` holds, ``"probabilities"`` or ``"logits"``.
+
+    Returns:
+        (B,) nats.
+
+    Raises:
+        ValueError: shapes differ, values lie outside [0, 1], or ``scale`` is unknown.
+    """
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale must be one of {get_args(Scale)}, got {scale!r}")
+    reconstruction, target = _matching(reconstruction, target)
+    _check_unit_interval(target, "target")
+    if scale == "probabilities":
+        _check_unit_interval(reconstruction, "reconstruction")
+    # binary_cross_entropy refuses to run inside an autocast region.
+    with torch.autocast(target.device.type, enabled=False):
+        per_pixel = (
+            F.binary_cross_entropy(reconstruction, target, reduction="none")
+            if scale == "probabilities"
+            else F.binary_cross_entropy_with_logits(reconstruction, target, reduction="none")
+        )
+    return per_pixel.flatten(1).sum(1)
+
+
+def gaussian_nll(reconstruction: Tensor, target: Tensor, *, variance: float = 1.0) -> Tensor:
+    """Negative log-likelihood of a Gaussian with one fixed variance, summed over each image.
+
+    Args:
+        reconstruction: (B, ...) means.
+        target: (B, ...) pixels.
+        variance: the variance of a pixel, in squared pixel units.
+
+    Returns:
+        (B,) nats.
+
+    Raises:
+        ValueError: shapes differ or ``variance`` is not positive.
+    """
+    if not variance > 0:
+        raise ValueError(f"variance must be positive, got {variance}")
+    reconstruction, target = _matching(reconstruction, target)
+    squared_error = (reconstruction - target).square().flatten(1)
+    normaliser = 0.5 * squared_error.shape[1] * math.log(2 * math.pi * variance)
+    return squared_error.sum(1) / (2 * variance) + normaliser
+
+
+def optimal_gaussian_nll(
+    reconstruction: Tensor, target: Tensor, *, minimum_variance: float = 1e-6
+) -> Tensor:
+    """Negative log-likelihood of a Gaussian at the variance that minimises it (sigma-VAE).
+
+    The shared variance of a batch has the closed form ``MSE``; the mean over the batch is then
+    ``n/2 * (log(2 pi MSE) + 1)`` for images of n values: the gradient of ``n/2 log MSE``.
+    Rybkin, Daniilidis, Levine, Simple and effective VAE training with calibrated decoders,
+    ICML 2021, section 3.2.
+
+    Args:
+        reconstruction: (B, ...) means.
+        target: (B, ...) pixels.
+        minimum_variance: floor that keeps a perfect reconstruction finite.
+
+    Returns:
+        (B,) nats.
+
+    Raises:
+        ValueError: shapes differ or ``minimum_variance`` is not positive.
+    """
+    if not minimum_variance > 0:
+        raise ValueError(f"minimum_variance must be positive, got {minimum_variance}")
+    reconstruction, target = _matching(reconstruction, target)
+    squared_error = (reconstruction - target).square().flatten(1)
+    variance = squared_error.mean().clamp(min=minimum_variance)
+    normaliser = 0.5 * squared_error.shape[1] * (2 * math.pi * variance).log()
+    return squared_error.sum(1) / (2 * variance) + normaliser
+
+
+def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL of the diagonal Gaussian posterior to the standard normal prior, per latent dimension.
+
+    Args:
+        mean: (B, D) or (B, D, *positions) posterior means.
+        log_variance: the logarithms of the variances, same shape.
+
+    Returns:
+        (B, D) nats; the positions of a spatial latent are summed.
+
+    Raises:
+        ValueError: shapes differ or there are fewer than two dimensions.
+    """
+    if mean.ndim < 2 or mean.shape != log_variance.shape:
+        raise ValueError(
+            "mean and log_variance must both be (B, D) or (B, D, *positions), got "
+            f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
+        )
+    mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return kl.flatten(2).sum(2) if kl.ndim > 2 else kl
+
+
+def free_bits(kl: Tensor, nats: float) -> Tensor:
+    """Batch mean of each dimension's KL, not rewarded below ``nats``.
+
+    Kingma et al., Improved variational inference with inverse autoregressive flow, NeurIPS 2016,
+    equation 15, with every dimension its own group.
+
+    Args:
+        kl: (B, D) nats.
+        nats: the floor per dimension; 0 leaves the means unchanged.
+
+    Returns:
+        (D,) nats.
+    """
+    return kl.mean(0).clamp(min=nats)
+
+
+def linear_warmup(step: int, warmup_steps: int) -> float:
+    """Weight that climbs linearly from 0 at step 0 to 1 at ``warmup_steps`` and stays there."""
+    return 1.0 if warmup_steps <= 0 else min(1.0, step / warmup_steps)
+
+
+class ELBOTerms(TypedDict):
+    """What :class:`ELBO` returns: scalars in nats per image, and the KL's current weight."""
+
+    loss: Tensor
+    nll: Tensor
+    kl: Tensor
+    beta: Tensor
+
+
+class ELBO(nn.Module):
+    """Negative evidence lower bound of a batch, its likelihood chosen by name.
+
+    Grey photographs under ``"bernoulli"`` collapse the posterior; ``"optimal_gaussian"`` with a
+    warm-up of the KL does not.
+
+    Example::
+
+        elbo = ELBO("optimal_gaussian", warmup_steps=500)
+        reconstruction, mean, log_variance = model(images)
+        elbo(reconstruction, images, mean, log_variance, step=step)["loss"].backward()
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood = "optimal_gaussian",
+        *,
+        beta: float = 1.0,
+        warmup_steps: int = 0,
+        free_bits: float = 0.0,
+        variance: float = 1.0,
+        scale: Scale = "probabilities",
+    ) -> None:
+        """Choose the likelihood and the weight of the KL.
+
+        Args:
+            likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"optimal_gaussian"``.
+            beta: final weight of the KL (Higgins et al., beta-VAE, ICLR 2017).
+            warmup_steps: steps over which the weight climbs linearly from 0 to ``beta``.
+            free_bits: nats per dimension below which the KL is not rewarded.
+            variance: of a pixel, for ``"gaussian"``.
+            scale: what the decoder of a ``"bernoulli"`` returns, ``"probabilities"`` or
+                ``"logits"``.
+
+        Raises:
+            ValueError: an unknown name or a value out of range.
+        """
+        super().__init__()
+        for name, value, choices in (
+            ("likelihood", likelihood, get_args(Likelihood)),
+            ("scale", scale, get_args(Scale)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+        numbers = {"beta": beta, "warmup_steps": warmup_steps, "free_bits": free_bits}
+        for name, number in numbers.items():
+            if not number >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {number}")
+        if not variance > 0:
+            raise ValueError(f"variance must be positive, got {variance}")
+        self.likelihood = likelihood
+        self.beta = beta
+        self.warmup_steps = warmup_steps
+        self.free_bits = free_bits
+        self.variance = variance
+        self.scale = scale
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild this object."""
+        names = ("likelihood", "beta", "warmup_steps", "free_bits", "variance", "scale")
+        return {name: getattr(self, name) for name in names}
+
+    def extra_repr(self) -> str:
+        """The configuration, as ``print(elbo)`` shows it."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+
+    def forward(
+        self,
+        reconstruction: Tensor,
+        target: Tensor,
+        mean: Tensor,
+        log_variance: Tensor,
+        *,
+        step: int | None = None,
+    ) -> ELBOTerms:
+        """The loss of a batch and its parts, averaged over images.
+
+        Args:
+            reconstruction: (B, ...) from the decoder.
+            target: (B, ...) the images.
+            mean: (B, D) or (B, D, *positions) posterior means.
+            log_variance: same shape.
+            step: training step for the warm-up; None means that it is over.
+
+        Returns:
+            ``loss`` = ``nll`` + beta x ``kl`` (after free bits), all scalars in nats per image;
+            ``kl`` is the plain KL, ``beta`` the weight in use.
+        """
+        nll = self.negative_log_likelihood(reconstruction, target).mean()
+        kl = kl_per_dimension(mean, log_variance)
+        beta = self.beta * (1.0 if step is None else linear_warmup(step, self.warmup_steps))
+        penalty = free_bits(kl, self.free_bits).sum()
+        return ELBOTerms(
+            loss=nll + beta * penalty,
+            nll=nll,
+            kl=kl.sum(1).mean(),
+            beta=torch.tensor(beta, device=kl.device),
+        )
+
+    def negative_log_likelihood(self, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """The chosen likelihood's term per image, (B,) nats."""
+        if self.likelihood == "bernoulli":
+            return bernoulli_nll(reconstruction, target, scale=self.scale)
+        if self.likelihood == "gaussian":
+            return gaussian_nll(reconstruction, target, variance=self.variance)
+        return optimal_gaussian_nll(reconstruction, target)
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """Widen half precision, which is too coarse for sums over an image; leave the rest."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _matching(reconstruction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if reconstruction.shape != target.shape or reconstruction.ndim < 2:
+        raise ValueError(
+            "reconstruction and target must have the same shape (B, ...), got "
+            f"{tuple(reconstruction.shape)} and {tuple(target.shape)}"
+        )
+    return at_least_float32(reconstruction), at_least_float32(target)
+
+
+def _check_unit_interval(values: Tensor, name: str) -> None:
+    # A NaN must pass: a diverged model is the trainer's to report, with the step. The check reads
+    # the values back, so on an accelerator it would stall every step and the kernel asserts anyway.
+    if values.device.type != "cpu" or not values.numel():
+        return
+    low, high = values.detach().aminmax()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{name} must lie in [0, 1] for a Bernoulli likelihood, got [{low:g}, {high:g}]; "
+            "scale the images, or choose likelihood='gaussian' or 'optimal_gaussian'"
+        )

@@ -1,0 +1,80 @@
+"""Total correlation by a density-ratio discriminator: FactorVAE.
+
+Kim & Mnih, Disentangling by factorising, ICML 2018, sections 3.2-3.3 and algorithm 2. A
+discriminator learns to tell codes of the aggregate posterior q(z) from codes whose dimensions were
+shuffled independently, q(z_1) ... q(z_D); its log-odds estimate the log density ratio whose mean is
+the total correlation.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_vae.losses.elbo import at_least_float32
+
+
+def permute_dims(z: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Shuffle every latent dimension over the batch independently (algorithm 1).
+
+    Args:
+        z: (B, D) codes.
+        generator: source of randomness, on ``z``'s device; the global one by default.
+
+    Returns:
+        (B, D): each column a permutation of the same column of ``z``.
+
+    Raises:
+        ValueError: ``z`` is not (B, D).
+    """
+    if z.ndim != 2:
+        raise ValueError(f"z must be (B, D), got {tuple(z.shape)}; flatten a spatial latent first")
+    order = torch.rand(z.shape, device=z.device, generator=generator).argsort(dim=0)
+    return z.gather(0, order)
+
+
+def total_correlation(discriminator_output: Tensor) -> Tensor:
+    """Estimate of TC(z): the mean log-odds that codes are from q(z) (equation 3).
+
+    Args:
+        discriminator_output: what the discriminator said of codes from q(z): (B, 2) logits of the
+            classes (q(z), permuted), or (B,) or (B, 1) logits of being from q(z).
+
+    Returns:
+        A scalar in nats; its gradient reaches the encoder through the codes.
+
+    Raises:
+        ValueError: another shape.
+    """
+    return _log_odds(discriminator_output).mean()
+
+
+def discriminator_loss(joint_output: Tensor, permuted_output: Tensor) -> Tensor:
+    """Cross-entropy that trains the discriminator (algorithm 2, last line).
+
+    The codes behind both arguments must be detached from the VAE, and those behind
+    ``permuted_output`` must come from a second batch drawn independently of the first.
+
+    Args:
+        joint_output: the discriminator on codes from q(z); shapes as in
+            :func:`total_correlation`.
+        permuted_output: the discriminator on :func:`permute_dims` of the second batch's codes.
+
+    Returns:
+        A scalar in nats: log 2 when the discriminator cannot tell them apart.
+
+    Raises:
+        ValueError: another shape.
+    """
+    wrong_on_joint = F.softplus(-_log_odds(joint_output)).mean()
+    wrong_on_permuted = F.softplus(_log_odds(permuted_output)).mean()
+    return 0.5 * (wrong_on_joint + wrong_on_permuted)
+
+
+def _log_odds(output: Tensor) -> Tensor:
+    if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
+        return at_least_float32(output.reshape(-1))
+    if output.ndim == 2 and output.shape[1] == 2:
+        return at_least_float32(output[:, 0] - output[:, 1])
+    raise ValueError(
+        f"the discriminator's output must be (B,), (B, 1) or (B, 2), got {tuple(output.shape)}"
+    )

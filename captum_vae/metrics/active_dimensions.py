@@ -1,0 +1,158 @@
+"""Which latent dimensions a VAE uses: per-dimension KL and the spread of the posterior means.
+
+A dimension that ignores its input has KL 0 and a constant mean. Attention on such a dimension is
+noise, so the number of active ones belongs to every report.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_vae.losses.elbo import kl_per_dimension
+
+
+class CollapsedPosteriorWarning(UserWarning):
+    """The posterior does not depend on the input, so its attention maps are noise."""
+
+
+@dataclass(frozen=True)
+class ActiveDimensions:
+    """Per-dimension statistics of a posterior over a data set.
+
+    Attributes:
+        kl: (D,) mean KL to the prior, nats.
+        std: (D,) standard deviation of the posterior mean over the data.
+        images: how many images were seen.
+        kl_threshold: a dimension is active above this KL ...
+        std_threshold: ... and above this standard deviation.
+    """
+
+    kl: Tensor
+    std: Tensor
+    images: int
+    kl_threshold: float = 0.01
+    std_threshold: float = 0.1
+
+    @property
+    def active(self) -> Tensor:
+        """(D,) bool: KL and standard deviation both above their thresholds."""
+        return (self.kl > self.kl_threshold) & (self.std > self.std_threshold)
+
+    @property
+    def count(self) -> int:
+        """Number of active dimensions."""
+        return int(self.active.sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and lists for JSON."""
+        return {
+            "active": self.count,
+            "dimensions": self.kl.numel(),
+            "images": self.images,
+            "kl_threshold": self.kl_threshold,
+            "std_threshold": self.std_threshold,
+            "kl": [round(value, 6) for value in self.kl.tolist()],
+            "std": [round(value, 6) for value in self.std.tolist()],
+            "active_dimensions": self.active.nonzero().flatten().tolist(),
+        }
+
+    def table(self) -> str:
+        """One line per dimension, most informative first, under a summary line."""
+        lines = [
+            f"{self.count} of {self.kl.numel()} latent dimensions active over {self.images} images "
+            f"(KL > {self.kl_threshold:g} nats and std of the mean > {self.std_threshold:g})",
+            "  dim   KL [nats]   std of mean   active",
+        ]
+        active = self.active
+        for dimension in self.kl.argsort(descending=True).tolist():
+            mark = "yes" if active[dimension] else "-"
+            lines.append(
+                f"{dimension:5d}{self.kl[dimension]:12.4f}{self.std[dimension]:14.4f}   {mark:>6}"
+            )
+        return "\n".join(lines)
+
+    def warn_if_collapsed(self) -> None:
+        """Warn with :class:`CollapsedPosteriorWarning` when no dimension is active."""
+        if self.count == 0:
+            warnings.warn(
+                f"none of the {self.kl.numel()} latent dimensions is active: the posterior "
+                f"collapsed (largest KL {self.kl.max():.4f} nats, largest std of the mean "
+                f"{self.std.max():.4f}), so attention maps of this model are noise. Train with "
+                "likelihood='optimal_gaussian' and warmup_steps, or with a smaller beta",
+                CollapsedPosteriorWarning,
+                stacklevel=2,
+            )
+
+
+def active_dimensions(
+    mean: Tensor,
+    log_variance: Tensor,
+    *,
+    kl_threshold: float = 0.01,
+    std_threshold: float = 0.1,
+) -> ActiveDimensions:
+    """Per-dimension KL and spread of a posterior over N images.
+
+    Args:
+        mean: (N, D) or (N, D, *positions) posterior means.
+        log_variance: same shape.
+        kl_threshold: nats.
+        std_threshold: in units of the latent.
+
+    Returns:
+        The statistics; the standard deviation is the population's (divided by N), and for a
+        spatial latent the root of the variance averaged over positions.
+
+    Raises:
+        ValueError: the shapes differ or no image was given.
+    """
+    accumulator = ActiveDimensionAccumulator(kl_threshold=kl_threshold, std_threshold=std_threshold)
+    accumulator.update(mean, log_variance)
+    return accumulator.compute()
+
+
+class ActiveDimensionAccumulator:
+    """:func:`active_dimensions` over batches, in bounded memory.
+
+    The state is sums over images in float64, so states of several processes are merged by adding
+    them: see :attr:`sums`.
+    """
+
+    def __init__(self, *, kl_threshold: float = 0.01, std_threshold: float = 0.1) -> None:
+        """Start empty; the thresholds are those of :func:`active_dimensions`."""
+        self.kl_threshold = kl_threshold
+        self.std_threshold = std_threshold
+        self.sums: Tensor | None = None
+        """(2 + 2 P, D) for P positions: image count, KL, then means and squared means."""
+
+    def update(self, mean: Tensor, log_variance: Tensor) -> None:
+        """Add a batch of posteriors, (B, D) or (B, D, *positions) each."""
+        mean, log_variance = mean.detach().double(), log_variance.detach().double()
+        kl = kl_per_dimension(mean, log_variance).sum(0)
+        positions = mean.flatten(2) if mean.ndim > 2 else mean.unsqueeze(2)
+        first, second = positions.sum(0).T, positions.square().sum(0).T
+        count = torch.full_like(kl, mean.shape[0])
+        sums = torch.cat([count[None], kl[None], first, second])
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def compute(self) -> ActiveDimensions:
+        """The statistics of everything seen.
+
+        Raises:
+            ValueError: nothing was seen.
+        """
+        if self.sums is None or self.sums[0, 0] == 0:
+            raise ValueError("no image was given, so no dimension can be called active or not")
+        count, kl = self.sums[0, 0], self.sums[1]
+        first, second = (self.sums[2:] / count).chunk(2)
+        variance = (second - first.square()).clamp(min=0).mean(0)
+        return ActiveDimensions(
+            kl=(kl / count).cpu(),
+            std=variance.sqrt().cpu(),
+            images=int(count),
+            kl_threshold=self.kl_threshold,
+            std_threshold=self.std_threshold,
+        )

@@ -1,0 +1,75 @@
+"""Active dimensions against statistics worked by hand and computed over the whole set."""
+
+import json
+
+import pytest
+import torch
+
+from captum_vae.metrics.active_dimensions import (
+    ActiveDimensionAccumulator,
+    CollapsedPosteriorWarning,
+    active_dimensions,
+)
+
+
+def test_kl_and_std_by_hand() -> None:
+    report = active_dimensions(torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1))
+    assert (report.kl.item(), report.std.item(), report.images) == (0.5, 1.0, 2)
+
+
+def test_active_needs_both_the_kl_and_the_spread() -> None:
+    n = 1000
+    spread, nothing = torch.randn(n), torch.zeros(n)
+    mean = torch.stack([spread, nothing + 2.0, 0.05 * spread], dim=1)
+    log_variance = torch.stack([nothing, nothing, nothing - 1.0], dim=1)
+    report = active_dimensions(mean, log_variance)
+    assert (report.kl > 0.01).tolist() == [True, True, True]
+    assert report.active.tolist() == [True, False, False]
+    assert report.count == 1
+
+
+def test_batches_and_added_states_equal_one_pass() -> None:
+    mean, log_variance = torch.randn(2, 100, 4)
+    whole = active_dimensions(mean, log_variance)
+    left, right = ActiveDimensionAccumulator(), ActiveDimensionAccumulator()
+    left.update(mean[:30], log_variance[:30])
+    left.update(mean[30:55], log_variance[30:55])
+    right.update(mean[55:], log_variance[55:])
+    assert left.sums is not None and right.sums is not None
+    left.sums = left.sums + right.sums
+    parts = left.compute()
+    torch.testing.assert_close(parts.kl, whole.kl)
+    torch.testing.assert_close(parts.std, whole.std)
+    torch.testing.assert_close(whole.std, mean.double().std(0, correction=0))
+    assert parts.images == 100
+
+
+def test_constant_pattern_over_positions_is_not_spread_over_the_data() -> None:
+    pattern = torch.arange(4.0).reshape(1, 1, 2, 2).repeat(10, 1, 1, 1)
+    report = active_dimensions(pattern, torch.zeros_like(pattern))
+    assert report.std.item() == 0.0
+    assert report.kl.item() == pytest.approx(0.5 * (0 + 1 + 4 + 9))
+
+
+def test_table_shows_both_numbers_most_informative_first() -> None:
+    mean = torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    lines = active_dimensions(mean, torch.zeros(2, 2)).table().splitlines()
+    assert lines[0].startswith("1 of 2 latent dimensions active over 2 images")
+    assert lines[2].split() == ["1", "0.5000", "1.0000", "yes"]
+    assert lines[3].split() == ["0", "0.0000", "0.0000", "-"]
+
+
+def test_report_survives_json() -> None:
+    report = active_dimensions(torch.tensor([[0.0, 1.0], [0.0, -1.0]]), torch.zeros(2, 2))
+    back = json.loads(json.dumps(report.to_dict()))
+    assert (back["active"], back["dimensions"], back["active_dimensions"]) == (1, 2, [1])
+
+
+def test_collapsed_posterior_warns() -> None:
+    with pytest.warns(CollapsedPosteriorWarning, match="none of the 3 latent dimensions"):
+        active_dimensions(torch.zeros(5, 3), torch.zeros(5, 3)).warn_if_collapsed()
+
+
+def test_no_image_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no image"):
+        ActiveDimensionAccumulator().compute()
