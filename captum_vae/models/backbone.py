@@ -1,0 +1,161 @@
+"""A timm model cut after one of its feature layers, with the layer names timm gives it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class InputNormalization(nn.Module):
+    """Images in [0, 1] to the scale that the backbone's pretrained weights expect.
+
+    Args:
+        mean: per colour channel.
+        std: per colour channel.
+        in_channels: channels of the image; when they are not the colour channels, each one
+            is normalised by the averages.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], in_channels: int) -> None:
+        """Hold the statistics as buffers, (C, 1, 1) each."""
+        super().__init__()
+        for name, values in (("mean", torch.tensor(mean)), ("std", torch.tensor(std))):
+            if len(values) != in_channels:
+                values = values.mean().expand(in_channels)
+            self.register_buffer(name, values.reshape(-1, 1, 1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images, shaped as ``x``, (B, C, H, W)."""
+        return (x - self.mean) / self.std
+
+
+class CutBackbone(NamedTuple):
+    """A timm model that ends at one of its feature layers.
+
+    Attributes:
+        model: the timm model, with timm's names for the layers that are left.
+        layer: timm's name of the layer it ends at.
+        position: the layer's index among timm's intermediates.
+        feature_shape: (K, h, w) of the features at the image size it was built for.
+    """
+
+    model: Any
+    layer: str
+    position: int
+    feature_shape: tuple[int, int, int]
+
+
+def cut_backbone(
+    name: str,
+    *,
+    feature_layer: str | None,
+    image_size: tuple[int, int],
+    in_channels: int,
+    pretrained: bool,
+) -> CutBackbone:
+    """The timm model ``name`` without everything behind ``feature_layer``.
+
+    Args:
+        name: a timm architecture, with or without a pretrained tag.
+        feature_layer: where to cut, by timm's name; None takes the last.
+        image_size: (height, width) in pixels.
+        in_channels: channels of the image.
+        pretrained: whether timm downloads its published weights.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: an unknown backbone or feature layer, or an image size the backbone
+            cannot take.
+        RuntimeError: the pretrained weights could not be had.
+    """
+    model = create_backbone(
+        name, image_size=image_size, in_channels=in_channels, pretrained=pretrained
+    )
+    layers = [info["module"] for info in model.feature_info]
+    layer = layers[-1] if feature_layer is None else feature_layer
+    if layer not in layers:
+        raise ValueError(f"feature_layer is {layer!r}; {name} offers {', '.join(layers)}")
+    (index,) = model.prune_intermediate_layers(
+        [layers.index(layer)], prune_norm=True, prune_head=True
+    )
+    try:
+        shape = feature_shape(model, index, (in_channels, *image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name} cannot take image_size {image_size}: {error}") from error
+    return CutBackbone(model, layer, index, shape)
+
+
+def intermediate_features(model: Any, index: int, x: Tensor) -> Tensor:
+    """Features (B, K, h, w) of images (B, C, H, W); tokens as a grid, no class token."""
+    features: Tensor
+    (features,) = model.forward_intermediates(x, indices=[index], intermediates_only=True)
+    return features
+
+
+def feature_shape(model: Any, index: int, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(K, h, w), from a blank image passed in eval mode so that batch norm stays put."""
+    model.eval()
+    with torch.no_grad():
+        blank = next(model.parameters()).new_zeros((1, *image_shape))
+        _, channels, height, width = intermediate_features(model, index, blank).shape
+    model.train()
+    return channels, height, width
+
+
+def create_backbone(
+    name: str, *, image_size: tuple[int, int], in_channels: int, pretrained: bool
+) -> Any:
+    """The timm model ``name``, whole, without its classifier."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("TimmVAE needs timm: pip install timm") from error
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        raise ValueError(
+            f"backbone is {name!r}, which timm {timm.__version__} does not know; near names: "
+            f"{', '.join(near) or 'none'}; timm.list_models() has them all"
+        )
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
+    published = timm.get_pretrained_cfg(name)
+    if published is not None and published.fixed_input_size:
+        options["img_size"] = image_size
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:
+        # A download may fail in any way of the HTTP stack, a model refuse its size in timm's.
+        if not pretrained:
+            raise ValueError(f"timm cannot build {name} with {options}: {error}") from error
+        raise RuntimeError(
+            f"timm could not load pretrained weights for {name}: {error}; without internet pass "
+            f"pretrained=False, or put the weights into timm's cache first"
+        ) from error
+    if not hasattr(model, "forward_intermediates"):
+        raise ValueError(
+            f"backbone {name} has no forward_intermediates in timm {timm.__version__}, so its "
+            f"features cannot be taken; choose another backbone"
+        )
+    return model
+
+
+def upsampling_steps(image_size: tuple[int, int], grid: tuple[int, ...], most: int) -> int:
+    """How many doublings a decoder does, between 1 and ``most``.
+
+    From a ``grid`` (h, w) of spatial latents: those that come nearest to the image's height.
+    From a vector, whose grid is (): as many as leave a first feature map of at least 4x4,
+    which is the published decoder's at 256 pixels.
+    """
+    if not grid:
+        steps = int(math.log2(max(min(image_size) / 4, 1)))
+    else:
+        steps = round(math.log2(image_size[0] / grid[0]))
+    return min(max(steps, 1), most)

@@ -1,0 +1,230 @@
+"""VAEs on timm backbones; the published MVTec-AD model is one setting of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_vae.models.backbone import (
+    InputNormalization,
+    cut_backbone,
+    intermediate_features,
+    upsampling_steps,
+)
+from captum_vae.models.base import GaussianVAE, one_of, positive_int
+from captum_vae.models.layers import (
+    Layers,
+    hidden_layers,
+    image_decoder,
+    named_sequence,
+    posterior_head,
+)
+
+HEADS = ("flatten", "pool")
+INPUT_SCALES = ("unit", "backbone")
+
+
+class TimmEncoder(nn.Module):
+    """A timm ``backbone`` up to its feature layer, ``scale`` before it and ``head`` behind it."""
+
+    def __init__(self, scale: nn.Module, backbone: nn.Module, index: int, head: nn.Module) -> None:
+        """Chain the parts; ``index`` is the feature layer's among timm's intermediates."""
+        super().__init__()
+        self.scale = scale
+        self.backbone = backbone
+        self.head = head
+        self._index = index
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hidden features of images (B, C, H, W)."""
+        features = intermediate_features(self.backbone, self._index, self.scale(x))
+        hidden: Tensor = self.head(features)
+        return hidden
+
+
+class TimmVAE(GaussianVAE):
+    r"""A VAE on any timm backbone that offers intermediate features.
+
+    The backbone is cut after ``feature_layer`` and what is left keeps timm's names, so that
+    the layer to explain is ``encoder.backbone.layer4`` of a ResNet,
+    ``encoder.backbone.stages.3`` of a ConvNeXt, ``encoder.backbone.blocks.11`` of a ViT. A
+    ViT's tokens reach the head as a grid, without the class token; hooks on its blocks see
+    tokens.
+
+    Layers:
+
+    - ``encoder``: ``scale, backbone, head`` with ``head.flatten, head.fc1, head.fc1_relu``
+      (and ``head.pool`` in front if ``head="pool"``).
+    - ``mean``, ``log_variance``: Linear.
+    - ``decoder``: ``fc1, fc1_relu, fc2, fc2_relu, unflatten``, then ``deconvi, normi, relui``
+      doubling the size each, the last one without ``norm`` and ``relu``; ``output``.
+
+    With ``latent="spatial"`` the posterior is a 1x1 convolution on the features and the
+    decoder starts with a 1x1 convolution, ``project``.
+
+    Args:
+        backbone: a timm architecture, with or without a pretrained tag.
+        latent_dims: D, the number of latent dimensions.
+        image_size: height and width in pixels.
+        in_channels: channels of the image.
+        pretrained: whether timm downloads its published weights. :attr:`config` says False:
+            a model rebuilt from its checkpoint takes its weights from there.
+        feature_layer: where the encoder takes its features, by timm's name; None takes the
+            last.
+        head: ``"flatten"`` keeps the features' positions, ``"pool"`` averages over them.
+        hidden: width of the first of the two Linear layers on each side; None leaves them
+            out. A spatial latent has none.
+        decoder_channels: of the decoder's feature maps, from the smallest to the largest.
+            Images too small for that many doublings from a 4x4 map, and spatial latents on
+            a finer grid, use the last ones.
+        input_scale: ``"unit"`` feeds images as they are; ``"backbone"`` first applies the
+            mean and standard deviation of the pretrained weights. None means ``"backbone"``
+            if ``pretrained``.
+        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: ``"vector"`` or ``"spatial"``.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: an argument out of its range, an unknown backbone (near names are
+            listed) or feature layer (the layers are listed), or an image size that the
+            backbone cannot take.
+        RuntimeError: the pretrained weights could not be had.
+
+    Example::
+
+        >>> vae = TimmVAE("convnext_atto", image_size=64, feature_layer="stages.2")
+        >>> reconstruction, mean, log_variance = vae(torch.rand(2, 3, 64, 64))
+        >>> layer = vae.get_submodule("encoder.backbone.stages.2")
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        *,
+        latent_dims: int = 32,
+        image_size: int | Sequence[int] = 256,
+        in_channels: int = 3,
+        pretrained: bool = False,
+        feature_layer: str | None = None,
+        head: str = "flatten",
+        hidden: int | None = 1024,
+        decoder_channels: Sequence[int] = (1024, 512, 256, 128, 64, 32),
+        input_scale: str | None = None,
+        output: str = "sigmoid",
+        latent: str = "vector",
+    ) -> None:
+        """Build the layers; a pretrained backbone is downloaded here."""
+        super().__init__(
+            latent_dims,
+            image_size=image_size,
+            in_channels=in_channels,
+            output=output,
+            latent=latent,
+        )
+        self.backbone = backbone
+        self.pretrained = pretrained
+        self.head = one_of("head", head, HEADS)
+        self.hidden = None if hidden is None else positive_int("hidden", hidden)
+        self.decoder_channels = tuple(positive_int("decoder_channels", c) for c in decoder_channels)
+        if not self.decoder_channels:
+            raise ValueError("decoder_channels is empty; wanted the width of at least one map")
+        default_scale = "backbone" if pretrained else "unit"
+        self.input_scale = one_of("input_scale", input_scale or default_scale, INPUT_SCALES)
+        cut = cut_backbone(
+            backbone,
+            feature_layer=feature_layer,
+            image_size=self.image_size,
+            in_channels=self.in_channels,
+            pretrained=pretrained,
+        )
+        self.feature_layer = cut.layer
+
+        width, *grid = cut.feature_shape
+        layers: Layers = {}
+        if self.latent == "spatial":
+            self.latent_shape = (self.latent_dims, *grid)
+        else:
+            self.latent_shape = (self.latent_dims,)
+            if self.head == "pool":
+                layers["pool"] = nn.AdaptiveAvgPool2d(1)
+                grid = [1, 1]
+            linear, width = hidden_layers(width * grid[0] * grid[1], self.hidden)
+            layers |= linear
+        scale: nn.Module = nn.Identity()
+        if self.input_scale == "backbone":
+            published = cut.model.pretrained_cfg
+            scale = InputNormalization(published["mean"], published["std"], self.in_channels)
+        self.encoder = TimmEncoder(scale, cut.model, cut.position, named_sequence(layers))
+        self.mean = posterior_head(width, self.latent_dims, self.latent)
+        self.log_variance = posterior_head(width, self.latent_dims, self.latent)
+        steps = upsampling_steps(
+            self.image_size, self.latent_shape[1:], most=len(self.decoder_channels)
+        )
+        self.decoder = image_decoder(
+            self.latent_shape,
+            hidden=self.hidden,
+            channels=self.decoder_channels[-steps:],
+            out_channels=self.in_channels,
+            image_size=self.image_size,
+            norm="batch",
+            output=self.output,
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-serialisable, with ``pretrained`` False."""
+        return super().config | {"pretrained": False}
+
+
+class ResNet18VAE(TimmVAE):
+    """The MVTec-AD VAE (supplement of Liu et al. 2020, Table 3, as replication b words it).
+
+    Encoder: ResNet18 without its last two layers (pooling and classifier), then two Linear
+    layers, read as 1024 hidden units and the posterior (one Linear each for mean and
+    log-variance). Decoder: two Linear layers (1024 and 1024 x 4 x 4), then six transposed
+    convolutions 512-256-128-64-32-3 (kernel 4, stride 2, padding 1) with batch normalisation
+    and ReLU, and a sigmoid. The widths are replication a's, the table being unpublished with
+    the code. The last convolution has neither normalisation nor ReLU: a ReLU in front of a
+    sigmoid could not paint below 0.5. Everything else is timm's ``resnet18``, random weights.
+
+    72,803,363 parameters at the published setting. The seeds trained it on 256x256 images with
+    Adam at 1e-4, batch 8, 100 epochs over 10,000 augmented images.
+
+    Layers to explain: ``encoder.backbone.layer1`` (64x64) to ``encoder.backbone.layer4`` (8x8).
+
+    Args:
+        latent_dims: D; 32 by default.
+        image_size: height and width in pixels; 256 as published.
+        in_channels: channels of the image; 3 as published.
+        pretrained: whether timm downloads its published weights.
+        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: ``"vector"``, as published, or ``"spatial"``.
+
+    Example::
+
+        >>> vae = ResNet18VAE(image_size=128).eval()
+        >>> reconstruction, mean, log_variance = vae(torch.rand(1, 3, 128, 128))
+    """
+
+    def __init__(
+        self,
+        latent_dims: int = 32,
+        *,
+        image_size: int | Sequence[int] = 256,
+        in_channels: int = 3,
+        pretrained: bool = False,
+        output: str = "sigmoid",
+        latent: str = "vector",
+    ) -> None:
+        """Build the layers; a pretrained backbone is downloaded here."""
+        super().__init__(
+            "resnet18",
+            latent_dims=latent_dims,
+            image_size=image_size,
+            in_channels=in_channels,
+            pretrained=pretrained,
+            output=output,
+            latent=latent,
+        )
