@@ -1,0 +1,163 @@
+"""Batches whose content depends on the seed and the step alone.
+
+Which images step s sees, and every random number drawn while reading them, are functions of
+(seed, s, process): not of how many workers load, nor of what happened before. So a resumed run
+starts at its step without replaying the ones before.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from captum_vae.training.random_state import isolated_randomness
+
+Key = tuple[int, int]
+"""(step, index): the index of an image and the step that it is read for."""
+
+
+class BatchOrder(Sampler[list[Key]]):
+    """Indices of each step's batch: the data in a new order every epoch, without gaps.
+
+    A batch that reaches the end of an epoch takes its remainder from the next, so every batch is
+    full and a data set smaller than a batch works.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        *,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Order ``images`` indices into batches for the steps ``start`` to ``stop`` - 1.
+
+        Args:
+            images: length of the data set.
+            batch_size: images per step over all processes, a multiple of ``world_size``.
+            seed: of the order.
+            start: first step.
+            stop: one past the last step.
+            rank: of this process, which gets every ``world_size``-th image of each batch.
+            world_size: number of processes.
+        """
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps = range(start, stop)
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield this process's share of each step's batch."""
+        for step in self.steps:
+            places = range(step * self.batch_size, (step + 1) * self.batch_size)
+            yield [(step, self._index(place)) for place in places[self.rank :: self.world_size]]
+
+    def _index(self, place: int) -> int:
+        epoch, offset = divmod(place, self.images)
+        return int(_epoch_order(self.images, self.seed, epoch)[offset])
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(images: int, seed: int, epoch: int) -> Tensor:
+    with isolated_randomness(seed, epoch):
+        return torch.randperm(images)
+
+
+class SeededImages(Dataset[Tensor]):
+    """The images of a data set, read under random numbers fixed by (seed, step, process)."""
+
+    def __init__(self, dataset: Dataset[Any], *, seed: int, rank: int = 0) -> None:
+        """Wrap ``dataset``; see :func:`image_of` for what its items may be."""
+        self.dataset = dataset
+        self.seed = seed
+        self.rank = rank
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Tensor]:
+        """The images of one batch: DataLoader calls this instead of reading one by one."""
+        step = keys[0][0]
+        with isolated_randomness(self.seed, step, self.rank):
+            return [image_of(self.dataset[index]) for _, index in keys]
+
+    def __getitem__(self, key: Key) -> Tensor:
+        """The image of one key."""
+        return self.__getitems__([key])[0]
+
+
+def image_of(item: Any) -> Tensor:
+    """The image of a data set's item.
+
+    Args:
+        item: a tensor, an object or mapping with ``image``, or a tuple or list whose first
+            element is the image.
+
+    Returns:
+        (C, H, W), floating point.
+
+    Raises:
+        TypeError: no such tensor, or one of integers.
+    """
+    image = item
+    if hasattr(item, "image"):
+        image = item.image
+    elif isinstance(item, Mapping):
+        image = item.get("image")
+    elif isinstance(item, (tuple, list)):
+        image = item[0]
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            "the data set must yield a tensor, something with an `image`, or a tuple that starts "
+            f"with the image tensor; got {type(item).__name__}"
+        )
+    if not image.is_floating_point():
+        raise TypeError(
+            f"images must be floating point in [0, 1], got {image.dtype}: divide by 255"
+        )
+    return image
+
+
+def load_batches(
+    images: SeededImages, order: BatchOrder, *, workers: int, device: torch.device
+) -> DataLoader[Tensor]:
+    """A loader of (B, C, H, W) batches in the given order."""
+    return DataLoader(
+        images,
+        batch_sampler=order,
+        collate_fn=_stack,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=device.type == "cuda",
+        # Without its own generator the loader would draw from the global one when it starts,
+        # and a resumed run starts it once more than an uninterrupted run.
+        generator=torch.Generator().manual_seed(images.seed),
+    )
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"images of one batch have the shapes {sorted(shapes)}; give the data set an "
+            "image_size, or use batch_size=1"
+        )
+    return torch.stack(images)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the parent finishes its step and saves, for which
+    # it may still need a batch.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
