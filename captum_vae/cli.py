@@ -1,0 +1,151 @@
+"""The ``captum-vae`` command: subcommands by name, imported only when they run."""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from captum_vae.version import __version__
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        function: ``module:name`` of the typed function whose parameters are the options.
+        doc: one line for ``captum-vae --help``, kept here so that help imports nothing.
+        configs: folder in this package of the YAML files that ``--config NAME`` finds.
+    """
+
+    function: str
+    doc: str
+    configs: str = ""
+
+
+COMMANDS = {
+    "demo": Command(
+        "captum_vae.experiments.demo:demo", "Train a small VAE and show what each latent reads"
+    ),
+    "fit": Command(
+        "captum_vae.training.fit:fit",
+        "Train a VAE and report which latent dimensions it uses",
+        configs="training/configs",
+    ),
+}
+
+EXTRAS = {
+    "jinja2": "report",
+    "jsonargparse": "train",
+    "lightning": "train",
+    "matplotlib": "report",
+}
+"""Optional packages and the extra of captum-vae that installs them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``captum-vae`` with ``arguments`` (those of the process by default).
+
+    Returns:
+        The exit status: 0, 2 for an error of use or of the data, 130 for Ctrl-C. An error of
+        use is one line; CAPTUM_VAE_TRACEBACK=1 in the environment shows where it came from.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"captum-vae {__version__}")
+        return 0
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            _run(arguments[0], arguments[1:])
+        except KeyboardInterrupt:
+            return 130
+        # What this package raises for wrong input, full disks and diverged training.
+        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+            if os.environ.get("CAPTUM_VAE_TRACEBACK") == "1":
+                raise
+            print(f"captum-vae: error: {_one_line(error)}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.doc}" for name, command in sorted(COMMANDS.items())]
+    return "\n".join(
+        [
+            "usage: captum-vae COMMAND [OPTIONS]",
+            "       captum-vae COMMAND --help | --version",
+            "",
+            "Attention maps for every latent dimension of a variational autoencoder.",
+            "",
+            "commands:",
+            *lines,
+        ]
+    )
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    if name not in COMMANDS:
+        raise ValueError(f"no command {name!r}; wanted one of {', '.join(sorted(COMMANDS))}")
+    command = COMMANDS[name]
+    import jsonargparse
+
+    module, _, attribute = command.function.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    parser = jsonargparse.ArgumentParser(
+        prog=f"captum-vae {name}", description=command.doc, exit_on_error=False
+    )
+    parser.add_argument("--config", action="config", help=_wanted_config(command))
+    parser.add_function_arguments(function, fail_untyped=True)
+    try:
+        parsed = parser.parse_args(_with_shipped_configs(arguments, command))
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(f"{error} (captum-vae {name} --help lists the options)") from error
+    options = parser.instantiate_classes(parsed).as_dict()
+    options.pop("config")
+    function(**options)
+
+
+def _shipped_configs(command: Command) -> dict[str, Path]:
+    folder = Path(__file__).parent / command.configs
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if command.configs else {}
+
+
+def _wanted_config(command: Command) -> str:
+    names = ", ".join(_shipped_configs(command))
+    return "a YAML file of options" + (f", or the name of a shipped one: {names}" if names else "")
+
+
+def _with_shipped_configs(arguments: list[str], command: Command) -> list[str]:
+    """Replace ``--config NAME`` by the shipped file of that name, unless it is a file itself."""
+    shipped = _shipped_configs(command)
+    resolved = list(arguments)
+    for place, argument in enumerate(arguments):
+        value = argument.removeprefix("--config=")
+        if value == argument and arguments[place - 1 : place] != ["--config"]:
+            continue
+        if Path(value).is_file():
+            continue
+        name = Path(value).name.removesuffix(".yaml")
+        if name not in shipped or Path(value).parent != Path():
+            raise FileNotFoundError(f"--config is {value!r}; wanted {_wanted_config(command)}")
+        resolved[place] = argument.replace(value, str(shipped[name]))
+    return resolved
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package in EXTRAS:
+            return f"{package} is not installed: pip install 'captum-vae[{EXTRAS[package]}]'"
+    return " ".join(str(error).split())
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"captum-vae: warning: {message}", file=sys.stderr)

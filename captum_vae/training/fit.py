@@ -1,0 +1,219 @@
+"""``captum-vae fit``: a run described by names and options, trained and summed up."""
+
+import importlib
+import inspect
+import json
+import os
+import time
+from collections.abc import Sized
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from captum_vae.data.augment import Augmented
+from captum_vae.losses.elbo import ELBO, Likelihood
+from captum_vae.models import FactorDiscriminator, build_model
+from captum_vae.training.batches import image_of
+from captum_vae.training.logs import say
+from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
+from captum_vae.training.random_state import seed_everything
+from captum_vae.training.summary import summarize
+from captum_vae.training.trainer import Resume, Trainer
+
+DATASETS = {
+    "digits": "captum_vae.data.digits:OneClassDigits",
+    "folder": "captum_vae.data.folder:ImageFolder",
+    "mnist": "captum_vae.data.digits:MNIST",
+    "mvtec": "captum_vae.data.mvtec:MVTec",
+    "ucsd": "captum_vae.data.ucsd:UCSD",
+}
+"""Data sets by name; any other can be named as ``package.module:Class``."""
+
+
+@dataclass
+class ModelConfig:
+    """Which VAE to train.
+
+    Attributes:
+        name: one of captum_vae.models, such as conv, mnist, ucsd, resnet18.
+        options: its arguments; image_size and in_channels default to those of the data.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        name: digits, folder, mnist, mvtec, ucsd, or package.module:Class.
+        root: the folder it lies in; environment variables are expanded.
+        options: further arguments of the data set.
+        augment: arguments of captum_vae.data's Augmented; leave out for none.
+    """
+
+    name: str
+    root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] | None = None
+
+
+@dataclass
+class ObjectiveConfig:
+    """What to minimise.
+
+    Attributes:
+        name: vae, or factor_vae for a total-correlation penalty.
+        likelihood: bernoulli, gaussian or optimal_gaussian.
+        beta: final weight of the KL.
+        warmup_steps: steps over which the KL's weight climbs from 0.
+        free_bits: nats per dimension below which the KL is not rewarded.
+        variance: of a pixel, for gaussian.
+        learning_rate: of Adam.
+        gamma: weight of the total correlation, for factor_vae.
+        discriminator_learning_rate: of its Adam, for factor_vae.
+    """
+
+    name: Literal["vae", "factor_vae"] = "vae"
+    likelihood: Likelihood = "optimal_gaussian"
+    beta: float = 1.0
+    warmup_steps: int = 0
+    free_bits: float = 0.0
+    variance: float = 1.0
+    learning_rate: float = 1e-3
+    gamma: float = 10.0
+    discriminator_learning_rate: float = 1e-4
+
+
+def fit(
+    model: ModelConfig,
+    data: DataConfig,
+    objective: ObjectiveConfig,
+    trainer: Trainer,
+    *,
+    out: str,
+    resume: Resume = "auto",
+    report_json: str | None = None,
+) -> None:
+    """Train a VAE and report which latent dimensions it uses.
+
+    Run the same command again to continue a run that was stopped or killed. Under torchrun it
+    trains on every process.
+
+    Args:
+        model: which VAE to train.
+        data: what to train on.
+        objective: what to minimise.
+        trainer: steps, batches, devices, checkpoints, logs.
+        out: folder of the run: checkpoints, log.jsonl, report.json.
+        resume: auto continues the run that out holds, never refuses it.
+        report_json: also write the report to this file.
+
+    Raises:
+        ValueError: an unknown name or an option out of range.
+        FileNotFoundError: the data are not there.
+    """
+    started = time.perf_counter()
+    dataset = build_dataset(data)
+    shape = image_of(dataset[0]).shape
+    seed_everything(trainer.seed)
+    vae = build_model(model.name, **{**_image_options(shape), **model.options})
+    result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
+    if not result.is_first_process:
+        return
+    protocol = {
+        "model": asdict(model),
+        "data": {**asdict(data), "images": len(cast(Sized, dataset)), "shape": list(shape)},
+        "objective": asdict(objective),
+        "trainer": asdict(trainer),
+    }
+    report = summarize(result, protocol, seconds=time.perf_counter() - started)
+    paths = [Path(out) / "report.json", *([Path(report_json)] if report_json else [])]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    say(result.active.table())
+    result.active.warn_if_collapsed()
+    say(
+        f"done after {result.step} steps: weights in {result.checkpoint} (load them with "
+        f"captum_vae.training.load_vae({out!r})), report in {paths[0]}, losses in "
+        f"{Path(out) / 'log.jsonl'}"
+    )
+
+
+def build_dataset(config: DataConfig) -> Dataset[Any]:
+    """The data set that a configuration names, augmented if it says so.
+
+    Raises:
+        ValueError: an unknown name or option, or an unset environment variable in ``root``.
+        FileNotFoundError: the folder is not there.
+    """
+    reference = DATASETS.get(config.name, config.name)
+    module, _, name = reference.partition(":")
+    try:
+        constructor = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"data.name is {config.name!r}; wanted one of {', '.join(DATASETS)}, or an importable "
+            "package.module:Class"
+        ) from error
+    options = dict(config.options)
+    if config.root is not None:
+        options["root"] = _expanded(config.root)
+    dataset: Dataset[Any] = _call(constructor, options, "data.options")
+    if config.augment is not None:
+        dataset = _call(Augmented, {"dataset": dataset, **config.augment}, "data.augment")
+    return dataset
+
+
+def build_objective(config: ObjectiveConfig, model: nn.Module) -> VAEObjective:
+    """The objective that a configuration describes, for ``model``'s latent and output scale."""
+    elbo = ELBO(
+        config.likelihood,
+        beta=config.beta,
+        warmup_steps=config.warmup_steps,
+        free_bits=config.free_bits,
+        variance=config.variance,
+        scale="logits" if getattr(model, "output", None) == "logits" else "probabilities",
+    )
+    if config.name == "vae":
+        return VAEObjective(elbo, learning_rate=config.learning_rate)
+    latent: Any = model.latent_shape
+    if len(latent) != 1:
+        raise ValueError("objective.name='factor_vae' needs a model with a vector latent")
+    return FactorVAEObjective(
+        elbo,
+        gamma=config.gamma,
+        discriminator=FactorDiscriminator(latent_dims=latent[0]),
+        learning_rate=config.learning_rate,
+        discriminator_learning_rate=config.discriminator_learning_rate,
+    )
+
+
+def _image_options(shape: Any) -> dict[str, Any]:
+    channels, height, width = shape
+    return {"image_size": [height, width], "in_channels": channels}
+
+
+def _call(constructor: Any, options: dict[str, Any], argument: str) -> Any:
+    """Call ``constructor``, blaming options it does not take on ``argument``."""
+    try:
+        inspect.signature(constructor).bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{argument} does not fit {constructor.__name__}: {error}") from error
+    return constructor(**options)
+
+
+def _expanded(root: str) -> str:
+    path = os.path.expanduser(os.path.expandvars(root))
+    if "$" in path:
+        raise ValueError(
+            f"data.root is {root!r}, which names an environment variable that is not set; set it, "
+            "or pass --data.root FOLDER"
+        )
+    return path
