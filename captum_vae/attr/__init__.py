@@ -1,0 +1,20 @@
+"""Latent attributions as Captum ``LayerAttribution`` classes. Needs only torch and captum."""
+
+from captum_vae.attr.baselines import MeanActivation
+from captum_vae.attr.channel_weights import LayerPlan
+from captum_vae.attr.explanations import explanation_func, input_attributions
+from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
+from captum_vae.attr.normal_difference import NormalDifferenceGradCAM
+from captum_vae.attr.options import PRESETS, MapOptions
+
+__all__ = [
+    "PRESETS",
+    "LatentGradCAM",
+    "LayerPlan",
+    "MapOptions",
+    "MeanActivation",
+    "MeanSumGradCAM",
+    "NormalDifferenceGradCAM",
+    "explanation_func",
+    "input_attributions",
+]

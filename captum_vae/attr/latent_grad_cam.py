@@ -1,0 +1,328 @@
+"""Grad-CAM from the latent space of a VAE: a map per latent dimension, or one of their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_vae.attr._captum import GradientAttribution, LayerAttribution, log_usage
+from captum_vae.attr.arguments import (
+    Size,
+    Target,
+    check_features,
+    forward_arguments,
+    latent_dims,
+    spatial_size,
+)
+from captum_vae.attr.baselines import Baselines, baseline_features
+from captum_vae.attr.channel_weights import LayerPlan, PassSettings
+from captum_vae.attr.combine import finish_maps
+from captum_vae.attr.layer_maps import integrated_maps, plan_layers, weighted_maps
+from captum_vae.attr.layer_pass import (
+    LayerPass,
+    Layers,
+    describe,
+    find_layers,
+    off_path,
+    run_layers,
+)
+from captum_vae.attr.options import (
+    Aggregate,
+    MapOptions,
+    Order,
+    Preset,
+    Rectifier,
+    Reduction,
+    Weighting,
+    resolve_options,
+)
+from captum_vae.posterior import Posterior, as_adapter
+
+
+class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+    r"""Method 1: an attention map for every latent dimension, from one forward pass.
+
+    For features A (B, K, h, w) of a layer and the posterior mean mu (B, D) of the model,
+
+        alpha[b, d, k] = mean over positions of d mu[b, d] / d A[b, k]
+        M[b, d] = ReLU( sum over k of alpha[b, d, k] A[b, k] )
+
+    (Liu et al., CVPR 2020, section 3.1 and Eq. 2.) All D maps cost about one backward pass where
+    the features reach a Linear, and a batched backward pass elsewhere: see ``explain_plan``.
+
+    Example::
+
+        >>> from captum_vae import LatentGradCAM
+        >>> from captum_vae.models import MNISTVAE
+        >>> vae = MNISTVAE().eval()
+        >>> maps = LatentGradCAM(vae, vae.encoder.conv2).attribute(torch.rand(8, 1, 28, 28))
+        >>> maps.shape
+        torch.Size([8, 32, 7, 7])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Layers | None,
+        device_ids: list[int] | None = None,
+        *,
+        posterior: Any = None,
+        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        dims_per_pass: int | None = None,
+        memory_budget: int | None = None,
+    ) -> None:
+        """Name the model and the layer; nothing runs yet.
+
+        Args:
+            forward_func: the VAE, or any callable that gives its posterior.
+            layer: module whose features are explained, its dotted name, or a sequence of either.
+            device_ids: accepted for Captum's signature; a DataParallel model is explained on the
+                wrapped module's own device.
+            posterior: how to read the posterior, see ``captum_vae.posterior.PosteriorAdapter``;
+                None detects it, strictly, at the first call.
+            reshape_transform: for token encoders: turns features (B, N, C) into (B, K, *spatial).
+                It must be linear and must not mix images (reshape, transpose, drop a token).
+            dims_per_pass: latent dimensions in one backward pass where backward passes are
+                needed; None chooses by ``memory_budget``.
+            memory_budget: bytes for the gradients of one backward pass; None takes 256 MiB on the
+                CPU, half of the free memory on a CUDA device.
+
+        Raises:
+            ValueError: a layer that is not in the model, or a number below 1.
+            TypeError: something that is neither a layer nor a layer's name.
+        """
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        GradientAttribution.__init__(self, forward_func)
+        for name, value in (("dims_per_pass", dims_per_pass), ("memory_budget", memory_budget)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1, or None to choose itself")
+        self.posterior = as_adapter(forward_func, posterior)
+        self.reshape_transform = reshape_transform
+        self.dims_per_pass = dims_per_pass
+        self.memory_budget = memory_budget
+        if layer is not None:
+            find_layers(forward_func, layer)
+
+    def __repr__(self) -> str:
+        """Class, layers and the reading of the posterior."""
+        names = (
+            [describe(layer) for layer in find_layers(self.forward_func, self.layer)]
+            if self.layer is not None
+            else []
+        )
+        return f"{type(self).__name__}(layer={', '.join(names)}, posterior={self.posterior!r})"
+
+    def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
+        """The scalars (B, D') that are explained, and which of them get a map.
+
+        Args:
+            posterior: of this batch, with its graph.
+            target: as given to ``attribute``.
+        """
+        return posterior.mean, latent_dims(target, posterior.mean.shape[1])
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        preset: Preset = "paper",
+        rectifier: Rectifier | None = None,
+        order: Order | None = None,
+        reduction: Reduction | None = None,
+        weighting: Weighting | None = None,
+        aggregate: Aggregate | None = None,
+        baselines: Baselines = None,
+        size: Size = None,
+        n_steps: int = 8,
+        create_graph: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Attention maps of the posterior at the layer.
+
+        Args:
+            inputs: the model's input (B, ...), or a tuple of inputs.
+            target: latent dimensions: None for all D, an int, or several (repeats are dropped,
+                since Captum's NoiseTunnel repeats a list once per sample).
+            additional_forward_args: further positional arguments of the model.
+            attribute_to_layer_input: explain what the layer takes in, not what it puts out.
+            preset: ``paper``, ``authors``, ``replication_a`` or ``replication_b``; each option
+                below replaces the preset's own.
+            rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
+            order: rectify ``after_sum`` over channels, ``channelwise`` before it, or
+                ``after_upsampling``.
+            reduction: over channels, ``sum``, ``mean``, or ``none`` to keep them.
+            weighting: ``pooled``, ``elementwise`` or ``integrated``.
+            aggregate: over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
+            baselines: weigh A(x) - A(baseline) instead of A(x). One input or a batch of them, a
+                number, a callable of the inputs, ``"reconstruction"`` (the VAE's own), or a fitted
+                ``MeanActivation``.
+            size: ``"input"`` resizes the maps bilinearly to the input's spatial size; an int or a
+                tuple, to that size; None keeps the features' own.
+            n_steps: points on the path of ``weighting="integrated"`` (Gauss-Legendre).
+            create_graph: keep the graph, so that a loss on the maps trains the model.
+
+        Returns:
+            Maps (B, T, h, w) of T latent dimensions, T = 1 when summed or aggregated; with
+            ``reduction="none"``, (B, T, K, h, w). float32, or float64 for a float64 model. A tuple
+            with one entry per layer when the layers were given as a sequence.
+
+        Raises:
+            ValueError: an empty batch, a target out of range, features without spatial positions,
+                baselines of another shape, a layer that is not on the path to the posterior, an
+                unknown option, a posterior that cannot be read.
+            RuntimeError: under ``torch.inference_mode``, or for a layer that ran twice.
+        """
+        options = resolve_options(
+            preset,
+            rectifier=rectifier,
+            order=order,
+            reduction=reduction,
+            weighting=weighting,
+            aggregate=aggregate,
+        )
+        settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget)
+        with torch.enable_grad():
+            run = self._run(
+                inputs, target, additional_forward_args, attribute_to_layer_input, create_graph
+            )
+            wanted = spatial_size(size, run.inputs[0], run.reshaped[0].dim() - 2)
+            plans = self._plans(run, options)
+            origins = baseline_features(baselines, self.posterior, run)
+            if options.weighting == "integrated":
+                maps = [
+                    integrated_maps(
+                        partial(self._codes_at, run, index, target, create_graph),
+                        features,
+                        torch.zeros_like(features) if origin is None else origin,
+                        run.dims,
+                        self._reshape,
+                        options,
+                        settings,
+                        n_steps,
+                    )
+                    for index, (features, origin) in enumerate(
+                        zip(run.features, origins, strict=True)
+                    )
+                ]
+            else:
+                maps = weighted_maps(
+                    run.codes,
+                    run.features,
+                    run.dims,
+                    plans,
+                    [None if origin is None else self._reshape(origin) for origin in origins],
+                    self._reshape,
+                    options,
+                    settings,
+                )
+        with torch.set_grad_enabled(create_graph):
+            finished = tuple(finish_maps(m, options, wanted) for m in maps)
+        return finished[0] if isinstance(self.layer, (Module, str)) else finished
+
+    def explain_plan(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        weighting: Weighting = "pooled",
+    ) -> tuple[LayerPlan, ...]:
+        """How ``attribute`` would compute each layer's channel weights, and why: one plan a layer.
+
+        Args:
+            inputs: as for ``attribute``.
+            target: as for ``attribute``.
+            additional_forward_args: as for ``attribute``.
+            attribute_to_layer_input: as for ``attribute``.
+            weighting: as for ``attribute``.
+        """
+        with torch.enable_grad():
+            run = self._run(
+                inputs, target, additional_forward_args, attribute_to_layer_input, False
+            )
+            return tuple(self._plans(run, resolve_options("paper", weighting=weighting)))
+
+    def _reshape(self, features: Tensor) -> Tensor:
+        return features if self.reshape_transform is None else self.reshape_transform(features)
+
+    def _run(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target,
+        additional_forward_args: Any,
+        attribute_to_layer_input: bool,
+        create_graph: bool,
+    ) -> LayerPass:
+        layers = find_layers(self.forward_func, self.layer)
+        tensors, extra = forward_arguments(inputs, additional_forward_args)
+        run = run_layers(
+            self.posterior,
+            layers,
+            tensors,
+            extra,
+            side="input" if attribute_to_layer_input else "output",
+            keep_graph=create_graph,
+        )
+        reshaped = tuple(self._reshape(features) for features in run.features)
+        for layer, features, given in zip(layers, reshaped, run.features, strict=True):
+            check_features(features, given, layer, len(tensors[0]))
+        codes, dims = self.codes(run.posterior, target)
+        return replace(run, codes=codes, dims=dims, reshaped=reshaped)
+
+    def _codes_at(
+        self, run: LayerPass, index: int, target: Target, create_graph: bool, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The codes when layer ``index`` gives ``features``, and those features in their graph."""
+        again = run_layers(
+            self.posterior,
+            run.layers[index : index + 1],
+            run.inputs,
+            run.extra,
+            side=run.side,
+            keep_graph=create_graph,
+            replace_with=[features],
+        )
+        return self.codes(again.posterior, target)[0], again.features[0]
+
+    def _plans(self, run: LayerPass, options: MapOptions) -> list[LayerPlan]:
+        plans = plan_layers(
+            run.codes, run.features, options, reshaped=self.reshape_transform is not None
+        )
+        for plan, layer in zip(plans, run.layers, strict=True):
+            if plan.path == "off_path":
+                raise off_path(layer)
+        return plans
+
+
+class MeanSumGradCAM(LatentGradCAM):
+    r"""Method 2: one attention map of the summed posterior mean.
+
+    The score is s = sum over d of mu[b, d] (the paper's anomaly section and the authors' code);
+    ``target`` says which dimensions enter the sum, None for all. Maps are (B, 1, h, w).
+
+    Example::
+
+        >>> from captum_vae import MeanSumGradCAM
+        >>> from captum_vae.models import MNISTVAE
+        >>> vae = MNISTVAE().eval()
+        >>> cam = MeanSumGradCAM(vae, vae.encoder.conv2)
+        >>> cam.attribute(torch.rand(8, 1, 28, 28), preset="authors", size="input").shape
+        torch.Size([8, 1, 28, 28])
+    """
+
+    def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
+        """The sum over the target's dimensions, (B, 1)."""
+        mean = posterior.mean
+        if target is not None:
+            mean = mean[:, list(latent_dims(target, mean.shape[1]))]
+        return mean.sum(1, keepdim=True), (0,)

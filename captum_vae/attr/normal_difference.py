@@ -1,0 +1,119 @@
+"""Paper Eq. 4: the difference between an image's posterior and that of the normal class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.latent_grad_cam import LatentGradCAM
+from captum_vae.attr.layer_pass import Layers
+from captum_vae.attr.options import check_choice
+from captum_vae.posterior import Posterior
+
+Difference = Literal["mean", "sample", "mahalanobis"]
+
+
+class NormalDifferenceGradCAM(LatentGradCAM):
+    r"""One attention map of how the posterior differs from that of normal images (paper Eq. 4).
+
+    Per dimension, u_d ~ N(mu_d(normal) - mu_d(x), var_d(normal) + var_d(x)); the sum of u over the
+    target's dimensions is explained as in method 2. The statistics of the normal class are fitted:
+    mu(normal) is the mean of the posterior means, var(normal) the variance of the mixture of the
+    normal images' posteriors. Maps are (B, 1, h, w).
+
+    The normal term is constant, so the expected u has the gradient of method 2 with the other
+    sign. What can differ is the weighting of the dimensions, chosen by ``difference``.
+
+    Example::
+
+        >>> cam = NormalDifferenceGradCAM(vae, vae.encoder.conv2).fit(loader_of_normal_images)
+        >>> maps = cam.attribute(x, rectifier="abs")
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Layers | None,
+        device_ids: list[int] | None = None,
+        *,
+        difference: Difference = "mean",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        """Name the model and the layer; ``fit`` comes next.
+
+        Args:
+            forward_func: as for ``LatentGradCAM``.
+            layer: as for ``LatentGradCAM``.
+            device_ids: as for ``LatentGradCAM``.
+            difference: ``mean`` explains the sum of the expected u; ``sample`` draws u, with one
+                noise vector for all images, so that gradients reach var(x) too; ``mahalanobis``
+                explains half the sum of u^2 / (var(normal) + var(x)), which weighs each dimension
+                by how unusual it is.
+            seed: of the noise for ``sample``.
+            **options: as for ``LatentGradCAM``.
+        """
+        super().__init__(forward_func, layer, device_ids, **options)
+        check_choice("difference", difference, ("mean", "sample", "mahalanobis"))
+        self.difference = difference
+        self.seed = seed
+        self.normal_mean: Tensor | None = None
+        self.normal_variance: Tensor | None = None
+
+    def fit(self, batches: Iterable[Any]) -> NormalDifferenceGradCAM:
+        """Take the statistics of the normal class.
+
+        Args:
+            batches: normal images (B, C, h, w), or tuples that begin with them.
+
+        Raises:
+            ValueError: no images, or a posterior whose variance cannot be read.
+        """
+        means, variances = [], []
+        with torch.no_grad():
+            for batch in batches:
+                images = batch if isinstance(batch, Tensor) else batch[0]
+                posterior = self.posterior.prepare(images)(images)
+                means.append(posterior.mean.double())
+                variances.append(_log_variance(posterior).double().exp())
+        if not means:
+            raise ValueError("batches is empty: fit needs at least one normal image")
+        mean = torch.cat(means)
+        self.normal_mean = mean.mean(0)
+        self.normal_variance = torch.cat(variances).mean(0) + mean.var(0, correction=0)
+        return self
+
+    def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
+        """The difference's score, (B, 1)."""
+        if self.normal_mean is None or self.normal_variance is None:
+            raise ValueError("the normal class is unknown; call fit(loader_of_normal_images) first")
+        dims = list(latent_dims(target, posterior.mean.shape[1]))
+        difference = self.normal_mean.to(posterior.mean)[dims] - posterior.mean[:, dims]
+        if self.difference == "mean":
+            return difference.sum(1, keepdim=True), (0,)
+        variance = self.normal_variance.to(posterior.mean)[dims] + (
+            _log_variance(posterior)[:, dims].exp()
+        )
+        if self.difference == "sample":
+            generator = torch.Generator(difference.device).manual_seed(self.seed)
+            noise = torch.randn(
+                (1, posterior.mean.shape[1]),
+                generator=generator,
+                dtype=difference.dtype,
+                device=difference.device,
+            )
+            return (difference + variance.sqrt() * noise[:, dims]).sum(1, keepdim=True), (0,)
+        return 0.5 * (difference.square() / variance).sum(1, keepdim=True), (0,)
+
+
+def _log_variance(posterior: Posterior) -> Tensor:
+    if posterior.log_variance is None:
+        raise ValueError(
+            "the normal difference needs the posterior's log-variance, which cannot be read here; "
+            "name it: posterior='MEAN,LOGVAR', or difference='mean' on known statistics"
+        )
+    return posterior.log_variance

@@ -1,0 +1,71 @@
+"""How channel weights and features become a map: every choice by name, and the sources' presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+Rectifier = Literal["relu", "abs", "sigmoid", "none"]
+Order = Literal["after_sum", "channelwise", "after_upsampling"]
+Reduction = Literal["sum", "mean", "none"]
+Weighting = Literal["pooled", "elementwise", "integrated"]
+Aggregate = Literal["none", "mean", "max", "sum"]
+Preset = Literal["paper", "authors", "replication_a", "replication_b"]
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """The choices in which the published sources differ (design table of section 1).
+
+    Args:
+        rectifier: ``relu`` (the paper), ``abs`` (the authors' code), ``sigmoid`` (replication b),
+            ``none`` (Captum's habit).
+        order: rectify ``after_sum`` over channels (the paper), ``channelwise`` before it (both
+            replications), or ``after_upsampling`` to the input size (the authors' code; the same
+            as ``after_sum`` when no size is asked for).
+        reduction: over channels: ``sum`` (the paper), ``mean`` (replication a), or ``none``, which
+            keeps the channel axis: (B, D, K, h, w).
+        weighting: ``pooled`` gradients (Grad-CAM), ``elementwise`` gradient times activation
+            (HiResCAM), or ``integrated``: gradients averaged along the straight path from the
+            baseline's features to the input's; it is complete (see Captum's convergence delta).
+        aggregate: over latent dimensions: ``none``, ``mean`` (the paper), ``max`` or ``sum``.
+
+    Raises:
+        ValueError: an option is not one of its names.
+    """
+
+    rectifier: Rectifier = "relu"
+    order: Order = "after_sum"
+    reduction: Reduction = "sum"
+    weighting: Weighting = "pooled"
+    aggregate: Aggregate = "none"
+
+    def __post_init__(self) -> None:
+        """Check every option against its names."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            check_choice(field.name, getattr(self, field.name), get_args(hints[field.name]))
+
+
+PRESETS: dict[str, MapOptions] = {
+    "paper": MapOptions(),
+    "authors": MapOptions(rectifier="abs", order="after_upsampling"),
+    "replication_a": MapOptions(rectifier="abs", order="channelwise", reduction="mean"),
+    "replication_b": MapOptions(rectifier="relu", order="channelwise"),
+}
+
+
+def resolve_options(preset: str, **overrides: Any) -> MapOptions:
+    """The preset's options with every override that is not None put in its place.
+
+    Raises:
+        ValueError: the preset or an option is not one of its names.
+    """
+    check_choice("preset", preset, tuple(PRESETS))
+    return replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})
