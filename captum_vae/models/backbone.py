@@ -87,7 +87,7 @@ def cut_backbone(
         [layers.index(layer)], prune_norm=True, prune_head=True
     )
     try:
-        shape = feature_shape(model, index, (in_channels, *image_size))
+        shape = probe_features(model, index, (in_channels, *image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name} cannot take image_size {image_size}: {error}") from error
     return CutBackbone(model, layer, index, shape)
@@ -100,13 +100,22 @@ def intermediate_features(model: Any, index: int, x: Tensor) -> Tensor:
     return features
 
 
-def feature_shape(model: Any, index: int, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(K, h, w), from a blank image passed in eval mode so that batch norm stays put."""
+def probe_features(model: Any, index: int, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(K, h, w) of the features; freezes the parameters they do not depend on.
+
+    timm leaves some behind the feature layer (fusion branches, norms of a removed head), and
+    distributed training waits for the gradient of every parameter that is not frozen. The
+    blank image passes in eval mode, so batch norm's statistics stay put.
+    """
     model.eval()
-    with torch.no_grad():
-        blank = next(model.parameters()).new_zeros((1, *image_shape))
-        _, channels, height, width = intermediate_features(model, index, blank).shape
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.enable_grad():
+        features = intermediate_features(model, index, trained[0].new_zeros((1, *image_shape)))
+        gradients = torch.autograd.grad(features.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
     model.train()
+    _, channels, height, width = features.shape
     return channels, height, width
 
 

@@ -51,7 +51,7 @@ class TimmVAE(GaussianVAE):
     the layer to explain is ``encoder.backbone.layer4`` of a ResNet,
     ``encoder.backbone.stages.3`` of a ConvNeXt, ``encoder.backbone.blocks.11`` of a ViT. A
     ViT's tokens reach the head as a grid, without the class token; hooks on its blocks see
-    tokens.
+    tokens. Parameters that the features do not depend on are frozen.
 
     Layers:
 
@@ -185,9 +185,9 @@ class ResNet18VAE(TimmVAE):
     layers, read as 1024 hidden units and the posterior (one Linear each for mean and
     log-variance). Decoder: two Linear layers (1024 and 1024 x 4 x 4), then six transposed
     convolutions 512-256-128-64-32-3 (kernel 4, stride 2, padding 1) with batch normalisation
-    and ReLU, and a sigmoid. The widths are replication a's, the table being unpublished with
-    the code. The last convolution has neither normalisation nor ReLU: a ReLU in front of a
-    sigmoid could not paint below 0.5. Everything else is timm's ``resnet18``, random weights.
+    and ReLU, and a sigmoid. The sources give no widths in print; these are the ones in
+    replication a's code. The last convolution has neither normalisation nor ReLU: a ReLU in
+    front of a sigmoid could not paint below 0.5.
 
     72,803,363 parameters at the published setting. The seeds trained it on 256x256 images with
     Adam at 1e-4, batch 8, 100 epochs over 10,000 augmented images.

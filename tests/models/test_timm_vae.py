@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from captum_vae.models import ResNet18VAE, TimmVAE, build_model
+from captum_vae.models.backbone import probe_features
 
 SMALL = {"latent_dims": 4, "hidden": 8, "image_size": 64, "decoder_channels": (8, 8, 8, 8)}
 BACKBONES = ["test_resnet", "test_convnext", "test_efficientnet", "test_vit", "test_byobnet"]
@@ -17,6 +18,11 @@ BACKBONES = ["test_resnet", "test_convnext", "test_efficientnet", "test_vit", "t
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def idle_parameters(vae: TimmVAE) -> list[str]:
+    trained = [(name, p) for name, p in vae.named_parameters() if p.requires_grad]
+    return [name for name, parameter in trained if parameter.grad is None]
 
 
 def small_vae(backbone: str = "test_resnet", **options: object) -> TimmVAE:
@@ -59,8 +65,7 @@ def test_every_backbone_reconstructs_and_trains_all_its_parameters(backbone, hea
     assert outputs[0].shape == (2, 3, 64, 64)
     assert outputs[1].shape == (2, *vae.latent_shape)
     sum(tensor.square().sum() for tensor in outputs).backward()
-    idle = [name for name, parameter in vae.named_parameters() if parameter.grad is None]
-    assert idle == []
+    assert idle_parameters(vae) == []
 
 
 @pytest.mark.parametrize("latent", ["vector", "spatial"])
@@ -88,6 +93,22 @@ def test_a_feature_layer_cuts_the_backbone_behind_it(backbone, layer, shape):
     whole = timm.create_model(backbone, num_classes=0)
     assert count(vae.encoder.backbone) < count(whole)
     assert vae(torch.rand(2, 3, 64, 64))[0].shape == (2, 3, 64, 64)
+
+
+def test_parameters_the_features_do_not_depend_on_are_frozen():
+    class Forked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read = nn.Conv2d(3, 5, kernel_size=2, stride=2)
+            self.unread = nn.Conv2d(5, 5, kernel_size=1)
+
+        def forward_intermediates(self, x, **options):
+            return [self.read(x)]
+
+    model = Forked()
+    assert probe_features(model, 0, (3, 8, 6)) == (5, 4, 3)
+    assert all(parameter.requires_grad for parameter in model.read.parameters())
+    assert not any(parameter.requires_grad for parameter in model.unread.parameters())
 
 
 def test_pooling_leaves_one_number_per_channel_for_the_linear_layers():
