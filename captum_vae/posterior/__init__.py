@@ -1,0 +1,19 @@
+"""Reading the posterior q(z|x) of any VAE without changing it. Needs only torch."""
+
+from captum_vae.posterior.adapter import PosteriorAdapter, as_adapter
+from captum_vae.posterior.detection import AmbiguousPosteriorError, Candidate
+from captum_vae.posterior.gaussian import Posterior, Spatial, posterior_of_latent
+from captum_vae.posterior.reading import PosteriorError, Reading, Spread
+
+__all__ = [
+    "AmbiguousPosteriorError",
+    "Candidate",
+    "Posterior",
+    "PosteriorAdapter",
+    "PosteriorError",
+    "Reading",
+    "Spatial",
+    "Spread",
+    "as_adapter",
+    "posterior_of_latent",
+]

@@ -1,0 +1,197 @@
+"""`PosteriorAdapter`: how to call a VAE and how to read its posterior, decided once."""
+
+from typing import Any
+
+from torch import Tensor
+
+from captum_vae.posterior.calling import (
+    FORWARD,
+    ModelCall,
+    call_for_output,
+    owner_of,
+    routes_of,
+    unwrap,
+)
+from captum_vae.posterior.detection import Search, agree, detect
+from captum_vae.posterior.gaussian import Posterior, Spatial, posterior_of_latent
+from captum_vae.posterior.probe import Probe
+from captum_vae.posterior.reading import (
+    SPREADS,
+    PosteriorError,
+    Spread,
+    parse_reading,
+)
+
+
+class PosteriorAdapter:
+    """Reads q(z|x) from any VAE without changing it.
+
+    Words for `read`, which are also words for `posterior=` in the attribution classes, where a
+    call may stand before them: `encode:chunk`, `encoder:mu,logvar`, `forward:[1]`; `encode` alone
+    is `encode:auto`.
+
+    | words | mean | log-variance |
+    |---|---|---|
+    | `auto` | by evidence, else an error that lists the candidates | likewise |
+    | `mean` | the output itself (or its entry called mean) | none |
+    | `chunk` | first half of dim 1 | second half |
+    | `1`, `[1]`, `mu`, `out[0].mu` | that index, key or attribute | none |
+    | `1,2` or `mu,logvar` | the first path | the second path, see `spread` |
+    | `latent_dist` | the mean (or mode) of that distribution object | the distribution's own |
+    | `latent_dist.mean` | that attribute, called if it is a method | none |
+    | `[0].chunk` | first half of dim 1 of that tensor | second half |
+    | `module:fc_mu` | output of that submodule | none |
+    | `module:fc_mu,fc_logvar` | output of the first | output of the second |
+    | `module:moments:chunk` | what follows, read in the submodule's output | likewise |
+    | a callable f | f(output) -> mean, (mean, second) or a distribution | likewise |
+
+    Args:
+        model: a VAE as nn.Module, a bound method of one, or any callable. DataParallel,
+            DistributedDataParallel, torch.compile, Fabric and bare LightningModule wrappers are
+            unwrapped: the module inside is called, on its own device.
+        call: "auto" (encode, or encoder, or the module itself), "forward", the dotted name of a
+            method or submodule, or a callable that takes the inputs. A callable `read` with "auto"
+            gets the output of the module itself.
+        read: the words above. A plain callable that returns one tensor is taken as the mean.
+        spatial: for latents (B, C, h, w): "mean" over positions, "flatten", or a position (i, j).
+        level: which item of a hierarchical model's list of levels.
+        spread: what the second tensor is: "log_variance", "variance", "std" or "log_std". None
+            takes it as log-variance unless its name says otherwise; in detection, a second tensor
+            without a name that is positive everywhere stays unread, since it could be a standard
+            deviation.
+
+    Raises:
+        ValueError: for words that name nothing; for an unknown `spatial` or `spread`.
+        TypeError: for arguments of another kind.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        call: str | ModelCall = "auto",
+        read: Any = "auto",
+        spatial: Spatial = "mean",
+        level: int | None = None,
+        spread: Spread | None = None,
+    ) -> None:
+        """Checks the words; the model is not run before `prepare` or the first call."""
+        if not (spatial in ("mean", "flatten") or isinstance(spatial, tuple)):
+            raise ValueError(f"spatial={spatial!r}: want 'mean', 'flatten' or a position (i, j)")
+        if spread is not None and spread not in SPREADS:
+            raise ValueError(f"spread={spread!r}: want one of {', '.join(SPREADS)}, or None")
+        self.model = _module_of_forward(unwrap(model))
+        self.spatial = spatial
+        self.level = level
+        self.spread = spread
+        self._call = FORWARD if callable(read) and call == "auto" else call
+        self._reading = parse_reading(read, level=level, spread=spread)
+        routes = list(routes_of(self.model, self._call))
+        self._route = routes[0] if self._reading is not None and len(routes) == 1 else None
+
+    def prepare(self, *inputs: Any) -> "PosteriorAdapter":
+        """Decide how to call and read, if that is open, by running the model on the inputs.
+
+        The runs happen without gradients and leave buffers, random states, modes and hooks as
+        they were. Without effect once decided.
+
+        Raises:
+            AmbiguousPosteriorError: when it cannot be told; the message lists the candidates.
+            PosteriorError: when a stated reading fits nothing the model returns.
+        """
+        if self._route is not None:
+            return self
+        owner = owner_of(self.model)
+        routes = routes_of(self.model, self._call)
+        if self._reading is None:
+            calls = dict(routes)
+            if owner is not None:
+                calls.setdefault(FORWARD, owner)
+            search = Search(
+                probe=Probe(calls, owner, inputs),
+                routes=list(routes),
+                evidence=FORWARD if owner is not None else None,
+                level=self.level,
+                spread=self.spread,
+                one_tensor_is_mean=_is_written_to_return_the_mean(self.model, self._call),
+            )
+            self._route, self._reading = detect(search)
+        else:
+            modules = self._reading.modules
+            probe = Probe(
+                {
+                    name: lambda *args, route=route: call_for_output(route, args, owner, modules)
+                    for name, route in routes.items()
+                },
+                owner,
+                inputs,
+            )
+            self._route = agree(list(routes), self._reading, probe)
+        return self
+
+    def __call__(self, *inputs: Any) -> Posterior:
+        """The posterior of the inputs, from one call of the model (after `prepare`).
+
+        Differentiable; gradients are recorded or not as the caller's grad mode says.
+
+        Raises:
+            PosteriorError: when the output cannot be read as decided, or its batch is not that of
+                the inputs.
+        """
+        self.prepare(*inputs)
+        assert self._route is not None and self._reading is not None
+        function = routes_of(self.model, self._call)[self._route]
+        output = call_for_output(function, inputs, owner_of(self.model), self._reading.modules)
+        mean, log_variance = self._reading.latent(output)
+        batch = next((len(item) for item in inputs if isinstance(item, Tensor) and item.ndim), None)
+        if batch is not None and len(mean) != batch:
+            raise PosteriorError(
+                f"the mean has shape {tuple(mean.shape)}, but the inputs are a batch of {batch}: "
+                f"its first dimension must be the batch (reading: {self._reading})"
+            )
+        return posterior_of_latent(mean, log_variance, spatial=self.spatial)
+
+    def __repr__(self) -> str:
+        """The call and the reading chosen, as far as they are decided."""
+        call = self._route or self._call
+        read = "'auto'" if self._reading is None else str(self._reading)
+        pending = "" if self._route else ", undecided until prepare(inputs)"
+        return f"PosteriorAdapter(call={call!r}, read={read}, spatial={self.spatial!r}{pending})"
+
+
+def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
+    """What a user gives as `posterior=` turned into an adapter of `forward_func`.
+
+    Args:
+        forward_func: the model, one of its bound methods, or any callable.
+        posterior: None detects; a PosteriorAdapter is returned as it is; a str, int or pair are
+            the words of the table in `PosteriorAdapter`, with a call before them or not; any other
+            callable reads the model's own output, f(output) -> mean or (mean, log_variance).
+
+    Raises:
+        ValueError: for words that name nothing.
+        TypeError: for anything else.
+    """
+    if isinstance(posterior, PosteriorAdapter):
+        return posterior
+    if posterior is None:
+        return PosteriorAdapter(forward_func)
+    if isinstance(posterior, str):
+        call, colon, read = posterior.partition(":")
+        if (colon and call != "module") or call in ("encode", "encoder", FORWARD):
+            return PosteriorAdapter(forward_func, call=call, read=read or "auto")
+    return PosteriorAdapter(forward_func, read=posterior)
+
+
+def _module_of_forward(model: Any) -> Any:
+    """A module's bound forward means the module, whose hooks then run."""
+    owner = owner_of(model)
+    return owner if owner is not None and getattr(model, "__name__", "") == FORWARD else model
+
+
+def _is_written_to_return_the_mean(model: Any, call: Any) -> bool:
+    """Whether one returned tensor is the mean: from a callable of the user's, not from encode."""
+    if callable(call):
+        return True
+    owner = owner_of(model)
+    return owner is None or (model is not owner and getattr(model, "__name__", "") != "encode")

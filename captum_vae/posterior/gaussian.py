@@ -1,0 +1,134 @@
+"""The posterior q(z|x) as the rest of the package sees it: one mean and log-variance per dimension.
+
+Letters: B images, D latent dimensions, C latent channels, h x w (or more, or fewer) positions.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Spatial = Literal["mean", "flatten"] | tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A diagonal Gaussian posterior over D latent dimensions.
+
+    Attributes:
+        mean: (B, D).
+        log_variance: (B, D), or None when the model's second output is unknown or absent.
+        latent_shape: the latent's own shape without the batch: (D,), or (C, h, w) when spatial.
+        unpooled: mean and log-variance (or None), each (B, C, h, w), when the D dimensions are
+            channels averaged over positions; None otherwise.
+    """
+
+    mean: Tensor
+    log_variance: Tensor | None
+    latent_shape: tuple[int, ...]
+    unpooled: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
+
+    def kl(self) -> Tensor:
+        """KL divergence to N(0, 1) per dimension, in nats: (B, D).
+
+        For a spatial latent averaged over positions it is the channel's share of the model's KL
+        term, so the sum over its positions (the averaged latent's own prior is not N(0, 1)).
+
+        Raises:
+            ValueError: when the log-variance is unknown.
+        """
+        log_variance = self._known_log_variance("kl")
+        if self.unpooled is not None and self.unpooled[1] is not None:
+            return standard_normal_kl(self.unpooled[0], self.unpooled[1]).flatten(2).sum(2)
+        return standard_normal_kl(self.mean, log_variance)
+
+    def sample(
+        self, *, generator: torch.Generator | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Draw z = mean + std * noise, reparametrised so that gradients reach both: (B, D).
+
+        Args:
+            generator: source of independent noise for every image; PyTorch's own when None.
+            seed: instead, one noise vector for all images, so that an image's sample does not
+                depend on its place in the batch.
+
+        Raises:
+            ValueError: when the log-variance is unknown, or both arguments are given.
+        """
+        log_variance = self._known_log_variance("sample")
+        if seed is not None and generator is not None:
+            raise ValueError("sample() takes a generator or a seed, not both")
+        shape = tuple(self.mean.shape)
+        if seed is not None:
+            generator = torch.Generator(self.mean.device).manual_seed(seed)
+            shape = (1, *shape[1:])
+        noise = torch.randn(
+            shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
+        )
+        return self.mean + torch.exp(0.5 * log_variance) * noise
+
+    def _known_log_variance(self, wanted_by: str) -> Tensor:
+        if self.log_variance is None:
+            raise ValueError(
+                f"{wanted_by}() needs the posterior's log-variance, which is unknown here: "
+                "name it, as in posterior='MEAN,LOGVAR', or say what the second output is with "
+                "PosteriorAdapter(model, read='MEAN,SECOND', spread='std')"
+            )
+        return self.log_variance
+
+
+def standard_normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL( N(mean, exp(log_variance)) || N(0, 1) ) of each element, in nats; any shape."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
+def posterior_of_latent(
+    mean: Tensor, log_variance: Tensor | None, *, spatial: Spatial = "mean"
+) -> Posterior:
+    """Turn a latent of any shape (B, C, ...) into a `Posterior` over D dimensions.
+
+    Args:
+        mean: (B, D) or (B, C, h, w), with one, two, three or more position axes.
+        log_variance: the mean's shape, or None.
+        spatial: "mean" averages over positions, D = C: the posterior is then exactly that of the
+            averaged latent (positions being independent, its variance is mean(variance) / (h*w));
+            "flatten" makes each element a dimension, D = C*h*w; a tuple (i, j) reads one position.
+
+    Raises:
+        ValueError: when the position does not exist.
+    """
+    latent_shape = tuple(mean.shape[1:])
+    if isinstance(spatial, tuple):
+        return Posterior(
+            _at(mean, spatial),
+            None if log_variance is None else _at(log_variance, spatial),
+            latent_shape,
+        )
+    if mean.ndim == 2:
+        return Posterior(mean, log_variance, latent_shape)
+    if spatial == "flatten":
+        flat = None if log_variance is None else log_variance.flatten(1)
+        return Posterior(mean.flatten(1), flat, latent_shape)
+    pooled = mean.flatten(2).mean(2)
+    if log_variance is None:
+        return Posterior(pooled, None, latent_shape, unpooled=(mean, None))
+    positions = math.prod(latent_shape[1:])
+    pooled_log_variance = log_variance.flatten(2).logsumexp(2) - 2 * math.log(positions)
+    return Posterior(pooled, pooled_log_variance, latent_shape, unpooled=(mean, log_variance))
+
+
+def _at(latent: Tensor, position: tuple[int, ...]) -> Tensor:
+    sizes = tuple(latent.shape[2:])
+    inside = len(position) == len(sizes) and all(
+        -size <= index < size for index, size in zip(position, sizes, strict=True)
+    )
+    if not inside:
+        raise ValueError(
+            f"spatial={position} is not a position of the latent {tuple(latent.shape)} "
+            + (f"with positions {sizes}" if sizes else "(B, D), which has no positions")
+        )
+    for index in position:
+        latent = latent[:, :, index]
+    return latent
