@@ -185,8 +185,8 @@ class ResNet18VAE(TimmVAE):
     layers, read as 1024 hidden units and the posterior (one Linear each for mean and
     log-variance). Decoder: two Linear layers (1024 and 1024 x 4 x 4), then six transposed
     convolutions 512-256-128-64-32-3 (kernel 4, stride 2, padding 1) with batch normalisation
-    and ReLU, and a sigmoid. The sources give no widths in print; these are the ones in
-    replication a's code. The last convolution has neither normalisation nor ReLU: a ReLU in
+    and ReLU, and a sigmoid. The text gives no widths; the decoder's are those of replication
+    a's code, the encoder's 1024 mirrors it. The last convolution has neither normalisation nor ReLU: a ReLU in
     front of a sigmoid could not paint below 0.5.
 
     72,803,363 parameters at the published setting. The seeds trained it on 256x256 images with
@@ -199,6 +199,8 @@ class ResNet18VAE(TimmVAE):
         image_size: height and width in pixels; 256 as published.
         in_channels: channels of the image; 3 as published.
         pretrained: whether timm downloads its published weights.
+        input_scale: ``"unit"``, as published, or ``"backbone"``, which is the default if
+            ``pretrained``.
         output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
         latent: ``"vector"``, as published, or ``"spatial"``.
 
@@ -215,6 +217,7 @@ class ResNet18VAE(TimmVAE):
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
         pretrained: bool = False,
+        input_scale: str | None = None,
         output: str = "sigmoid",
         latent: str = "vector",
     ) -> None:
@@ -225,6 +228,7 @@ class ResNet18VAE(TimmVAE):
             image_size=image_size,
             in_channels=in_channels,
             pretrained=pretrained,
+            input_scale=input_scale,
             output=output,
             latent=latent,
         )

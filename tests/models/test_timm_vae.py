@@ -159,7 +159,10 @@ def test_grey_images_are_scaled_by_the_average_of_the_colours():
     assert scale(torch.full((1, 1, 1, 1), 0.5)).item() == pytest.approx(expected)
 
 
-def test_pretrained_weights_bring_their_input_scale_and_need_no_second_download(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "options"), [("timm", {"backbone": "test_resnet"}), ("resnet18", {})]
+)
+def test_a_pretrained_models_config_needs_no_second_download(monkeypatch, name, options):
     create, asked = timm.create_model, []
 
     def offline(name, pretrained, **options):
@@ -167,9 +170,10 @@ def test_pretrained_weights_bring_their_input_scale_and_need_no_second_download(
         return create(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    vae = small_vae(pretrained=True)
-    build_model("timm", **vae.config).load_state_dict(vae.state_dict())
-    assert vae.input_scale == "backbone"
+    vae = build_model(name, pretrained=True, image_size=32, **options)
+    twin = build_model(name, **vae.config)
+    twin.load_state_dict(vae.state_dict(), strict=True)
+    assert vae.input_scale == twin.input_scale == "backbone"
     assert asked == [True, False]
 
 
