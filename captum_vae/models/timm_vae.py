@@ -186,8 +186,8 @@ class ResNet18VAE(TimmVAE):
     log-variance). Decoder: two Linear layers (1024 and 1024 x 4 x 4), then six transposed
     convolutions 512-256-128-64-32-3 (kernel 4, stride 2, padding 1) with batch normalisation
     and ReLU, and a sigmoid. The text gives no widths; the decoder's are those of replication
-    a's code, the encoder's 1024 mirrors it. The last convolution has neither normalisation nor ReLU: a ReLU in
-    front of a sigmoid could not paint below 0.5.
+    a's code, the encoder's 1024 mirrors it. The last convolution has neither normalisation
+    nor ReLU: a ReLU in front of a sigmoid could not paint below 0.5.
 
     72,803,363 parameters at the published setting. The seeds trained it on 256x256 images with
     Adam at 1e-4, batch 8, 100 epochs over 10,000 augmented images.
