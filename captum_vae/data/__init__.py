@@ -1,0 +1,33 @@
+"""Data sets for anomaly localization: readers, augmentation, synthetic defects and scenes.
+
+Every data set yields :class:`Sample` and is built from plain options, so that it can be named in a
+YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
+"""
+
+from captum_vae.data.decode import UnreadableImageError
+from captum_vae.data.digits import MNIST, Digits, OneClassDigits
+from captum_vae.data.files import ImageFile, ImageFileDataset
+from captum_vae.data.folder import ImageFolder
+from captum_vae.data.mvtec import MVTec, mvtec_categories
+from captum_vae.data.resize import resize_mask
+from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
+from captum_vae.data.ucsd import UCSD, read_frame_flags
+
+__all__ = [
+    "MNIST",
+    "UCSD",
+    "Digits",
+    "ImageFile",
+    "ImageFileDataset",
+    "ImageFolder",
+    "MVTec",
+    "OneClassDigits",
+    "Sample",
+    "SampleBatch",
+    "SampleDataset",
+    "UnreadableImageError",
+    "collate_samples",
+    "mvtec_categories",
+    "read_frame_flags",
+    "resize_mask",
+]
