@@ -4,6 +4,7 @@ Every data set yields :class:`Sample` and is built from plain options, so that i
 YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
 """
 
+from captum_vae.data.augment import Augmented, rotate_image, rotate_mask
 from captum_vae.data.decode import UnreadableImageError
 from captum_vae.data.digits import MNIST, Digits, OneClassDigits
 from captum_vae.data.files import ImageFile, ImageFileDataset
@@ -16,6 +17,7 @@ from captum_vae.data.ucsd import UCSD, read_frame_flags
 __all__ = [
     "MNIST",
     "UCSD",
+    "Augmented",
     "Digits",
     "ImageFile",
     "ImageFileDataset",
@@ -30,4 +32,6 @@ __all__ = [
     "mvtec_categories",
     "read_frame_flags",
     "resize_mask",
+    "rotate_image",
+    "rotate_mask",
 ]
