@@ -6,10 +6,13 @@ YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
 
 from captum_vae.data.augment import Augmented, rotate_image, rotate_mask
 from captum_vae.data.decode import UnreadableImageError
+from captum_vae.data.defects import SyntheticDefects, paint_defect, perlin_noise
 from captum_vae.data.digits import MNIST, Digits, OneClassDigits
 from captum_vae.data.files import ImageFile, ImageFileDataset
 from captum_vae.data.folder import ImageFolder
+from captum_vae.data.layouts import write_mvtec, write_ucsd
 from captum_vae.data.mvtec import MVTec, mvtec_categories
+from captum_vae.data.pedestrians import MovingPedestrians
 from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
 from captum_vae.data.ucsd import UCSD, read_frame_flags
@@ -23,15 +26,21 @@ __all__ = [
     "ImageFileDataset",
     "ImageFolder",
     "MVTec",
+    "MovingPedestrians",
     "OneClassDigits",
     "Sample",
     "SampleBatch",
     "SampleDataset",
+    "SyntheticDefects",
     "UnreadableImageError",
     "collate_samples",
     "mvtec_categories",
+    "paint_defect",
+    "perlin_noise",
     "read_frame_flags",
     "resize_mask",
     "rotate_image",
     "rotate_mask",
+    "write_mvtec",
+    "write_ucsd",
 ]

@@ -1,0 +1,241 @@
+"""Synthetic defects with exact masks on normal images, for tests and label-free choices.
+
+The kinds follow DRAEM (Zavrtanik et al., ICCV 2021: Perlin noise cut out and blended) and CutPaste
+(Li et al., CVPR 2021: a patch moved, and thin scars); blobs and scratches are drawn.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from captum_vae.data.sample import Sample, SampleDataset
+
+DefectKind: TypeAlias = Literal["perlin", "cutpaste", "scratch", "blob"]
+Pixels: TypeAlias = NDArray[np.float32]
+Region: TypeAlias = NDArray[np.bool_]
+Random: TypeAlias = np.random.Generator
+Drawn: TypeAlias = tuple[Pixels, Region]
+"""A repainted image (C, h, w) and where (h, w) it was repainted."""
+
+_TRIES = 10
+
+
+class SyntheticDefects(SampleDataset):
+    """Normal images with one defect each, and its mask to the pixel.
+
+    Outside the mask the image is bit-identical to the original; inside, every pixel differs from
+    it by at least ``contrast`` in some channel. The mask has the size of the image. Sample i
+    depends on (seed, i) alone.
+
+    Args:
+        dataset: normal images.
+        kinds: used in turn: "perlin", "cutpaste", "scratch", "blob".
+        defect_rate: share of images that get a defect; the rest stay normal (label 0).
+        area: smallest and largest share of the image that a defect is drawn on. Scratches are
+            as long as 0.2 to 0.8 of the diagonal instead.
+        contrast: least difference, in (0, 0.5], that counts as a defect.
+        seed: a non-negative number.
+
+    Raises:
+        ValueError: for options out of range; on access, for a sample that is labelled anomalous.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        kinds: Sequence[DefectKind] = ("perlin", "cutpaste", "scratch", "blob"),
+        *,
+        defect_rate: float = 1.0,
+        area: tuple[float, float] = (0.005, 0.1),
+        contrast: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        """Check the options; nothing is drawn yet."""
+        unknown = [kind for kind in kinds if kind not in _PAINTERS]
+        if unknown or not kinds:
+            raise ValueError(f"kinds is {list(kinds)}; wanted some of {', '.join(_PAINTERS)}")
+        if not 0 <= defect_rate <= 1:
+            raise ValueError(f"defect_rate is {defect_rate}; wanted a share from 0 to 1")
+        if not 0 < area[0] <= area[1] <= 0.5:
+            raise ValueError(f"area is {area}; wanted 0 < smallest <= largest <= 0.5")
+        if not 0 < contrast <= 0.5:
+            raise ValueError(f"contrast is {contrast}; wanted more than 0, at most 0.5")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; wanted 0 or more")
+        self.dataset = dataset
+        self._size = len(dataset)
+        self._kinds, self._defect_rate = tuple(kinds), defect_rate
+        self._area, self._contrast, self._seed = area, contrast, seed
+
+    def __len__(self) -> int:
+        """Count the samples of the data set underneath."""
+        return self._size
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample ``index`` with its defect; the group is the defect's kind or "good"."""
+        if not 0 <= index < self._size:
+            raise IndexError(f"index {index} is not in [0, {self._size})")
+        sample = self.dataset[index]
+        if sample.label == 1:
+            raise ValueError(f"{sample.name} is labelled anomalous; wanted normal images only")
+        random = np.random.default_rng((self._seed, index))
+        if random.random() >= self._defect_rate:
+            normal = torch.zeros(sample.image.shape[-2:], dtype=torch.bool)
+            return sample._replace(mask=normal, label=0, group="good")
+        kind = self._kinds[index % len(self._kinds)]
+        original = sample.image.numpy()
+        image, mask = paint_defect(original, kind, random, area=self._area, contrast=self._contrast)
+        return Sample(
+            torch.from_numpy(image), torch.from_numpy(mask), 1, f"{sample.name}#{kind}", kind
+        )
+
+
+def paint_defect(
+    image: Pixels,
+    kind: DefectKind,
+    random: Random,
+    *,
+    area: tuple[float, float] = (0.005, 0.1),
+    contrast: float = 0.1,
+) -> Drawn:
+    """Paint one visible defect.
+
+    A drawing of which less than half is visible, such as a black patch pasted on black, is drawn
+    again; if that keeps failing, its pixels are moved by half the range, which shows anywhere.
+
+    Args:
+        image: (C, h, w) float32 in [0, 1].
+        kind: "perlin", "cutpaste", "scratch" or "blob".
+        random: the source of all randomness.
+        area: smallest and largest share of the image.
+        contrast: least difference that counts.
+
+    Returns:
+        The image with the defect, and its mask (h, w): exactly the pixels that changed.
+    """
+    for _ in range(_TRIES):
+        share = math.exp(random.uniform(math.log(area[0]), math.log(area[1])))
+        painted, region = _PAINTERS[kind](image, random, share)
+        mask = region & (np.abs(painted - image).max(axis=0) >= contrast)
+        if mask.any() and 2 * mask.sum() >= region.sum():
+            return np.where(mask, painted, image), mask
+    if not region.any():
+        region[region.shape[0] // 2, region.shape[1] // 2] = True
+    return np.where(region, np.where(image < 0.5, image + 0.5, image - 0.5), image), region
+
+
+def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random) -> Pixels:
+    """Perlin's gradient noise, (height, width) with values in [-1, 1].
+
+    Args:
+        height: rows.
+        width: columns.
+        cells: lattice cells along rows and columns: the more, the finer.
+        random: draws the gradients' angles.
+    """
+    angles = random.uniform(0, 2 * math.pi, (cells[0] + 1, cells[1] + 1))
+    gradients = np.stack([np.sin(angles), np.cos(angles)])
+    y = (np.arange(height) + 0.5) * cells[0] / height
+    x = (np.arange(width) + 0.5) * cells[1] / width
+    row, column = y.astype(int), x.astype(int)
+    fraction_y, fraction_x = (y - row)[:, None], (x - column)[None, :]
+
+    def corner(down: int, right: int) -> NDArray[np.float64]:
+        slopes = gradients[:, row + down][:, :, column + right]
+        product = slopes[0] * (fraction_y - down) + slopes[1] * (fraction_x - right)
+        return np.asarray(product)
+
+    blend_y, blend_x = _smoothstep(fraction_y), _smoothstep(fraction_x)
+    top = corner(0, 0) * (1 - blend_x) + corner(0, 1) * blend_x
+    bottom = corner(1, 0) * (1 - blend_x) + corner(1, 1) * blend_x
+    # sqrt(2) brings the noise's bounds, +-sqrt(1/2), to +-1.
+    return (math.sqrt(2) * (top * (1 - blend_y) + bottom * blend_y)).astype(np.float32)
+
+
+def _perlin(image: Pixels, random: Random, share: float) -> Drawn:
+    """Blend a coloured noise texture in where another noise is largest (DRAEM, section 3.1)."""
+    channels, height, width = image.shape
+    shape_noise = perlin_noise(height, width, _cells(random), random)
+    region = shape_noise >= np.quantile(shape_noise, 1 - share)
+    texture = 0.3 * perlin_noise(height, width, (16, 16), random)
+    colour = random.uniform(0, 1, (channels, 1, 1)).astype(np.float32)
+    opacity = np.float32(random.uniform(0.5, 1))
+    return (1 - opacity) * image + opacity * (colour + texture).clip(0, 1), region
+
+
+def _cutpaste(image: Pixels, random: Random, share: float) -> Drawn:
+    """Paste a rectangle from elsewhere in the image, its brightness changed (CutPaste, 2.2)."""
+    _, height, width = image.shape
+    stretch = math.exp(random.uniform(math.log(0.3), math.log(3.3)))
+    pixels = share * height * width
+    rows = min(max(round(math.sqrt(pixels * stretch)), 1), height)
+    columns = min(max(round(math.sqrt(pixels / stretch)), 1), width)
+    top, to_top = random.integers(0, height - rows + 1, 2)
+    left, to_left = random.integers(0, width - columns + 1, 2)
+    patch = image[:, top : top + rows, left : left + columns]
+    painted, region = image.copy(), np.zeros((height, width), dtype=np.bool_)
+    across, along = slice(to_top, to_top + rows), slice(to_left, to_left + columns)
+    painted[:, across, along] = (patch * np.float32(random.uniform(0.6, 1.4))).clip(0, 1)
+    region[across, along] = True
+    return painted, region
+
+
+def _scratch(image: Pixels, random: Random, share: float) -> Drawn:
+    """Draw a thin line with two bends; ``share`` does not apply to it."""
+    _, height, width = image.shape
+    step = math.hypot(height, width) * random.uniform(0.2, 0.8) / 3
+    heading = random.uniform(0, 2 * math.pi)
+    points = [(random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height)]
+    for _ in range(3):
+        x, y = points[-1]
+        points.append((x + step * math.cos(heading), y + step * math.sin(heading)))
+        heading += random.uniform(-0.6, 0.6)
+    thickness = max(round(min(height, width) * random.uniform(0.01, 0.02)), 1)
+    canvas = Image.new("1", (width, height))
+    ImageDraw.Draw(canvas).line(points, fill=1, width=thickness, joint="curve")
+    return _filled(image, np.asarray(canvas).copy(), random)
+
+
+def _blob(image: Pixels, random: Random, share: float) -> Drawn:
+    """Fill a round shape with a wavy outline."""
+    _, height, width = image.shape
+    radius = math.sqrt(share * height * width / math.pi)
+    y = np.arange(height)[:, None] + 0.5 - random.uniform(0.1, 0.9) * height
+    x = np.arange(width)[None, :] + 0.5 - random.uniform(0.1, 0.9) * width
+    angle = np.arctan2(y, x)
+    outline = np.ones_like(angle)
+    for waves in (2, 3, 5):
+        outline += random.uniform(0, 0.15) * np.cos(waves * angle + random.uniform(0, 2 * math.pi))
+    return _filled(image, np.asarray(np.hypot(y, x) <= radius * outline), random)
+
+
+def _filled(image: Pixels, region: Region, random: Random) -> Drawn:
+    """Fill a region with one colour at least 0.3 away from its mean, in every channel."""
+    inside = image[:, region] if region.any() else image.reshape(len(image), -1)
+    mean = inside.mean(axis=1)
+    dark, light = random.uniform(0, 1, (2, len(image)))
+    colour = np.where(mean > 0.5, dark * (mean - 0.3), mean + 0.3 + light * (0.7 - mean))
+    return np.broadcast_to(colour.astype(np.float32)[:, None, None], image.shape), region
+
+
+def _cells(random: Random) -> tuple[int, int]:
+    rows, columns = 2 ** random.integers(1, 5, 2)
+    return int(rows), int(columns)
+
+
+def _smoothstep(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Perlin's fade curve: its first two derivatives vanish at 0 and 1."""
+    return t * t * t * (t * (6 * t - 15) + 10)
+
+
+_PAINTERS: dict[str, Callable[[Pixels, Random, float], Drawn]] = {
+    "perlin": _perlin,
+    "cutpaste": _cutpaste,
+    "scratch": _scratch,
+    "blob": _blob,
+}
