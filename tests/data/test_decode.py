@@ -76,6 +76,13 @@ def test_masks_of_ones_of_255_and_with_soft_edges(
     assert read_mask(path).tolist() == [expected]
 
 
+def test_sixteen_bit_masks_split_at_half_of_their_range(tmp_path: Path) -> None:
+    pixels = np.array([[0, 300, 65535]], dtype=np.uint16)
+    assert read_mask(save(Image.fromarray(pixels), tmp_path / "m.png")).tolist() == [
+        [False, False, True]
+    ]
+
+
 def test_one_bit_and_palette_masks_read_alike(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).random((5, 6)) < 0.5
     one_bit = save(Image.fromarray(mask), tmp_path / "one.png")

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -267,12 +268,16 @@ def test_other_settings_use_another_cache_entry(
     assert decodes.value == 12
 
 
-def test_a_changed_file_is_decoded_again(
-    folder: Path, tmp_path: Path, write_image: WriteImage
+def test_a_changed_file_of_the_same_size_is_decoded_again(
+    tmp_path: Path, write_image: WriteImage
 ) -> None:
-    dataset(folder, cache="disk", cache_dir=tmp_path / "cache")
-    write_image(folder / "0.png", 255, (20, 24))
-    data = dataset(folder, cache="disk", cache_dir=tmp_path / "cache")
+    path = write_image(tmp_path / "images" / "0.bmp", 0)
+    dataset(tmp_path / "images", cache="disk", cache_dir=tmp_path / "cache")
+    before = path.stat()
+    write_image(path, 255)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    assert path.stat().st_size == before.st_size
+    data = dataset(tmp_path / "images", cache="disk", cache_dir=tmp_path / "cache")
     assert data[0].image.min() == 1
 
 
