@@ -26,6 +26,7 @@ def root(tmp_path: Path, write_image: WriteImage) -> Path:
     for folder in (ped1 / "Test", ped1 / "Test" / "Test001", ped1 / "Test" / "Test001_gt"):
         (folder / ".DS_Store").write_bytes(b"junk")
         (folder / "._001.tif").write_bytes(b"junk")
+    write_image(ped1 / "Test" / ".AppleDouble" / "001.tif")
     (ped1 / "Test" / "UCSDped1.m").write_text(
         "% ground truth\n"
         "TestVideoFile = {};\n"
