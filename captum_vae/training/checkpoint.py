@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -72,11 +71,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = find_checkpoint(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        state = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    # torch reports damage as any of these, depending on where it lies.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint: it is damaged or would execute code "
-            f"({str(error).splitlines()[0]})"
+            f"({str(error).partition(chr(10))[0] or 'it ends too early'})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of captum-vae ({FORMAT!r} expected)")

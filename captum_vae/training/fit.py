@@ -5,17 +5,16 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from torch import nn
 from torch.utils.data import Dataset
 
 from captum_vae.data.augment import Augmented
 from captum_vae.losses.elbo import ELBO, Likelihood
-from captum_vae.models import FactorDiscriminator, build_model
+from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
 from captum_vae.training.batches import image_of
 from captum_vae.training.logs import say
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
@@ -122,7 +121,7 @@ def fit(
     dataset = build_dataset(data)
     shape = image_of(dataset[0]).shape
     seed_everything(trainer.seed)
-    vae = build_model(model.name, **{**_image_options(shape), **model.options})
+    vae = build_vae(model, shape)
     result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
     if not result.is_first_process:
         return
@@ -144,6 +143,20 @@ def fit(
         f"captum_vae.training.load_vae({out!r})), report in {paths[0]}, losses in "
         f"{Path(out) / 'log.jsonl'}"
     )
+
+
+def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:
+    """The model that a configuration names, for images of shape (C, h, w) by default.
+
+    Raises:
+        ValueError: an unknown name or option, or one out of range.
+    """
+    channels, height, width = image_shape
+    options = {"image_size": [height, width], "in_channels": channels, **config.options}
+    try:
+        return build_model(config.name, **options)
+    except TypeError as error:
+        raise ValueError(f"model.options does not fit {config.name}: {error}") from error
 
 
 def build_dataset(config: DataConfig) -> Dataset[Any]:
@@ -171,7 +184,7 @@ def build_dataset(config: DataConfig) -> Dataset[Any]:
     return dataset
 
 
-def build_objective(config: ObjectiveConfig, model: nn.Module) -> VAEObjective:
+def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective:
     """The objective that a configuration describes, for ``model``'s latent and output scale."""
     elbo = ELBO(
         config.likelihood,
@@ -179,25 +192,19 @@ def build_objective(config: ObjectiveConfig, model: nn.Module) -> VAEObjective:
         warmup_steps=config.warmup_steps,
         free_bits=config.free_bits,
         variance=config.variance,
-        scale="logits" if getattr(model, "output", None) == "logits" else "probabilities",
+        scale="logits" if model.output == "logits" else "probabilities",
     )
     if config.name == "vae":
         return VAEObjective(elbo, learning_rate=config.learning_rate)
-    latent: Any = model.latent_shape
-    if len(latent) != 1:
+    if len(model.latent_shape) != 1:
         raise ValueError("objective.name='factor_vae' needs a model with a vector latent")
     return FactorVAEObjective(
         elbo,
         gamma=config.gamma,
-        discriminator=FactorDiscriminator(latent_dims=latent[0]),
+        discriminator=FactorDiscriminator(latent_dims=model.latent_shape[0]),
         learning_rate=config.learning_rate,
         discriminator_learning_rate=config.discriminator_learning_rate,
     )
-
-
-def _image_options(shape: Any) -> dict[str, Any]:
-    channels, height, width = shape
-    return {"image_size": [height, width], "in_channels": channels}
 
 
 def _call(constructor: Any, options: dict[str, Any], argument: str) -> Any:

@@ -99,7 +99,7 @@ class VAEObjective(nn.Module):
             if isinstance(term, nn.Module)
             for parameter in term.parameters()
         ]
-        return {"loss": Adam([*model.parameters(), *owned], lr=self.learning_rate)}
+        return {"loss": Adam([*model.parameters(), *owned], lr=self.learning_rate, fused=True)}
 
     def forward(self, model: nn.Module, batch: Tensor, step: int) -> dict[str, Tensor]:
         """The loss of a batch (B, C, H, W) in [0, 1] and its parts."""
@@ -171,7 +171,10 @@ class FactorVAEObjective(VAEObjective):
     def optimizers(self, model: nn.Module) -> dict[str, Optimizer]:
         """One Adam for the VAE and one for the discriminator."""
         discriminator = Adam(
-            self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.9)
+            self.discriminator.parameters(),
+            lr=self.discriminator_learning_rate,
+            betas=(0.5, 0.9),
+            fused=True,
         )
         return {**super().optimizers(model), "discriminator_loss": discriminator}
 

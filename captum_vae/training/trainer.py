@@ -333,7 +333,7 @@ class _Run:
         self.fabric.barrier()
 
     def _diverged(self, losses: dict[str, Tensor], step: int) -> str:
-        values = ", ".join(f"{name} {float(value):.6g}" for name, value in losses.items())
+        values = ", ".join(f"{name} {float(value.detach()):.6g}" for name, value in losses.items())
         return f"the loss is not finite at step {step} ({values}); {self._last_good()}"
 
     def _last_good(self) -> str:

@@ -1,0 +1,35 @@
+"""Starts tests/training/small_run.py as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("small_run.py")
+REPOSITORY = SCRIPT.parents[2]
+
+
+@pytest.fixture
+def start() -> Callable[..., "subprocess.Popen[str]"]:
+    """``start(out, processes=1, **options)``: the process, stdout and stderr in one pipe."""
+
+    def start(out: Path, *, processes: int = 1, **options: Any) -> "subprocess.Popen[str]":
+        launcher = [sys.executable]
+        if processes > 1:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+            launcher += [*torchrun, str(processes)]
+        arguments = [f"{name}={value}" for name, value in options.items()]
+        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+        return subprocess.Popen(
+            [*launcher, str(SCRIPT), str(out), *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
