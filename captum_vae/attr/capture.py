@@ -28,8 +28,9 @@ def capture_features(
 ) -> Iterator[list[Tensor | None]]:
     """Catch the features of ``layers`` in the model call made inside the ``with`` block.
 
-    The model goes on with a clone of the features, so that an in-place operation behind the layer
-    cannot overwrite them. Hooks live for the block, also when the model raises.
+    Both what is caught and what the model goes on with are clones of the features, so that no
+    in-place operation, behind the layer or on a tensor that the layer passed on as it was, can
+    overwrite them. Hooks live for the block, also when the model raises.
 
     Args:
         layers: modules, each of which must run exactly once.
@@ -66,8 +67,9 @@ def capture_features(
                 raise FeaturesComplete
             return features
         torch.set_grad_enabled(True)
+        features = features.clone()
         if not features.requires_grad:
-            features = features.detach().requires_grad_()
+            features.requires_grad_()
         caught[index] = features
         return features.clone()
 

@@ -16,6 +16,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from captum_vae.attr.autograd_path import AutogradPath, LinearCut
 
 _CPU_BUDGET = 256 * 2**20
-_CHANNELS_PER_BLOCK = 8
+_CHANNELS_PER_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def closed_form_weights(
     batch, channels = features.shape[:2]
     positions = math.prod(features.shape[2:])
     dtype = _weight_dtype(features)
-    with torch.autocast(features.device.type, enabled=False):
-        weight = torch.cat([linear.weight for linear in cut.linears]).to(dtype)
+    no_autocast = torch.autocast(features.device.type, enabled=False)
+    with no_autocast, torch.set_grad_enabled(create_graph):
+        weight = _joined([linear.weight for linear in cut.linears], 0).to(dtype)
         jacobian = _jacobian(codes, cut, dims, dtype, create_graph)
         if weight.shape[1] == channels:
             alpha = jacobian.times(weight)
@@ -185,10 +187,13 @@ class _Jacobian:
         assert self.shared is not None
         if self.gate is None:
             return (self.shared @ weight).expand(self.batch, -1, -1)
-        if self.batch <= weight.shape[1]:
+        if torch.is_grad_enabled() or weight.is_cuda:
             return (self.shared * self.gate[:, None]) @ weight
-        outer = self.shared.t()[:, :, None] * weight[:, None]
-        return (self.gate @ outer.flatten(1)).reshape(self.batch, *outer.shape[1:])
+        rows = weight.new_empty(len(self.shared), self.batch, weight.shape[1])
+        gated = torch.empty_like(self.gate)  # one small buffer, which stays in cache
+        for row, out in zip(self.shared, rows, strict=True):
+            torch.mm(torch.mul(self.gate, row, out=gated), weight, out=out)
+        return rows.transpose(0, 1)
 
 
 def _jacobian(
@@ -212,7 +217,7 @@ def _jacobian(
                 weight = above.linears[0].weight.to(dtype)
                 return _Jacobian(batch, shared=shared.to(dtype) @ weight, gate=gate)
     gradients = _vjp(codes, edges, dims, create_graph, batched=True)
-    return _Jacobian(batch, dense=torch.cat([g.flatten(2) for g in gradients], 2).to(dtype))
+    return _Jacobian(batch, dense=_joined([g.flatten(2) for g in gradients], 2).to(dtype))
 
 
 def _constant_jacobian(codes: Tensor, edge: GradientEdge, dims: Sequence[int]) -> Tensor | None:
@@ -226,8 +231,11 @@ def _constant_jacobian(codes: Tensor, edge: GradientEdge, dims: Sequence[int]) -
 def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor:
     """Sum over h and p of J[b, t, h] weight[h, k, p] gate[b, k, p] -> (B, T, K).
 
-    Works through blocks of channels, so that the (B, H) product of each stays in cache.
+    Channel by channel on the CPU, so that the (H, B) product of each stays in cache; by blocks of
+    channels elsewhere.
     """
+    if jacobian.shared is not None and not torch.is_grad_enabled() and not weight.is_cuda:
+        return _masked_product_by_channel(jacobian.shared, jacobian.gate, weight, gate)
     blocks = []
     for start in range(0, weight.shape[1], _CHANNELS_PER_BLOCK):
         block = slice(start, start + _CHANNELS_PER_BLOCK)
@@ -240,6 +248,23 @@ def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor
         assert jacobian.shared is not None
         blocks.append(product @ jacobian.shared.t())
     return torch.cat(blocks).permute(1, 2, 0)
+
+
+def _masked_product_by_channel(
+    shared: Tensor, hidden_gate: Tensor | None, weight: Tensor, gate: Tensor
+) -> Tensor:
+    width, channels, _ = weight.shape
+    batch = len(gate)
+    positions_first = gate.permute(1, 2, 0).contiguous()
+    hidden_first = None if hidden_gate is None else hidden_gate.t().contiguous()
+    product = weight.new_empty(width, batch)
+    alpha = weight.new_empty(channels, len(shared), batch)
+    for channel in range(channels):
+        torch.mm(weight[:, channel], positions_first[channel], out=product)
+        if hidden_first is not None:
+            product *= hidden_first
+        torch.mm(shared, product, out=alpha[channel])
+    return alpha.permute(2, 1, 0)
 
 
 def _derivative(
@@ -277,22 +302,22 @@ def _vjp(
     batched: bool,
 ) -> list[Tensor]:
     """One gradient (B, T, *shape) per edge, for the codes of ``dims``."""
-    if len(dims) == 1 or not batched:
-        passes = [
-            torch.autograd.grad(
-                codes[:, dim].sum(), edges, retain_graph=True, create_graph=create_graph
-            )
-            for dim in dims
-        ]
-        return [torch.stack(gradients, 1) for gradients in zip(*passes, strict=True)]
     picks = torch.zeros(len(dims), *codes.shape, dtype=codes.dtype, device=codes.device)
     picks[torch.arange(len(dims)), :, list(dims)] = 1
+    backward = partial(
+        torch.autograd.grad, codes, edges, retain_graph=True, create_graph=create_graph
+    )
+    if len(dims) == 1 or not batched:
+        passes = [backward(pick) for pick in picks]
+        return [torch.stack(gradients, 1) for gradients in zip(*passes, strict=True)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*batching rule.*")
-        gradients = torch.autograd.grad(
-            codes, edges, picks, retain_graph=True, create_graph=create_graph, is_grads_batched=True
-        )
+        gradients = backward(picks, is_grads_batched=True)
     return [gradient.transpose(0, 1) for gradient in gradients]
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)  # cat copies a single one
 
 
 def _dims_within_budget(codes: Tensor, features: Sequence[Tensor], settings: PassSettings) -> int:

@@ -80,7 +80,7 @@ def weighted_maps(
             for index, gradient in zip(passes, gradients, strict=True):
                 gradient = _reshape_each(gradient, reshape).to(contrasts[index].dtype)
                 maps[index].append(_map(gradient, contrasts[index], options, settings))
-    return [torch.cat(parts, 1) for parts in maps]
+    return [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in maps]
 
 
 def integrated_maps(
