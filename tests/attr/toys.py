@@ -67,7 +67,7 @@ def captum_loop(mean_of, layer: nn.Module, x: Tensor, dims: int, relu: bool = Tr
 
 
 def features_and_gradients(mean_of, layer: nn.Module, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """A (B, K, *spatial) and d mean[b, d] / d A[b], (B, D, K, *spatial), one dimension at a time."""
+    """A (B, K, *spatial), and d mean[b, d] / d A[b] as (B, D, K, *spatial), one d at a time."""
     kept = []
 
     def keep(_module, _inputs, output):
