@@ -1,6 +1,6 @@
-"""Data sets for anomaly localization: readers, augmentation, synthetic defects and scenes.
+"""Data sets: readers, rendered dSprites, augmentation, synthetic defects and scenes.
 
-Every data set yields :class:`Sample` and is built from plain options, so that it can be named in a
+Every data set for localization yields :class:`Sample` and is built from plain options, so that it can be named in a
 YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
 """
 
@@ -8,6 +8,9 @@ from captum_vae.data.augment import Augmented, rotate_image, rotate_mask
 from captum_vae.data.decode import UnreadableImageError
 from captum_vae.data.defects import SyntheticDefects, paint_defect, perlin_noise
 from captum_vae.data.digits import MNIST, Digits, OneClassDigits
+from captum_vae.data.dsprites import DSprites, DSpritesSample
+from captum_vae.data.dsprites_factors import sample_classes
+from captum_vae.data.dsprites_renderer import render, render_classes
 from captum_vae.data.files import ImageFile, ImageFileDataset
 from captum_vae.data.folder import ImageFolder
 from captum_vae.data.layouts import write_mvtec, write_ucsd
@@ -21,6 +24,8 @@ __all__ = [
     "MNIST",
     "UCSD",
     "Augmented",
+    "DSprites",
+    "DSpritesSample",
     "Digits",
     "ImageFile",
     "ImageFileDataset",
@@ -38,9 +43,12 @@ __all__ = [
     "paint_defect",
     "perlin_noise",
     "read_frame_flags",
+    "render",
+    "render_classes",
     "resize_mask",
     "rotate_image",
     "rotate_mask",
+    "sample_classes",
     "write_mvtec",
     "write_ucsd",
 ]
