@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
+from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
+
+_COLLAPSED_KL = 0.01
 
 Target = int | Sequence[int] | Tensor | None
 Size = int | Sequence[int] | str | None
@@ -94,6 +97,22 @@ def spatial_size(size: Size, inputs: Tensor, axes: int) -> tuple[int, ...] | Non
             "positive number per axis"
         )
     return wanted
+
+
+def warn_of_collapse(posterior: Posterior) -> None:
+    """Warn when no latent dimension carries information about this batch (KL below 0.01 nats)."""
+    if posterior.log_variance is None:
+        return
+    with torch.no_grad():
+        largest = float(posterior.kl().mean(0).max())
+    if largest < _COLLAPSED_KL:
+        warnings.warn(
+            f"the posterior carries no information about this batch (largest KL {largest:.2g} "
+            "nats): the VAE is untrained or collapsed, and its maps are noise; see "
+            "captum_vae.metrics for the active dimensions",
+            CollapsedPosteriorWarning,
+            stacklevel=5,
+        )
 
 
 def check_features(features: Tensor, given: Tensor, layer: Module, batch: int) -> None:

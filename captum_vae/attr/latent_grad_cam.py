@@ -19,6 +19,7 @@ from captum_vae.attr.arguments import (
     forward_arguments,
     latent_dims,
     spatial_size,
+    warn_of_collapse,
 )
 from captum_vae.attr.baselines import Baselines, baseline_features
 from captum_vae.attr.channel_weights import LayerPlan, PassSettings
@@ -273,6 +274,8 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             side="input" if attribute_to_layer_input else "output",
             keep_graph=create_graph,
         )
+        if not create_graph:
+            warn_of_collapse(run.posterior)
         reshaped = tuple(self._reshape(features) for features in run.features)
         for layer, features, given in zip(layers, reshaped, run.features, strict=True):
             check_features(features, given, layer, len(tensors[0]))

@@ -1,7 +1,7 @@
 """Data sets: readers, rendered dSprites, augmentation, synthetic defects and scenes.
 
-Every data set for localization yields :class:`Sample` and is built from plain options, so that it can be named in a
-YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
+Every data set for localization yields :class:`Sample` and is built from plain options, so that it
+can be named in a YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
 """
 
 from captum_vae.data.augment import Augmented, rotate_image, rotate_mask

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_vae.posterior import standard_normal_kl
+
 Likelihood = Literal["bernoulli", "gaussian", "optimal_gaussian"]
 Scale = Literal["probabilities", "logits"]
 
@@ -119,7 +121,7 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
             f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
         )
     mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    kl = standard_normal_kl(mean, log_variance)
     return kl.flatten(2).sum(2) if kl.ndim > 2 else kl
 
 

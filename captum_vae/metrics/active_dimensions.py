@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.losses.elbo import kl_per_dimension
-
-
-class CollapsedPosteriorWarning(UserWarning):
-    """The posterior does not depend on the input, so its attention maps are noise."""
+from captum_vae.posterior import CollapsedPosteriorWarning
 
 
 @dataclass(frozen=True)

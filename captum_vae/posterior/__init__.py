@@ -2,12 +2,19 @@
 
 from captum_vae.posterior.adapter import PosteriorAdapter, as_adapter
 from captum_vae.posterior.detection import AmbiguousPosteriorError, Candidate
-from captum_vae.posterior.gaussian import Posterior, Spatial, posterior_of_latent
+from captum_vae.posterior.gaussian import (
+    CollapsedPosteriorWarning,
+    Posterior,
+    Spatial,
+    posterior_of_latent,
+    standard_normal_kl,
+)
 from captum_vae.posterior.reading import PosteriorError, Reading, Spread
 
 __all__ = [
     "AmbiguousPosteriorError",
     "Candidate",
+    "CollapsedPosteriorWarning",
     "Posterior",
     "PosteriorAdapter",
     "PosteriorError",
@@ -16,4 +23,5 @@ __all__ = [
     "Spread",
     "as_adapter",
     "posterior_of_latent",
+    "standard_normal_kl",
 ]

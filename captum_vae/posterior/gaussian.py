@@ -13,6 +13,10 @@ from torch import Tensor
 Spatial = Literal["mean", "flatten"] | tuple[int, ...]
 
 
+class CollapsedPosteriorWarning(UserWarning):
+    """The posterior does not depend on the input, so its attention maps are noise."""
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """A diagonal Gaussian posterior over D latent dimensions.

@@ -7,9 +7,9 @@ import torch
 
 from captum_vae.metrics.active_dimensions import (
     ActiveDimensionAccumulator,
-    CollapsedPosteriorWarning,
     active_dimensions,
 )
+from captum_vae.posterior import CollapsedPosteriorWarning
 
 
 def test_kl_and_std_by_hand() -> None:
