@@ -8,6 +8,7 @@ the reference is ``baselines``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from captum_vae.attr.layer_pass import LayerPass, find_layers, look_at_layers
 from captum_vae.posterior import Posterior, PosteriorAdapter
+from captum_vae.posterior.calling import owner_of
 
 if TYPE_CHECKING:
     from captum_vae.attr.latent_grad_cam import LatentGradCAM
@@ -104,6 +106,7 @@ def baseline_features(
     Raises:
         ValueError: baselines of another shape, an unknown word, or a MeanActivation of other
             layers or not fitted.
+        TypeError: baselines of another kind.
     """
     if baselines is None:
         return (None,) * len(run.layers)
@@ -147,13 +150,14 @@ def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Poste
     """
     image: Tensor = args[0]
     latent = _latent_of(posterior)
-    decode = getattr(adapter.model, "decode", None) or getattr(adapter.model, "decoder", None)
+    model = owner_of(adapter.model) or adapter.model
+    decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
     with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(image)):
         if callable(decode) and latent is not None:
             found = _images_like(image, decode(latent))
             if found:
                 return found[0]
-        found = _images_like(image, adapter.model(*args))
+        found = _images_like(image, model(*args))
     if not found:
         raise ValueError(
             "baselines='reconstruction': the model gives no reconstruction of the input's shape "
@@ -176,8 +180,13 @@ def _fitted_features(baselines: MeanActivation, run: LayerPass) -> tuple[Tensor,
 
 
 def _like(value: Any, image: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
+    if isinstance(value, Real):
         return torch.full_like(image, float(value))
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"baselines holds a {type(value).__name__}; give a tensor, a number, 'reconstruction', "
+            "a callable of the inputs, or a fitted MeanActivation"
+        )
     if value.shape[1:] != image.shape[1:] or value.shape[0] not in (1, image.shape[0]):
         raise ValueError(
             f"baselines has shape {tuple(value.shape)}, the inputs {tuple(image.shape)}; give one "
