@@ -2,6 +2,7 @@
 
 from captum_vae.attr.baselines import MeanActivation
 from captum_vae.attr.channel_weights import LayerPlan
+from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.explanations import explanation_func, input_attributions
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
 from captum_vae.attr.normal_difference import NormalDifferenceGradCAM
@@ -15,6 +16,8 @@ __all__ = [
     "MeanActivation",
     "MeanSumGradCAM",
     "NormalDifferenceGradCAM",
+    "WatchedForward",
     "explanation_func",
     "input_attributions",
+    "watch_forward",
 ]

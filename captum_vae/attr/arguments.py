@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -15,7 +16,7 @@ from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
 
 _COLLAPSED_KL = 0.01
 
-Target = int | Sequence[int] | Tensor | None
+Target = int | Sequence[int] | Tensor | np.ndarray[Any, Any] | None
 Size = int | Sequence[int] | str | None
 
 
@@ -49,8 +50,8 @@ def latent_dims(target: Target, count: int) -> tuple[int, ...]:
     """The latent dimensions that ``target`` names, without repeats.
 
     Args:
-        target: None for all, an int, a sequence or a tensor of ints; negative ones count from the
-            end.
+        target: None for all, an int, a sequence, tensor or array of ints; negative ones count from
+            the end.
         count: D.
 
     Raises:
@@ -59,7 +60,7 @@ def latent_dims(target: Target, count: int) -> tuple[int, ...]:
     """
     if target is None:
         return tuple(range(count))
-    if isinstance(target, Tensor):
+    if isinstance(target, (Tensor, np.ndarray)):
         target = target.flatten().tolist()
     wanted = list(target) if isinstance(target, Sequence) else [target]
     if not wanted:
@@ -90,11 +91,11 @@ def spatial_size(size: Size, inputs: Tensor, axes: int) -> tuple[int, ...] | Non
             raise ValueError(f"size={size!r} is not known; choose 'input', a size, or None")
         wanted = tuple(inputs.shape[2:])
     else:
-        wanted = (size,) * axes if isinstance(size, int) else tuple(size)
-    if len(wanted) != axes or any(side < 1 for side in wanted):
+        wanted = (size,) * axes if isinstance(size, (int, float)) else tuple(size)
+    if len(wanted) != axes or any(not hasattr(side, "__index__") or side < 1 for side in wanted):
         raise ValueError(
             f"size={size!r} means {wanted}, but the features have {axes} spatial axes; give one "
-            "positive number per axis"
+            "positive whole number per axis"
         )
     return wanted
 

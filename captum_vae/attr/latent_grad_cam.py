@@ -190,6 +190,8 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             weighting=weighting,
             aggregate=aggregate,
         )
+        if n_steps < 1:
+            raise ValueError(f"n_steps={n_steps} must be at least 1")
         settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget)
         with torch.enable_grad():
             run = self._run(
