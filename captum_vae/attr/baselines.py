@@ -134,8 +134,9 @@ def baseline_features(
 def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Posterior) -> Tensor:
     """The VAE's own reconstruction of its first input, from the posterior mean where it can be.
 
-    ``decode`` (or ``decoder``) of the model is given the mean; a model without one is run as a
-    whole, with the random state forked, so that nothing else is disturbed.
+    A model with ``decode`` and ``reconstruct`` is asked to ``reconstruct`` (it may have to turn
+    decoded logits into pixels); else ``decode`` (or ``decoder``) is given the mean; a model without
+    one is run as a whole, with the random state forked, so that nothing else is disturbed.
 
     Args:
         adapter: knows the model.
@@ -153,6 +154,10 @@ def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Poste
     model: Any = owner_of(adapter.model) or adapter.model
     decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
     with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(image)):
+        if hasattr(model, "decode") and callable(getattr(model, "reconstruct", None)):
+            found = _images_like(image, model.reconstruct(image))
+            if found:
+                return found[0]
         if callable(decode) and latent is not None:
             found = _images_like(image, decode(latent))
             if found:
