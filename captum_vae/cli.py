@@ -34,6 +34,10 @@ COMMANDS = {
         "Train a VAE and report which latent dimensions it uses",
         configs="training/configs",
     ),
+    "plugins": Command(
+        "captum_vae.plugins:list_plugins",
+        "List registered scorers, data sets, models, and plugins that fail",
+    ),
 }
 
 EXTRAS = {

@@ -1,0 +1,318 @@
+"""Scorers that read encoder layers: latent attention, and its control without latent weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_vae.attr.channel_weights import (
+    PassSettings,
+    closed_form_weights,
+    plan_layer,
+    vector_jacobian_products,
+)
+from captum_vae.attr.combine import combine_pooled, finish_maps
+from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
+from captum_vae.attr.layer_maps import integrated_maps, plan_layers, weighted_maps
+from captum_vae.attr.layer_pass import find_layers, off_path, run_layers
+from captum_vae.attr.normal_difference import Difference, NormalDifferenceGradCAM
+from captum_vae.attr.options import (
+    Aggregate,
+    Order,
+    Preset,
+    Rectifier,
+    Reduction,
+    Weighting,
+    check_choice,
+    resolve_options,
+)
+from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.scorer import Scorer
+
+Method = Literal["per_dimension", "mean_sum", "normal_difference"]
+Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image"]
+
+
+class LayerScorer(Scorer):
+    """Maps of one layer, or of several fused on a scale learned from normal images.
+
+    With several layers, each one's map is resized to the image, divided by its root mean square
+    over the normal images, and the mean is taken; otherwise the layer with the largest numbers
+    would decide alone.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str],
+        *,
+        baselines: Baseline = "mean_activation",
+        posterior: Any = None,
+    ) -> None:
+        """Check the layers' names and the baseline's.
+
+        Args:
+            model: the VAE.
+            layers: dotted name of an encoder layer, such as ``encoder.conv3``, or several.
+            baselines: what features are compared with: ``none``, those of the VAE's own
+                ``reconstruction`` of the image, the ``mean_activation`` of normal images at each
+                location, or the features of the ``mean_image`` of normal images.
+            posterior: how to read the posterior.
+
+        Raises:
+            ValueError: no such layer, or another baseline.
+        """
+        super().__init__(model, posterior=posterior)
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        check_choice("baselines", baselines, get_args(Baseline))
+        find_layers(self.model, list(self.layers))
+        self.baselines = baselines
+        self._normal_features: dict[str, Tensor] | None = None
+        self._scales: dict[str, float] = {}
+
+    @abstractmethod
+    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
+        """The map of one layer, (B, H, W) at the images' size."""
+
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Take the baseline's features, and each layer's scale if there are several."""
+        if self.baselines == "mean_activation":
+            self._normal_features = {layer: normal.mean_features(layer) for layer in self.layers}
+        elif self.baselines == "mean_image":
+            mean = ModelPass(normal.mean_image(), self.model, self.adapter, self.layers)
+            self._normal_features = {x: mean.features(x).detach() for x in self.layers}
+        if len(self.layers) == 1:
+            return
+        squares = dict.fromkeys(self.layers, 0.0)
+        pixels = 0
+        for shared in normal.passes():
+            for layer in self.layers:
+                squares[layer] += float(self.layer_map(shared, layer).double().square().sum())
+            pixels += len(shared.images) * shared.images[0, 0].numel()
+        self._scales = {x: (total / pixels) ** 0.5 for x, total in squares.items()}
+        silent = [layer for layer, scale in self._scales.items() if scale == 0]
+        if silent:
+            raise ValueError(
+                f"layers {silent} give an all-zero map for every normal image, which has no scale "
+                "to fuse on; leave them out"
+            )
+
+    def score_pass(self, shared: ModelPass) -> Tensor:
+        """The layer's map, or the mean of several on their common scale."""
+        if len(self.layers) == 1:
+            return self.layer_map(shared, self.layers[0])
+        if not self._scales:
+            self._fitted(None)
+        maps = [self.layer_map(shared, x) / self._scales[x] for x in self.layers]
+        return torch.stack(maps).mean(0)
+
+    def origin(self, shared: ModelPass, layer: str) -> Tensor | None:
+        """A(baseline), (B or 1, K, h, w), or None."""
+        if self.baselines == "none":
+            return None
+        if self.baselines == "reconstruction":
+            return shared.features_of_reconstruction(layer)
+        if self._normal_features is None:
+            self._fitted(None)
+        assert self._normal_features is not None
+        return self._normal_features[layer]
+
+
+class LatentAttention(LayerScorer):
+    """Latent Grad-CAM as an anomaly score, in every variant of ``captum_vae.attr``.
+
+    Example::
+
+        >>> scorer = LatentAttention(vae, "encoder.conv3", rectifier="abs", order="channelwise")
+        >>> maps = scorer.fit(loader_of_normal_images).score(images)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str],
+        *,
+        method: Method = "per_dimension",
+        difference: Difference = "mean",
+        preset: Preset = "paper",
+        rectifier: Rectifier | None = None,
+        order: Order | None = None,
+        reduction: Reduction | None = None,
+        weighting: Weighting | None = None,
+        aggregate: Aggregate = "mean",
+        baselines: Baseline = "none",
+        n_steps: int = 4,
+        posterior: Any = None,
+    ) -> None:
+        """Choose the variant.
+
+        Args:
+            model: the VAE.
+            layers: dotted name of an encoder layer, or several to be fused.
+            method: ``per_dimension`` (the paper's method 1), ``mean_sum`` (method 2) or
+                ``normal_difference`` (Eq. 4).
+            difference: of the normal difference: ``mean``, ``sample`` or ``mahalanobis``.
+            preset: as for ``LatentGradCAM.attribute``, like the options that follow.
+            rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
+            order: ``after_sum``, ``channelwise`` or ``after_upsampling``.
+            reduction: over channels, ``sum`` or ``mean``.
+            weighting: ``pooled``, ``elementwise`` or ``integrated``.
+            aggregate: over latent dimensions, ``mean``, ``max`` or ``sum``.
+            baselines: see :class:`LayerScorer`.
+            n_steps: points on the path of ``weighting="integrated"``.
+            posterior: how to read the posterior.
+
+        Raises:
+            ValueError: an unknown option, or one that does not give one map per image.
+        """
+        super().__init__(model, layers, baselines=baselines, posterior=posterior)
+        check_choice("method", method, get_args(Method))
+        self.options = resolve_options(
+            preset,
+            rectifier=rectifier,
+            order=order,
+            reduction=reduction,
+            weighting=weighting,
+            aggregate=aggregate,
+        )
+        if self.options.reduction == "none" or self.options.aggregate == "none":
+            raise ValueError(
+                "a scorer gives one map per image: choose reduction 'sum' or 'mean' and aggregate "
+                "'mean', 'max' or 'sum'"
+            )
+        self.method = method
+        self.n_steps = n_steps
+        names = list(self.layers)
+        self._cam: LatentGradCAM
+        if method == "normal_difference":
+            self._cam = NormalDifferenceGradCAM(
+                self.model, names, posterior=self.adapter, difference=difference
+            )
+        else:
+            kind = LatentGradCAM if method == "per_dimension" else MeanSumGradCAM
+            self._cam = kind(self.model, names, posterior=self.adapter)
+
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Also take the normal class's posterior, for the normal difference."""
+        if isinstance(self._cam, NormalDifferenceGradCAM):
+            self._cam.fit(normal)
+        super().fit_normal(normal)
+
+    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
+        """The aggregated attention map of one layer at the images' size, (B, H, W)."""
+        features, origin = shared.features(layer), self.origin(shared, layer)
+        with torch.enable_grad():
+            codes, dims = self._cam.codes(shared.posterior, None)
+            if self.options.weighting == "pooled":
+                maps = self._pooled_maps(shared, layer, codes, dims, origin)
+            elif self.options.weighting == "elementwise":
+                (maps,) = weighted_maps(
+                    codes,
+                    [features],
+                    dims,
+                    plan_layers(codes, [features], self.options, reshaped=False),
+                    [origin],
+                    _unchanged,
+                    self.options,
+                    PassSettings(),
+                )
+            else:
+                maps = integrated_maps(
+                    lambda at: self._codes_at(shared, layer, at),
+                    features,
+                    torch.zeros_like(features) if origin is None else origin,
+                    dims,
+                    _unchanged,
+                    self.options,
+                    PassSettings(),
+                    self.n_steps,
+                )
+        size = tuple(shared.images.shape[2:])
+        return finish_maps(maps.detach(), self.options, size)[:, 0]
+
+    def _pooled_maps(
+        self,
+        shared: ModelPass,
+        layer: str,
+        codes: Tensor,
+        dims: Sequence[int],
+        origin: Tensor | None,
+    ) -> Tensor:
+        """Pooled weights depend on neither baseline nor rectifier, so variants share them."""
+        features = shared.features(layer)
+        # A normal difference has statistics of its own, so its weights are its own as well.
+        owner = self if self.method == "normal_difference" else self.method
+        alpha = shared.derived(
+            ("channel weights", owner, layer), lambda: self._weights(codes, features, dims, layer)
+        )
+        with torch.no_grad():
+            features = features.to(alpha.dtype)
+            contrast = features if origin is None else features - origin.to(features)
+            return combine_pooled(alpha, contrast, self.options)
+
+    def _weights(self, codes: Tensor, features: Tensor, dims: Sequence[int], layer: str) -> Tensor:
+        plan = plan_layer(codes, features)
+        if plan.path == "off_path":
+            raise off_path(find_layers(self.model, layer)[0])
+        if plan.cut is not None:
+            return closed_form_weights(codes, features, plan.cut, dims).detach()
+        chunks = vector_jacobian_products(codes, [features], dims, PassSettings())
+        return torch.cat([gradient.flatten(3).mean(3) for (gradient,) in chunks], 1).detach()
+
+    def _codes_at(self, shared: ModelPass, layer: str, features: Tensor) -> tuple[Tensor, Tensor]:
+        again = run_layers(
+            self.adapter,
+            find_layers(self.model, layer),
+            (shared.images,),
+            (),
+            side="output",
+            keep_graph=False,
+            replace_with=[features],
+        )
+        return self._cam.codes(again.posterior, None)[0], again.features[0]
+
+
+class FeatureDifference(LayerScorer):
+    """The control: how far features are from the baseline's, with no latent weight in it.
+
+    The mean over channels of abs(A(x) - A(baseline)). What latent attention gains over this, the
+    latent has earned; the rest is the feature difference.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str],
+        *,
+        baselines: Baseline = "mean_activation",
+        posterior: Any = None,
+    ) -> None:
+        """Name layers and baseline, see :class:`LayerScorer`.
+
+        Raises:
+            ValueError: also for ``baselines="none"``, which leaves nothing to differ from.
+        """
+        super().__init__(model, layers, baselines=baselines, posterior=posterior)
+        if baselines == "none":
+            raise ValueError(
+                "baselines='none' leaves no difference; choose 'reconstruction', "
+                "'mean_activation' or 'mean_image'"
+            )
+
+    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
+        """Mean over channels of abs(A - A(baseline)) at the images' size, (B, H, W)."""
+        origin = self.origin(shared, layer)
+        assert origin is not None
+        with torch.no_grad():
+            distance = (shared.features(layer) - origin).abs().mean(1, keepdim=True)
+            size = list(shared.images.shape[2:])
+            return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _unchanged(features: Tensor) -> Tensor:
+    return features

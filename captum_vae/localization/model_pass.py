@@ -1,0 +1,204 @@
+"""One batch through a VAE, and a set of normal images: computed once for every scorer that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_vae.attr.baselines import reconstruct
+from captum_vae.attr.layer_pass import LayerPass, find_layers, look_at_layers, run_layers
+from captum_vae.posterior import Posterior, PosteriorAdapter
+
+_IMAGE = ""
+"""Key of the mean image; no layer has an empty name."""
+
+
+class ModelPass:
+    """What one call of the VAE gives for one batch; each part is computed on first use and kept.
+
+    Scorers that look at the same batch share it: the encoder runs once for all of them, and once
+    more for the reconstruction's features.
+
+    Attributes:
+        images: (B, C, H, W).
+        model: the VAE.
+        adapter: reads its posterior.
+        layers: dotted names of the layers whose features are kept, perhaps none.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        model: Any,
+        adapter: PosteriorAdapter,
+        layers: Sequence[str] = (),
+    ) -> None:
+        """Name the batch and the layers; nothing runs yet."""
+        self.images = images
+        self.model = model
+        self.adapter = adapter
+        self.layers = tuple(layers)
+        self._derived: dict[Any, Tensor] = {}
+
+    @cached_property
+    def run(self) -> LayerPass:
+        """The encoder's call, with the graph from the features of ``layers`` on."""
+        with torch.enable_grad():
+            return run_layers(
+                self.adapter,
+                find_layers(self.model, list(self.layers)),
+                (self.images,),
+                (),
+                side="output",
+                keep_graph=False,
+            )
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The posterior of the images; with a graph if ``layers`` are kept."""
+        if self.layers:
+            return self.run.posterior
+        with torch.no_grad():
+            return self.adapter.prepare(self.images)(self.images)
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """(B, C, H, W) from the posterior mean, on the images' scale, detached."""
+        if getattr(self.model, "output", None) == "logits":
+            with torch.no_grad():
+                decoded: Tensor = self.model.reconstruct(self.images)
+            return decoded
+        return reconstruct(self.adapter, (self.images,), self.posterior)
+
+    def features(self, layer: str) -> Tensor:
+        """A (B, K, h, w) of one of ``layers``, in the graph of ``posterior``."""
+        return self.run.features[self._index(layer)]
+
+    def features_of_reconstruction(self, layer: str) -> Tensor:
+        """A(reconstruction) (B, K, h, w) of one of ``layers``, detached."""
+        return self._reconstruction_features[self._index(layer)]
+
+    def derived(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """``compute()``, kept under ``key`` for the other scorers of this batch."""
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return self._derived[key]
+
+    @cached_property
+    def _reconstruction_features(self) -> tuple[Tensor, ...]:
+        return _look(self.model, self.adapter, self.layers, self.reconstruction)
+
+    def _index(self, layer: str) -> int:
+        if layer not in self.layers:
+            raise ValueError(
+                f"layer {layer!r} is not among the pass's layers {list(self.layers)}; name it in "
+                "the scorer's `layers`"
+            )
+        return self.layers.index(layer)
+
+
+class NormalImages:
+    """Normal images to fit scorers on, and the means over them, each taken once.
+
+    Args:
+        batches: normal images (B, C, H, w) or things that begin with them, as a DataLoader gives;
+            they are gone through several times.
+        model: the VAE.
+        adapter: reads its posterior.
+        layers: dotted names of the layers that scorers will ask for.
+        device: where the images are brought to; None leaves them.
+        progress: wraps the batches, for a progress bar.
+
+    Raises:
+        TypeError: an iterator, which could be gone through once only.
+        ValueError: no images.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        model: Any,
+        adapter: PosteriorAdapter,
+        layers: Sequence[str] = (),
+        *,
+        device: torch.device | None = None,
+        progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    ) -> None:
+        """Keep the batches; nothing is read yet."""
+        if isinstance(batches, Tensor):
+            batches = [batches[start : start + 32] for start in range(0, len(batches), 32)]
+        if isinstance(batches, Iterator):
+            raise TypeError(
+                f"normal is a {type(batches).__name__}, which can be read once only; pass a list "
+                "of batches or a DataLoader"
+            )
+        self.model = model
+        self.adapter = adapter
+        self.layers = tuple(layers)
+        self._batches = batches
+        self._device = device
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Batches of images (B, C, H, W)."""
+        empty = True
+        for batch in self._progress(self._batches):
+            images = batch if isinstance(batch, Tensor) else batch[0]
+            empty = empty and not len(images)
+            yield images if self._device is None else images.to(self._device)
+        if empty:
+            raise ValueError("normal is empty: a scorer needs at least one normal image to fit on")
+
+    def passes(self) -> Iterator[ModelPass]:
+        """One :class:`ModelPass` per batch."""
+        for images in self:
+            yield ModelPass(images, self.model, self.adapter, self.layers)
+
+    def mean_image(self) -> Tensor:
+        """(1, C, H, W), the mean of the normal images."""
+        return self._means[_IMAGE]
+
+    def mean_features(self, layer: str) -> Tensor:
+        """(1, K, h, w), the mean features at each location of one of ``layers``."""
+        return self._means[layer]
+
+    @cached_property
+    def _means(self) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for images in self:
+            found = dict(
+                zip(
+                    self.layers,
+                    _look(self.model, self.adapter, self.layers, images),
+                    strict=True,
+                )
+            )
+            for name, values in {_IMAGE: images, **found}.items():
+                total = values.double().sum(0, keepdim=True)
+                sums[name] = sums[name] + total if name in sums else total
+            count += len(images)
+            dtype = images.dtype
+        return {name: (total / count).to(dtype) for name, total in sums.items()}
+
+
+def _look(
+    model: Any, adapter: PosteriorAdapter, layers: Sequence[str], images: Tensor
+) -> tuple[Tensor, ...]:
+    if not layers:
+        return ()
+    modules = find_layers(model, list(layers))
+    return look_at_layers(adapter.prepare(images), modules, (images,), side="output")
+
+
+def device_of(model: Any) -> torch.device | None:
+    """The device of a module's first parameter or buffer; None for what has neither."""
+    if not isinstance(model, nn.Module):
+        return None
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return None

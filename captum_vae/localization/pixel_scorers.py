@@ -1,0 +1,68 @@
+"""Scorers that compare pixels: with the reconstruction, and with the mean normal image."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from captum_vae.attr.options import check_choice
+from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.scorer import Scorer
+
+Distance = Literal["squared", "absolute"]
+
+
+def pixel_distance(images: Tensor, others: Tensor, distance: Distance) -> Tensor:
+    """Mean over channels of the squared or absolute difference.
+
+    Args:
+        images: (B, C, H, W).
+        others: (B or 1, C, H, W).
+        distance: ``squared`` or ``absolute``.
+
+    Returns:
+        (B, H, W).
+    """
+    difference = images - others
+    return (difference.square() if distance == "squared" else difference.abs()).mean(1)
+
+
+class ReconstructionError(Scorer):
+    """How far a pixel is from the VAE's reconstruction; nothing is learned from normal images."""
+
+    def __init__(
+        self, model: Any, *, distance: Distance = "squared", posterior: Any = None
+    ) -> None:
+        """Choose the distance, ``squared`` or ``absolute``."""
+        super().__init__(model, posterior=posterior)
+        check_choice("distance", distance, get_args(Distance))
+        self.distance = distance
+
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Nothing to learn."""
+
+    def score_pass(self, shared: ModelPass) -> Tensor:
+        """Distance to the reconstruction, (B, H, W)."""
+        return pixel_distance(shared.images, shared.reconstruction, self.distance).detach()
+
+
+class MeanImageDifference(Scorer):
+    """How far a pixel is from the mean normal image: a VAE has to beat this to be of use."""
+
+    def __init__(
+        self, model: Any, *, distance: Distance = "squared", posterior: Any = None
+    ) -> None:
+        """Choose the distance, ``squared`` or ``absolute``; the model is not used."""
+        super().__init__(model, posterior=posterior)
+        check_choice("distance", distance, get_args(Distance))
+        self.distance = distance
+        self._mean: Tensor | None = None
+
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Take the mean image."""
+        self._mean = normal.mean_image()
+
+    def score_pass(self, shared: ModelPass) -> Tensor:
+        """Distance to the mean normal image, (B, H, W)."""
+        return pixel_distance(shared.images, self._fitted(self._mean), self.distance).detach()

@@ -1,0 +1,106 @@
+"""What an anomaly scorer is: fitted on normal images, it gives every image a map."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
+from captum_vae.posterior import as_adapter
+from captum_vae.posterior.calling import owner_of, unwrap
+
+Self = TypeVar("Self", bound="Scorer")
+
+
+@runtime_checkable
+class AnomalyScorer(Protocol):
+    """The contract of a third party's scorer, registered under ``captum_vae.scorers``.
+
+    What is registered is called with the model and the options of the configuration, and returns
+    an object with these two methods.
+    """
+
+    def fit(self, normal: Iterable[Tensor]) -> Any:
+        """Learn from batches of normal images (B, C, H, W), which can be gone through again."""
+
+    def score(self, images: Tensor) -> Tensor:
+        """Maps (B, H, W) of images (B, C, H, W), larger where more anomalous."""
+
+
+class Scorer(ABC):
+    """A scorer that reads its model through a :class:`ModelPass`, which several can share.
+
+    A map depends on its own image alone, never on its batch-mates.
+
+    Attributes:
+        model: the VAE, in eval mode.
+        adapter: reads its posterior.
+        layers: dotted names of the layers whose features are read.
+    """
+
+    layers: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, *, posterior: Any = None) -> None:
+        """Name the model.
+
+        Args:
+            model: the VAE.
+            posterior: how to read its posterior, see ``captum_vae.posterior.PosteriorAdapter``.
+        """
+        self.adapter = as_adapter(model, posterior)
+        self.model = owner_of(unwrap(model)) or model
+
+    def fit(self: Self, normal: Iterable[Any]) -> Self:
+        """Learn what is normal.
+
+        Args:
+            normal: batches of normal images (B, C, H, W), or tuples that begin with them, in
+                something that can be gone through several times (a list, a DataLoader); or one
+                tensor (N, C, H, W); or :class:`NormalImages`, whose means scorers share.
+
+        Raises:
+            ValueError: no images.
+            TypeError: an iterator, which can be read once only.
+        """
+        if not isinstance(normal, NormalImages):
+            normal = NormalImages(
+                normal, self.model, self.adapter, self.layers, device=device_of(self.model)
+            )
+        self.fit_normal(normal)
+        return self
+
+    def score(self, images: Tensor) -> Tensor:
+        """Anomaly maps.
+
+        Args:
+            images: (B, C, H, W).
+
+        Returns:
+            (B, H, W), detached, larger where more anomalous.
+
+        Raises:
+            ValueError: images of another number of axes, or a scorer that was not fitted.
+        """
+        if images.dim() != 4 or not len(images):
+            raise ValueError(
+                f"images has shape {tuple(images.shape)}; wanted (B, C, H, W) with at least one"
+            )
+        return self.score_pass(ModelPass(images, self.model, self.adapter, self.layers))
+
+    @abstractmethod
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Learn from normal images and the means over them."""
+
+    @abstractmethod
+    def score_pass(self, shared: ModelPass) -> Tensor:
+        """Maps (B, H, W) of a batch whose model calls may be shared with other scorers."""
+
+    def _fitted(self, value: Tensor | None) -> Tensor:
+        if value is None:
+            raise ValueError(
+                f"{type(self).__name__} does not know what is normal; call fit(normal images) first"
+            )
+        return value

@@ -1,0 +1,142 @@
+"""Registries backed by entry points: what the package offers by name, its own and third parties'.
+
+A distribution registers an object in its packaging metadata, under one of the groups::
+
+    [options.entry_points]
+    captum_vae.scorers =
+        my_scorer = my_package.scorers:MyScorer
+
+The built-ins register in the same way. Nothing is imported before it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+GROUPS = ("attributions", "posteriors", "models", "datasets", "scorers")
+"""Kinds of plugins; the entry-point group of each is ``captum_vae.<kind>``."""
+
+
+class PluginError(ValueError):
+    """A name that is not registered, is registered twice, or whose plugin does not import."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered object, not yet imported.
+
+    Attributes:
+        kind: one of :data:`GROUPS`.
+        name: what users write.
+        reference: ``module:attribute``.
+        distribution: the installed package that registers it.
+    """
+
+    kind: str
+    name: str
+    reference: str
+    distribution: str
+
+    def load(self) -> Any:
+        """Import the object.
+
+        Raises:
+            PluginError: importing it fails, for whatever reason; the message names the plugin.
+        """
+        try:
+            return EntryPoint(self.name, self.reference, f"captum_vae.{self.kind}").load()
+        # A plugin's module can raise anything at all, and must not take others with it.
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} plugin {self.name!r} of {self.distribution} ({self.reference}) does "
+                f"not import: {type(error).__name__}: {error}"
+            ) from error
+
+
+class Registry:
+    """The plugins of one kind, by name.
+
+    Example::
+
+        >>> scorer = Registry("scorers").load("reconstruction_error")
+    """
+
+    def __init__(self, kind: str) -> None:
+        """Read the metadata of the installed distributions; no plugin is imported.
+
+        Args:
+            kind: one of :data:`GROUPS`.
+
+        Raises:
+            ValueError: another kind.
+        """
+        if kind not in GROUPS:
+            raise ValueError(f"kind is {kind!r}; wanted one of {', '.join(GROUPS)}")
+        self.kind = kind
+        self._found: dict[str, list[Plugin]] = {}
+        for entry in entry_points(group=f"captum_vae.{kind}"):
+            owner = entry.dist.name if entry.dist is not None else "an unnamed distribution"
+            plugin = Plugin(kind, entry.name, entry.value, owner)
+            same_name = self._found.setdefault(entry.name, [])
+            if plugin not in same_name:
+                same_name.append(plugin)
+
+    @property
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._found)
+
+    def plugin(self, name: str) -> Plugin:
+        """The plugin of that name, not yet imported.
+
+        Raises:
+            PluginError: no such name, with the names there are; or a name that two distributions
+                register, with both.
+        """
+        if name not in self._found:
+            near = difflib.get_close_matches(name, self._found, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(self.names) or "none (is the package installed with pip?)"
+            raise PluginError(f"{name!r} is not among the {self.kind}: {known}{hint}")
+        same_name = self._found[name]
+        if len(same_name) > 1:
+            owners = " and ".join(f"{p.distribution} ({p.reference})" for p in same_name)
+            raise PluginError(
+                f"{name!r} among the {self.kind} is registered by {owners}; uninstall one of them"
+            )
+        return same_name[0]
+
+    def load(self, name: str) -> Any:
+        """Import the object registered under ``name``.
+
+        Raises:
+            PluginError: as for :meth:`plugin`, or it does not import.
+        """
+        return self.plugin(name).load()
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with which name: duplicates, and plugins that do not import."""
+        found = {}
+        for name in self.names:
+            try:
+                self.load(name)
+            except PluginError as error:
+                found[name] = str(error)
+        return found
+
+
+def list_plugins() -> None:
+    """Print every registered plugin of every kind, and what is wrong with those that fail."""
+    for kind in GROUPS:
+        registry = Registry(kind)
+        problems = registry.problems()
+        print(f"{kind}:")
+        for name in registry.names:
+            if name in problems:
+                print(f"  {name}  FAILS: {problems[name]}")
+            else:
+                plugin = registry.plugin(name)
+                print(f"  {name}  {plugin.reference}  ({plugin.distribution})")
