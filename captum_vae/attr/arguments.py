@@ -146,5 +146,5 @@ def check_features(features: Tensor, given: Tensor, layer: Module, batch: int) -
                 f"the features of layer {name} hold NaN, first in sample {int(broken[0])}; its "
                 "maps are NaN too",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,9 @@ def find_layers(forward_func: Callable[..., Any], layers: Layers | None) -> tupl
         TypeError: something that is neither a module nor a name.
     """
     owner = owner_of(unwrap(forward_func))
-    wanted = [layers] if isinstance(layers, (Module, str)) or layers is None else list(layers)
+    wanted: list[object] = [layers]
+    if isinstance(layers, Iterable) and not isinstance(layers, (Module, str)):
+        wanted = list(layers)
     if not wanted:
         raise ValueError("layer is an empty list; give at least one layer")
     return tuple(_find_layer(owner, layer) for layer in wanted)
@@ -119,7 +121,8 @@ def run_layers(
     """
     args = (*inputs, *extra)
     adapter.prepare(*args)
-    _warn_of_batch_statistics(adapter)
+    if replace_with is None:
+        _warn_of_batch_statistics(adapter)
 
     def run(whole: bool) -> LayerPass:
         with capture_features(
@@ -178,11 +181,12 @@ def _all_caught(
 def _warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
     owner = owner_of(unwrap(adapter.model))
     if owner is not None and any(
-        isinstance(module, _BatchNorm) and module.training for module in owner.modules()
+        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        for module in owner.modules()
     ):
         warnings.warn(
-            "a batch-norm layer of the model is in training mode, so maps depend on the other "
-            "images of the batch; call model.eval() first",
+            "a batch-norm layer of the model takes the batch's own statistics, so maps depend on "
+            "the other images of the batch; call model.eval() first, and keep running statistics",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
