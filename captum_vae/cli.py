@@ -111,7 +111,7 @@ def _run(name: str, arguments: list[str]) -> None:
         parsed = parser.parse_args(_with_shipped_configs(arguments, command))
     except jsonargparse.ArgumentError as error:
         raise ValueError(f"{error} (captum-vae {name} --help lists the options)") from error
-    options = parser.instantiate_classes(parsed).as_dict()
+    options = parser.instantiate(parsed).as_dict()
     options.pop("config")
     function(**options)
 

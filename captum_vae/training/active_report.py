@@ -1,6 +1,5 @@
 """The active dimensions of a model over a data set, on every process's share of it."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,8 +7,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from captum_vae.metrics.active_dimensions import ActiveDimensionAccumulator, ActiveDimensions
-from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
-from captum_vae.training.devices import total
+from captum_vae.training.batches import SeededImages, load_batches
+from captum_vae.training.devices import gather
 
 
 def measure_active_dimensions(
@@ -30,7 +29,7 @@ def measure_active_dimensions(
         dataset: yields images, see :func:`captum_vae.training.batches.image_of`.
         device: where the model lies.
         batch_size: images per process and forward pass.
-        images: how many images at most, drawn without replacement under a fixed seed.
+        images: how many images at most, evenly spaced over the data set.
         workers: processes that load.
         rank: of this process.
         world_size: number of processes; the result is that of all their shares.
@@ -40,29 +39,23 @@ def measure_active_dimensions(
     """
     length: int = len(dataset)  # type: ignore[arg-type]
     wanted = min(images, length)
-    # Equal batches keep the processes in step; at most steps - 1 images are left out.
-    steps = math.ceil(wanted / (batch_size * world_size))
-    order = BatchOrder(
-        length,
-        batch_size=max(wanted // steps, world_size),
-        seed=0,
-        start=0,
-        stop=steps,
-        rank=rank,
-        world_size=world_size,
-    )
+    indices = [i * length // wanted for i in range(wanted)][rank::world_size]
+    starts = range(0, len(indices), batch_size)
+    batches = [
+        [(start, index) for index in indices[start : start + batch_size]] for start in starts
+    ]
     accumulator = ActiveDimensionAccumulator()
     was_training = model.training
     model.eval()
     encode: Any = model.encode
     loader = load_batches(
-        SeededImages(dataset, seed=0, rank=rank), order, workers=workers, device=device
+        SeededImages(dataset, seed=0, rank=rank), batches, workers=workers, device=device
     )
     with torch.no_grad():
         for batch in loader:
             mean, log_variance = encode(batch.to(device))[:2]
             accumulator.update(mean, log_variance)
     model.train(was_training)
-    if accumulator.sums is not None:
-        accumulator.sums = total(accumulator.sums)
+    shares = [sums for sums in gather(accumulator.sums) if sums is not None]
+    accumulator.sums = torch.stack([sums.to(device) for sums in shares]).sum(0)
     return accumulator.compute()

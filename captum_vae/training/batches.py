@@ -6,7 +6,7 @@ starts at its step without replaying the ones before.
 """
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -87,10 +87,13 @@ class SeededImages(Dataset[Tensor]):
         self.rank = rank
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Tensor]:
-        """The images of one batch: DataLoader calls this instead of reading one by one."""
+        """The images of one batch, drawn at once where the data set can (``__getitems__``)."""
         step = keys[0][0]
         with isolated_randomness(self.seed, step, self.rank):
-            return [image_of(self.dataset[index]) for _, index in keys]
+            fetch = getattr(self.dataset, "__getitems__", None)
+            indices = [index for _, index in keys]
+            items = fetch(indices) if fetch else [self.dataset[index] for index in indices]
+            return [image_of(item) for item in items]
 
     def __getitem__(self, key: Key) -> Tensor:
         """The image of one key."""
@@ -130,9 +133,9 @@ def image_of(item: Any) -> Tensor:
 
 
 def load_batches(
-    images: SeededImages, order: BatchOrder, *, workers: int, device: torch.device
+    images: SeededImages, order: Iterable[list[Key]], *, workers: int, device: torch.device
 ) -> DataLoader[Tensor]:
-    """A loader of (B, C, H, W) batches in the given order."""
+    """A loader of (B, C, H, W) batches, one per list of keys, in the given order."""
     return DataLoader(
         images,
         batch_sampler=order,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -82,13 +82,6 @@ def largest(values: list[int], device: torch.device) -> list[int]:
     tensor = torch.tensor(values, device=device)
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return [int(value) for value in tensor.tolist()]
-
-
-def total(tensor: Tensor) -> Tensor:
-    """Sum over processes."""
-    if dist.is_initialized():
-        dist.all_reduce(tensor)
-    return tensor
 
 
 def gather(value: Any) -> list[Any]:

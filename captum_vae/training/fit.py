@@ -5,14 +5,23 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch.utils.data import Dataset
 
-from captum_vae.data.augment import Augmented
+from captum_vae.data import (
+    MNIST,
+    UCSD,
+    Augmented,
+    DSprites,
+    ImageFolder,
+    MovingPedestrians,
+    MVTec,
+    OneClassDigits,
+)
 from captum_vae.losses.elbo import ELBO, Likelihood
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
 from captum_vae.training.batches import image_of
@@ -22,12 +31,14 @@ from captum_vae.training.random_state import seed_everything
 from captum_vae.training.summary import summarize
 from captum_vae.training.trainer import Resume, Trainer
 
-DATASETS = {
-    "digits": "captum_vae.data.digits:OneClassDigits",
-    "folder": "captum_vae.data.folder:ImageFolder",
-    "mnist": "captum_vae.data.digits:MNIST",
-    "mvtec": "captum_vae.data.mvtec:MVTec",
-    "ucsd": "captum_vae.data.ucsd:UCSD",
+DATASETS: dict[str, Callable[..., Dataset[Any]]] = {
+    "digits": OneClassDigits,
+    "dsprites": DSprites,
+    "folder": ImageFolder,
+    "mnist": MNIST,
+    "mvtec": MVTec,
+    "pedestrians": MovingPedestrians,
+    "ucsd": UCSD,
 }
 """Data sets by name; any other can be named as ``package.module:Class``."""
 
@@ -50,8 +61,10 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        name: digits, folder, mnist, mvtec, ucsd, or package.module:Class.
-        root: the folder it lies in; environment variables are expanded.
+        name: digits, dsprites, folder, mnist, mvtec, pedestrians, ucsd, or
+            package.module:Class.
+        root: the folder it lies in, for folder the normal images; environment variables are
+            expanded.
         options: further arguments of the data set.
         augment: arguments of captum_vae.data's Augmented; leave out for none.
     """
@@ -166,19 +179,12 @@ def build_dataset(config: DataConfig) -> Dataset[Any]:
         ValueError: an unknown name or option, or an unset environment variable in ``root``.
         FileNotFoundError: the folder is not there.
     """
-    reference = DATASETS.get(config.name, config.name)
-    module, _, name = reference.partition(":")
-    try:
-        constructor = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"data.name is {config.name!r}; wanted one of {', '.join(DATASETS)}, or an importable "
-            "package.module:Class"
-        ) from error
+    constructor = DATASETS.get(config.name) or _imported(config.name)
     options = dict(config.options)
     if config.root is not None:
-        options["root"] = _expanded(config.root)
-    dataset: Dataset[Any] = _call(constructor, options, "data.options")
+        # The one reader without a root takes the folder of normal images in its place.
+        options["normal" if config.name == "folder" else "root"] = _expanded(config.root)
+    dataset = _call(constructor, options, "data.options")
     if config.augment is not None:
         dataset = _call(Augmented, {"dataset": dataset, **config.augment}, "data.augment")
     return dataset
@@ -207,12 +213,28 @@ def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective
     )
 
 
-def _call(constructor: Any, options: dict[str, Any], argument: str) -> Any:
+def _imported(reference: str) -> Callable[..., Dataset[Any]]:
+    module, _, name = reference.partition(":")
+    try:
+        constructor: Callable[..., Dataset[Any]] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"data.name is {reference!r}; wanted one of {', '.join(DATASETS)}, or an importable "
+            f"package.module:Class ({error})"
+        ) from error
+    return constructor
+
+
+def _call(
+    constructor: Callable[..., Dataset[Any]], options: dict[str, Any], argument: str
+) -> Dataset[Any]:
     """Call ``constructor``, blaming options it does not take on ``argument``."""
     try:
         inspect.signature(constructor).bind(**options)
     except TypeError as error:
-        raise ValueError(f"{argument} does not fit {constructor.__name__}: {error}") from error
+        raise ValueError(
+            f"{argument} does not fit {getattr(constructor, '__name__', constructor)}: {error}"
+        ) from error
     return constructor(**options)
 
 

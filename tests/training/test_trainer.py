@@ -240,7 +240,7 @@ def test_factor_vae_loss_is_the_elbo_plus_gamma_times_the_total_correlation() ->
 def test_active_dimensions_are_those_of_one_pass_over_the_data() -> None:
     model, images = small_model(), torch.rand(50, 1, 16, 16)
     report = measure_active_dimensions(
-        model, torch.utils.data.TensorDataset(images), device=torch.device("cpu"), batch_size=25
+        model, torch.utils.data.TensorDataset(images), device=torch.device("cpu"), batch_size=20
     )
     assert model.training
     expected = active_dimensions(*model.eval().encode(images))
