@@ -1,0 +1,21 @@
+"""Figures and pages that show attributions to people. Needs the ``report`` extra."""
+
+from captum_vae.report.color_scale import ColorScale, overlay
+from captum_vae.report.latent_usage import draw_active_dimensions
+from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
+from captum_vae.report.page import Picture, Section, Table, write_page
+from captum_vae.report.pictures import save_picture
+
+__all__ = [
+    "ColorScale",
+    "GridRow",
+    "Picture",
+    "Section",
+    "Strip",
+    "Table",
+    "draw_active_dimensions",
+    "draw_map_grid",
+    "overlay",
+    "save_picture",
+    "write_page",
+]

@@ -1,0 +1,89 @@
+"""The page that reports are written on: a jinja2 template with its style, no outside files."""
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="captum_vae">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light; --ink: #1d1d1f; --soft: #5c5c66; --line: #dedee3; --paper: #fff; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f5f5f7; color: var(--ink);
+  font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 3rem 2.5rem 2rem; background: var(--paper);
+  min-height: 100vh; }
+h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .8rem; letter-spacing: -.01em; }
+h2 { font-size: 1.35rem; margin: 0 0 .5rem; }
+p { max-width: 44rem; margin: 0 0 .8rem; }
+.lead { font-size: 1.15rem; color: var(--soft); }
+section { margin-top: 2.2rem; padding-top: 1.6rem; border-top: 1px solid var(--line); }
+figure { margin: 1rem 0 0; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { max-width: 44rem; margin-top: .6rem; font-size: .92rem; color: var(--soft); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin-top: .8rem; font-size: .95rem; }
+th, td { text-align: left; vertical-align: top; padding: .35rem 1.4rem .35rem 0;
+  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+th { font-weight: 600; }
+pre { margin: 1rem 0 0; padding: .9rem 1.1rem; overflow-x: auto; background: #f5f5f7;
+  border: 1px solid var(--line); border-radius: 6px; font: .88rem/1.5 ui-monospace, Menlo,
+  Consolas, monospace; }
+footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
+@media (max-width: 40rem) { main { padding: 1.5rem 1rem; } }
+@media print {
+  @page { margin: 16mm; }
+  body { background: none; font-size: 10.5pt; }
+  main { padding: 0; max-width: none; min-height: 0; }
+  p, figcaption { max-width: none; }
+  h2 { break-after: avoid; }
+  figure, table, pre { break-inside: avoid; }
+  figure img { max-height: 235mm; }
+  pre { white-space: pre-wrap; }
+}
+</style>
+</head>
+<body>
+<main>
+<h1>{{ title }}</h1>
+<p class="lead">{{ lead }}</p>
+{% for section in sections %}
+<section>
+<h2>{{ section.title }}</h2>
+{% for paragraph in section.paragraphs %}
+<p>{{ paragraph }}</p>
+{% endfor %}
+{% for picture in section.pictures %}
+{% set place = source(picture) %}
+{% set width, height = size(picture) %}
+<figure>
+<img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}">
+<figcaption>{{ picture.caption }}</figcaption>
+</figure>
+{% endfor %}
+{% for table in section.tables %}
+<div class="wide">
+<table>
+<thead><tr>{% for name in table.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endfor %}
+{% if section.code %}
+<pre><code>{{ section.code }}</code></pre>
+{% endif %}
+</section>
+{% endfor %}
+{% if footer %}
+<footer>{{ footer }}</footer>
+{% endif %}
+</main>
+</body>
+</html>
+"""
