@@ -1,0 +1,1 @@
+"""The published experiments, and the demo that shows the method on real digits."""

@@ -1,0 +1,212 @@
+"""The demo's figures: the published maps, the maps relative to normal, single dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captum_vae.attr import LatentGradCAM, MeanSumGradCAM
+from captum_vae.attr.options import Rectifier
+from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.models import GaussianVAE
+from captum_vae.report import (
+    ColorScale,
+    GridRow,
+    Picture,
+    Strip,
+    draw_active_dimensions,
+    draw_map_grid,
+    save_picture,
+)
+
+RECTIFIERS: dict[Rectifier, str] = {
+    "relu": "ReLU\n(the paper)",
+    "abs": "absolute value\n(authors' code)",
+    "sigmoid": "sigmoid\n(a replication)",
+}
+SHOWN_DIMENSIONS = 6
+
+
+@dataclass(frozen=True)
+class DemoImages:
+    """The images to explain.
+
+    Attributes:
+        normal_digit: the digit that the VAE was trained on.
+        normal: (B, 1, H, W) test images of it.
+        other_digits: the digit on each of ``others``.
+        others: (B, 1, H, W) test images of other digits.
+    """
+
+    normal_digit: int
+    normal: Tensor
+    other_digits: tuple[int, ...]
+    others: Tensor
+
+    def to(self, device: torch.device) -> DemoImages:
+        """The same on another device."""
+        return replace(self, normal=self.normal.to(device), others=self.others.to(device))
+
+    @property
+    def all(self) -> Tensor:
+        """Normal images first, then the others."""
+        return torch.cat([self.normal, self.others])
+
+    @property
+    def titles(self) -> list[str]:
+        """What is on each of :attr:`all`."""
+        return [f"{self.normal_digit}, normal"] * len(self.normal) + [
+            str(digit) for digit in self.other_digits
+        ]
+
+
+def draw_demo(
+    vae: GaussianVAE, layer: str, images: DemoImages, active: ActiveDimensions, folder: Path
+) -> dict[str, Picture]:
+    """Draw and save every figure.
+
+    Args:
+        vae: trained, in eval mode, on the images' device.
+        layer: whose features are explained.
+        images: to explain.
+        active: dimensions of the VAE.
+        folder: for the PNG files.
+
+    Returns:
+        The pictures by name, in the order of the page.
+    """
+    pictures = {"reconstruction_baseline": draw_reconstruction_baseline(vae, layer, images, folder)}
+    dims = most_informative(active)
+    if dims:
+        pictures["latent_dimensions"] = draw_latent_dimensions(
+            vae, layer, images, dims, active.kl, folder
+        )
+    pictures["rectifiers"] = draw_rectifiers(vae, layer, images, folder)
+    pictures["active_dimensions"] = Picture(
+        save_picture(draw_active_dimensions(active), folder / "active_dimensions.png"),
+        alt=f"Two bar charts over {active.kl.numel()} latent dimensions, KL to the prior and "
+        f"spread of the posterior mean: {active.count} dimensions are active.",
+        caption="A dimension without KL, or whose mean does not move, ignores its input; its map "
+        "would be noise.",
+    )
+    return pictures
+
+
+def draw_rectifiers(vae: GaussianVAE, layer: str, images: DemoImages, folder: Path) -> Picture:
+    """Methods 1 and 2 along x, rectifiers along y: Figure 1 of the second replication study."""
+    first, second = LatentGradCAM(vae, layer), MeanSumGradCAM(vae, layer)
+    shown = list(images.others)
+    rows = [GridRow("image", [Strip(shown), Strip(shown)])]
+    for rectifier, label in RECTIFIERS.items():
+        averaged = first.attribute(
+            images.others, rectifier=rectifier, aggregate="mean", size="input"
+        )
+        summed = second.attribute(images.others, rectifier=rectifier, size="input")
+        rows.append(
+            GridRow(label, [Strip(shown, _planes(averaged)), Strip(shown, _planes(summed))])
+        )
+    titles = [str(digit) for digit in images.other_digits]
+    figure = draw_map_grid(
+        rows,
+        strip_titles=["Method 1: mean over dimensions", "Method 2: sum of dimensions"],
+        column_titles=[titles, titles],
+        bar_label="attention, within each group of images",
+    )
+    return Picture(
+        save_picture(figure, folder / "rectifiers.png"),
+        alt=f"Attention on the digits {', '.join(titles)}: rectifiers ReLU, absolute value and "
+        "sigmoid as rows, methods 1 and 2 as columns.",
+        caption="Colours run from the lowest to the highest value of the images that stand "
+        "together; both numbers are printed under them. ReLU and the absolute value start at 0. "
+        "The sigmoid turns no attention into 0.5, so its whole range is narrow.",
+    )
+
+
+def draw_reconstruction_baseline(
+    vae: GaussianVAE, layer: str, images: DemoImages, folder: Path
+) -> Picture:
+    """Method 1 as published and relative to the reconstruction, on normal and other digits."""
+    cam = LatentGradCAM(vae, layer)
+    inputs = images.all
+    with torch.no_grad():
+        reconstructions = vae.reconstruct(inputs)
+    published = cam.attribute(inputs, aggregate="mean", size="input")
+    relative = cam.attribute(
+        inputs,
+        aggregate="mean",
+        rectifier="abs",
+        order="channelwise",
+        baselines="reconstruction",
+        size="input",
+    )
+    shown = list(inputs)
+    figure = draw_map_grid(
+        [
+            GridRow("image", [Strip(shown)]),
+            GridRow("reconstruction", [Strip(list(reconstructions))]),
+            GridRow(
+                "method 1,\nas published", [Strip(shown, _planes(published), _from_zero(published))]
+            ),
+            GridRow(
+                "method 1,\nrelative to the\nreconstruction",
+                [Strip(shown, _planes(relative), _from_zero(relative))],
+            ),
+        ],
+        column_titles=[images.titles],
+        bar_label="attention, within each row",
+    )
+    return Picture(
+        save_picture(figure, folder / "reconstruction_baseline.png"),
+        alt=f"Six rows of digits: two images of the normal digit {images.normal_digit}, then "
+        "other digits, with the reconstruction and two attention maps of each.",
+        caption="Colours run from 0 to the row's highest value, printed under the row. Where the "
+        "lowest row stays dark, the VAE takes what it sees for normal.",
+    )
+
+
+def draw_latent_dimensions(
+    vae: GaussianVAE,
+    layer: str,
+    images: DemoImages,
+    dims: Sequence[int],
+    kl: Tensor,
+    folder: Path,
+) -> Picture:
+    """Method 1 of single dimensions, a column each, all under one scale; ``kl`` is (D,) nats."""
+    inputs = torch.cat([images.normal[:1], images.others])
+    titles = [images.titles[0], *map(str, images.other_digits)]
+    maps = LatentGradCAM(vae, layer).attribute(inputs, target=dims, size="input")
+    scale = _from_zero(maps)
+    figure = draw_map_grid(
+        [
+            GridRow(title, [Strip([image]), Strip([image] * len(dims), list(per_dim), scale)])
+            for title, image, per_dim in zip(titles, inputs, maps, strict=True)
+        ],
+        column_titles=[["image"], [f"dim {dim}\n{kl[dim]:.1f} nats" for dim in dims]],
+        bar_label="attention, method 1",
+    )
+    return Picture(
+        save_picture(figure, folder / "latent_dimensions.png"),
+        alt=f"Digits {', '.join(titles)} as rows, latent dimensions {', '.join(map(str, dims))} "
+        "as columns: where each dimension looks.",
+        caption=f"The {len(dims)} active dimensions with the highest KL, from left to right, all "
+        "under one colour scale.",
+    )
+
+
+def most_informative(active: ActiveDimensions, count: int = SHOWN_DIMENSIONS) -> list[int]:
+    """Up to ``count`` active dimensions, highest KL first."""
+    order: list[int] = active.kl.argsort(descending=True).tolist()
+    return [dim for dim in order if active.active[dim]][:count]
+
+
+def _planes(maps: Tensor) -> Sequence[Tensor]:
+    return list(maps[:, 0])
+
+
+def _from_zero(maps: Tensor) -> ColorScale:
+    return ColorScale.of([maps], low=0.0)
