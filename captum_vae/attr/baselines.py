@@ -211,15 +211,30 @@ def _latent_of(posterior: Posterior) -> Tensor | None:
 
 
 def _images_like(image: Tensor, output: Any) -> list[Tensor]:
-    """Tensors of the image's shape in a model's output, other than the image itself."""
+    """Tensors in a model's output that are such images, those of the very shape before flat ones.
+
+    The image itself, which some models return beside its reconstruction, is none of them.
+    """
+    found = [
+        tensor.detach()
+        for tensor in _tensors(output)
+        if tensor.is_floating_point()
+        and tensor.shape[:1] == image.shape[:1]
+        and tensor.numel() == image.numel()
+    ]
+    found.sort(key=lambda tensor: tensor.shape != image.shape)
+    images = [tensor.reshape(image.shape) for tensor in found]
+    return [tensor for tensor in images if not torch.equal(tensor, image)]
+
+
+def _tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
-        same = output.shape == image.shape and output.is_floating_point()
-        return [output.detach()] if same and not torch.equal(output, image) else []
+        return [output]
     if isinstance(output, dict):
         output = list(output.values())
     elif not isinstance(output, (tuple, list)):
         output = [getattr(output, name) for name in _IMAGE_NAMES if hasattr(output, name)]
-    return [found for item in output for found in _images_like(image, item)]
+    return [found for item in output for found in _tensors(item)]
 
 
 def _cuda_devices(tensor: Tensor) -> list[int]:

@@ -109,21 +109,40 @@ class ConvolutionalDecoder(nn.Module):
         self.decoder = nn.Sequential(vae.to_image, nn.Unflatten(1, vae.shape))
 
 
-@pytest.mark.parametrize("interface", ["AntixK", "ForwardOnly", "ConvolutionalDecoder"])
+class FlatReconstruction(ToyVAE):
+    """pytorch/examples: decode gives rows of pixels, forward -> (rows, mu, logvar)."""
+
+    def decode(self, z):
+        return super().decode(z).flatten(1)
+
+
+class NamedOutput(nn.Module):
+    """forward -> a mapping that holds the reconstruction beside the loss."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.inner = vae
+
+    def forward(self, x):
+        mu, logvar = self.inner.encode(x)
+        return {"loss": mu.sum(), "mu": mu, "logvar": logvar, "recon_x": self.inner.decode(mu)}
+
+
+INTERFACES = [AntixK, FlatReconstruction, ForwardOnly, NamedOutput, ConvolutionalDecoder]
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
 def test_the_reconstruction_is_found_behind_other_interfaces(interface):
     vae = ToyVAE()
     x = vae.images(3)
     origin = features_at(vae, "conv2", vae.decode(vae.encode(x)[0]).detach())
     wanted = contrast_maps(vae, "conv2", x, origin)
-    if interface == "AntixK":
-        model = AntixK()
+    if issubclass(interface, ToyVAE):
+        model = interface()
         model.load_state_dict(vae.state_dict())
         layer = model.conv2
     else:
-        model = {"ForwardOnly": ForwardOnly, "ConvolutionalDecoder": ConvolutionalDecoder}[
-            interface
-        ](vae)
-        layer = vae.conv2
+        model, layer = interface(vae), vae.conv2
     found = LatentGradCAM(model, layer).attribute(x, baselines="reconstruction", rectifier="none")
     assert_equal(found, wanted)
 
