@@ -81,6 +81,9 @@ def capture_features(
             yield caught
         except FeaturesComplete:
             pass
+        finally:
+            # Weights that autocast casts without gradients must not serve a later pass with them.
+            torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -43,6 +43,8 @@ def undisturbed(owner: nn.Module | None) -> Iterator[None]:
             yield
         finally:
             handle.remove()
+            # Weights that autocast cast here, without gradients, must not serve the user's pass.
+            torch.clear_autocast_cache()
             for module, buffers in before.items():
                 for name, (buffer, value) in buffers.items():
                     if getattr(module, name, None) is not buffer:
