@@ -1,0 +1,213 @@
+"""Maps from the very forward of a training step, so that a loss on them needs no second one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_vae.attr.arguments import Target, check_features, latent_dims
+from captum_vae.attr.capture import capture_features
+from captum_vae.attr.channel_weights import (
+    LayerPlan,
+    PassSettings,
+    closed_form_weights,
+    vector_jacobian_products,
+)
+from captum_vae.attr.combine import combine_pooled, finish_maps
+from captum_vae.attr.layer_maps import plan_layers
+from captum_vae.attr.layer_pass import describe, find_layers, off_path
+from captum_vae.attr.options import (
+    Order,
+    Preset,
+    Rectifier,
+    Reduction,
+    check_choice,
+    resolve_options,
+)
+
+ChannelWeights = Literal["exact", "detached"]
+
+
+@dataclass
+class WatchedForward:
+    """The features that a layer gave in one forward of the model, still in its graph.
+
+    Attributes:
+        layer: the layer watched.
+        reshape_transform: as for ``LatentGradCAM``.
+        dims_per_pass: as for ``LatentGradCAM``.
+        memory_budget: as for ``LatentGradCAM``.
+    """
+
+    layer: Module
+    reshape_transform: Callable[[Tensor], Tensor] | None = None
+    dims_per_pass: int | None = None
+    memory_budget: int | None = None
+    _caught: list[Tensor | None] = field(default_factory=list, repr=False)
+
+    @property
+    def features(self) -> Tensor:
+        """A, (B, K, *spatial), with the graph of the forward.
+
+        Raises:
+            ValueError: the layer has not run, or its features have no spatial positions.
+        """
+        given = self._given()
+        features = self._reshaped(given)
+        check_features(features, given, self.layer, len(given))
+        return features
+
+    def plan(self, mean: Tensor) -> LayerPlan:
+        """How the channel weights are computed, and why."""
+        options = resolve_options("paper")
+        reshaped = self.reshape_transform is not None
+        return plan_layers(mean, [self._given()], options, reshaped=reshaped)[0]
+
+    def channel_weights(
+        self, mean: Tensor, target: Target = None, *, gradient: ChannelWeights = "exact"
+    ) -> Tensor:
+        """Pooled gradients of the latent codes with respect to the features (paper section 3.1).
+
+        Args:
+            mean: (B, D) posterior means of the watched forward, with their graph.
+            target: latent dimensions: None for all D, an int, or several; T of them.
+            gradient: ``exact`` keeps the graph of the weights themselves (second order),
+                ``detached`` takes them as constants.
+
+        Returns:
+            alpha, (B, T, K), in float32 or better.
+
+        Raises:
+            ValueError: the layer has not run or is not on the path to ``mean``, ``mean`` is not
+                (B, D), or ``target`` is out of range.
+        """
+        check_choice("gradient", gradient, ("exact", "detached"))
+        given = self._given()
+        if mean.dim() != 2 or len(mean) != len(given):
+            raise ValueError(
+                f"mean has shape {tuple(mean.shape)} and the watched batch {len(given)} images; "
+                f"wanted ({len(given)}, D), from the same forward; flatten or average a spatial "
+                "latent first"
+            )
+        if mean.grad_fn is None:
+            raise ValueError(
+                "mean has no graph (a detached or no_grad forward); pass the posterior mean that "
+                "the watched forward returned"
+            )
+        dims = latent_dims(target, mean.shape[1])
+        plan = self.plan(mean)
+        if plan.path == "off_path":
+            raise off_path(self.layer)
+        trained = gradient == "exact"
+        if plan.cut is not None:
+            return closed_form_weights(mean, given, plan.cut, dims, create_graph=trained)
+        settings = PassSettings(trained, self.dims_per_pass, self.memory_budget)
+        with torch.set_grad_enabled(trained):
+            return torch.cat(
+                [
+                    self._pooled(gradients)
+                    for (gradients,) in vector_jacobian_products(mean, [given], dims, settings)
+                ],
+                dim=1,
+            )
+
+    def maps(
+        self,
+        mean: Tensor,
+        target: Target = None,
+        *,
+        preset: Preset = "paper",
+        rectifier: Rectifier | None = None,
+        order: Order | None = None,
+        reduction: Reduction | None = None,
+        channel_weights: ChannelWeights = "exact",
+    ) -> Tensor:
+        """Attention maps of the watched forward, as ``LatentGradCAM.attribute(create_graph=True)``.
+
+        Args:
+            mean: (B, D) posterior means of the watched forward, with their graph.
+            target: latent dimensions: None for all D, an int, or several; T of them.
+            preset: as for ``LatentGradCAM``.
+            rectifier: as for ``LatentGradCAM``.
+            order: as for ``LatentGradCAM``.
+            reduction: as for ``LatentGradCAM``.
+            channel_weights: ``exact``: a loss on the maps trains through the weights too;
+                ``detached``: through the features alone, as both replications did.
+
+        Returns:
+            Maps (B, T, *spatial) at the features' own size, differentiable.
+
+        Raises:
+            ValueError: as :meth:`channel_weights`, or an unknown option.
+        """
+        options = resolve_options(preset, rectifier=rectifier, order=order, reduction=reduction)
+        alpha = self.channel_weights(mean, target, gradient=channel_weights)
+        with torch.autocast(alpha.device.type, enabled=False):
+            maps = combine_pooled(alpha, self.features.to(alpha.dtype), options)
+            return finish_maps(maps, options, None)
+
+    def _given(self) -> Tensor:
+        if self._caught[0] is None:
+            raise ValueError(
+                f"layer {describe(self.layer)} did not run inside the `with` block: call the model "
+                "there (a model compiled as a whole, and layers of the decoder, cannot be watched)"
+            )
+        return self._caught[0]
+
+    def _reshaped(self, features: Tensor) -> Tensor:
+        return features if self.reshape_transform is None else self.reshape_transform(features)
+
+    def _pooled(self, gradients: Tensor) -> Tensor:
+        """(B, t, *features) -> (B, t, K)."""
+        reshaped = self._reshaped(gradients.flatten(0, 1))
+        pooled = reshaped.to(torch.promote_types(reshaped.dtype, torch.float32)).flatten(2).mean(2)
+        return pooled.reshape(*gradients.shape[:2], -1)
+
+
+@contextmanager
+def watch_forward(
+    model: Callable[..., Any],
+    layer: Module | str,
+    *,
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    dims_per_pass: int | None = None,
+    memory_budget: int | None = None,
+) -> Iterator[WatchedForward]:
+    """Watch a layer in the one forward made inside the ``with`` block.
+
+    The hook lives for the block; the features stay usable behind it. The model's mode is its own:
+    a batch norm in training mode above the layer makes maps depend on the whole batch.
+
+    Args:
+        model: the VAE.
+        layer: a module of it, or its dotted name.
+        reshape_transform: as for ``LatentGradCAM``.
+        dims_per_pass: as for ``LatentGradCAM``.
+        memory_budget: as for ``LatentGradCAM``.
+
+    Yields:
+        The watched forward, whose ``maps(mean)`` are read after the model was called.
+
+    Raises:
+        ValueError: a layer that is not in the model.
+        RuntimeError: the layer ran twice inside the block.
+
+    Example::
+
+        with watch_forward(vae, vae.encoder.conv2) as watched:
+            reconstruction, mean, log_variance = vae(images)
+        loss = elbo(...) + overlap(watched.maps(mean, rectifier="abs"))
+    """
+    if not isinstance(layer, (Module, str)):
+        raise TypeError(
+            f"layer must be one torch.nn.Module or its name, got {type(layer).__name__}"
+        )
+    (module,) = find_layers(model, layer)
+    with capture_features([module], graph="whole") as caught:
+        yield WatchedForward(module, reshape_transform, dims_per_pass, memory_budget, caught)
