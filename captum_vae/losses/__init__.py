@@ -1,5 +1,10 @@
-"""Losses: the terms of the evidence lower bound and FactorVAE's total correlation."""
+"""Losses: the evidence lower bound, FactorVAE's total correlation, attention disentanglement."""
 
+from captum_vae.losses.attention_disentanglement import (
+    AttentionDisentanglementLoss,
+    attention_overlap,
+    pair_overlap,
+)
 from captum_vae.losses.elbo import (
     ELBO,
     bernoulli_nll,
@@ -17,6 +22,8 @@ from captum_vae.losses.total_correlation import (
 
 __all__ = [
     "ELBO",
+    "AttentionDisentanglementLoss",
+    "attention_overlap",
     "bernoulli_nll",
     "discriminator_loss",
     "free_bits",
@@ -24,6 +31,7 @@ __all__ = [
     "kl_per_dimension",
     "linear_warmup",
     "optimal_gaussian_nll",
+    "pair_overlap",
     "permute_dims",
     "total_correlation",
 ]
