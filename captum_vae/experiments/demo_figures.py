@@ -121,8 +121,8 @@ def draw_rectifiers(vae: GaussianVAE, layer: str, images: DemoImages, folder: Pa
         alt=f"Attention on the digits {', '.join(titles)}: rectifiers ReLU, absolute value and "
         "sigmoid as rows, methods 1 and 2 as columns.",
         caption="Colours run from the lowest to the highest value of the images that stand "
-        "together; both numbers are printed under them. ReLU and the absolute value start at 0. "
-        "The sigmoid turns no attention into 0.5, so its whole range is narrow.",
+        "together; both numbers are printed under them. The sigmoid turns no attention into 0.5, "
+        "so its whole range is narrow.",
     )
 
 
