@@ -35,12 +35,12 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 @media (max-width: 40rem) { main { padding: 1.5rem 1rem; } }
 @media print {
   @page { margin: 16mm; }
-  body { background: none; font-size: 10.5pt; }
+  html { font-size: 10pt; }
+  body { background: none; font-size: 1rem; }
   main { padding: 0; max-width: none; min-height: 0; }
   p, figcaption { max-width: none; }
-  h2 { break-after: avoid; }
-  figure, table, pre { break-inside: avoid; }
-  figure img { max-height: 235mm; }
+  section { break-inside: avoid; margin-top: 1.2rem; padding-top: 1rem; }
+  figure img { max-height: 88mm; width: auto; }
   pre { white-space: pre-wrap; }
 }
 </style>
