@@ -24,6 +24,8 @@ def example() -> Any:
     return module
 
 
+# Untrained.
+@pytest.mark.filterwarnings("ignore:the posterior carries no information")
 def test_the_python_block_runs_on_somebodys_vae() -> None:
     (code,) = blocks("python")
     names = {"vae": example().MyVAE(latent_dims=6).eval(), "images": torch.rand(3, 1, 16, 16)}
