@@ -156,7 +156,7 @@ class WatchedForward:
         if self._caught[0] is None:
             raise ValueError(
                 f"layer {describe(self.layer)} did not run inside the `with` block: call the model "
-                "there (a model compiled as a whole, and layers of the decoder, cannot be watched)"
+                "there, and choose a layer that it runs"
             )
         return self._caught[0]
 
@@ -195,7 +195,8 @@ def watch_forward(
         The watched forward, whose ``maps(mean)`` are read after the model was called.
 
     Raises:
-        ValueError: a layer that is not in the model.
+        ValueError: a layer that is not in the model, or a compiled model.
+        TypeError: several layers.
         RuntimeError: the layer ran twice inside the block.
 
     Example::
@@ -207,6 +208,11 @@ def watch_forward(
     if not isinstance(layer, (Module, str)):
         raise TypeError(
             f"layer must be one torch.nn.Module or its name, got {type(layer).__name__}"
+        )
+    if hasattr(model, "_orig_mod"):
+        raise ValueError(
+            "model went through torch.compile, which leaves no graph between its layers; watch the "
+            "model itself (compile='off' in the trainer)"
         )
     (module,) = find_layers(model, layer)
     with capture_features([module], graph="whole") as caught:

@@ -1,10 +1,12 @@
 """Training: the step loop, its checkpoints, and the way back from a checkpoint to a model."""
 
+from captum_vae.training.attention_term import AttentionTerm
 from captum_vae.training.load import load_vae
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective, VAEOutputs
 from captum_vae.training.trainer import NonFiniteLossError, Trainer, TrainingResult
 
 __all__ = [
+    "AttentionTerm",
     "FactorVAEObjective",
     "NonFiniteLossError",
     "Trainer",

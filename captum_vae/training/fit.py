@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from torch.utils.data import Dataset
 
+from captum_vae.attr.layer_pass import find_layers
 from captum_vae.data import (
     MNIST,
     UCSD,
@@ -24,6 +25,7 @@ from captum_vae.data import (
 )
 from captum_vae.losses.elbo import ELBO, Likelihood
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
+from captum_vae.training.attention_term import AttentionConfig, AttentionTerm
 from captum_vae.training.batches import image_of
 from captum_vae.training.logs import say
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
@@ -89,6 +91,7 @@ class ObjectiveConfig:
         learning_rate: of Adam.
         gamma: weight of the total correlation, for factor_vae.
         discriminator_learning_rate: of its Adam, for factor_vae.
+        attention: attention disentanglement on top of either; leave out for none.
     """
 
     name: Literal["vae", "factor_vae"] = "vae"
@@ -100,6 +103,7 @@ class ObjectiveConfig:
     learning_rate: float = 1e-3
     gamma: float = 10.0
     discriminator_learning_rate: float = 1e-4
+    attention: AttentionConfig | None = None
 
 
 def fit(
@@ -200,8 +204,14 @@ def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective
         variance=config.variance,
         scale="logits" if model.output == "logits" else "probabilities",
     )
+    terms = {}
+    if config.attention is not None:
+        if len(model.latent_shape) != 1:
+            raise ValueError("objective.attention needs a model with a vector latent")
+        find_layers(model, config.attention.layer)
+        terms["attention_overlap"] = AttentionTerm.of(config.attention)
     if config.name == "vae":
-        return VAEObjective(elbo, learning_rate=config.learning_rate)
+        return VAEObjective(elbo, learning_rate=config.learning_rate, extra_terms=terms)
     if len(model.latent_shape) != 1:
         raise ValueError("objective.name='factor_vae' needs a model with a vector latent")
     return FactorVAEObjective(
@@ -210,6 +220,7 @@ def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective
         discriminator=FactorDiscriminator(latent_dims=model.latent_shape[0]),
         learning_rate=config.learning_rate,
         discriminator_learning_rate=config.discriminator_learning_rate,
+        extra_terms=terms,
     )
 
 

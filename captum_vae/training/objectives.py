@@ -1,7 +1,8 @@
 """What training minimises: the ELBO, FactorVAE's total correlation on top, and extra terms."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,14 @@ class VAEOutputs(NamedTuple):
 
 ExtraTerm = Callable[[nn.Module, Tensor, VAEOutputs], Tensor]
 """``term(model, batch, outputs)`` -> a scalar added to the loss."""
+
+
+@runtime_checkable
+class WatchingTerm(Protocol):
+    """An extra term that looks at the forward whose outputs it is then called with."""
+
+    def watching(self, model: nn.Module) -> AbstractContextManager[object]:
+        """A context around that forward alone."""
 
 
 class VAEObjective(nn.Module):
@@ -64,7 +73,9 @@ class VAEObjective(nn.Module):
             elbo: likelihood, KL weight and their schedule.
             learning_rate: of Adam.
             extra_terms: callables (model, batch, outputs) -> scalar, already weighted, added to
-                the loss and logged by name. Those that are modules travel in the checkpoint.
+                the loss and logged by name. Those that are modules travel in the checkpoint; those
+                with ``watching`` are asked to watch the forward (:class:`WatchingTerm`); a
+                ``config`` of plain data is part of the objective's.
 
         Raises:
             ValueError: the learning rate is not positive, or a name is taken.
@@ -88,7 +99,9 @@ class VAEObjective(nn.Module):
             "name": type(self).__name__,
             "elbo": self.elbo.config,
             "learning_rate": self.learning_rate,
-            "extra_terms": sorted(self.extra_terms),
+            "extra_terms": {
+                name: getattr(term, "config", {}) for name, term in sorted(self.extra_terms.items())
+            },
         }
 
     def optimizers(self, model: nn.Module) -> dict[str, Optimizer]:
@@ -103,7 +116,14 @@ class VAEObjective(nn.Module):
 
     def forward(self, model: nn.Module, batch: Tensor, step: int) -> dict[str, Tensor]:
         """The loss of a batch (B, C, H, W) in [0, 1] and its parts."""
-        return self._losses(model, batch, VAEOutputs(*model(batch)[:3]), step)
+        return self._losses(model, batch, self._outputs(model, batch), step)
+
+    def _outputs(self, model: nn.Module, batch: Tensor) -> VAEOutputs:
+        with ExitStack() as stack:
+            for term in self.extra_terms.values():
+                if isinstance(term, WatchingTerm):
+                    stack.enter_context(term.watching(model))
+            return VAEOutputs(*model(batch)[:3])
 
     def _losses(
         self, model: nn.Module, batch: Tensor, outputs: VAEOutputs, step: int
@@ -181,7 +201,7 @@ class FactorVAEObjective(VAEObjective):
     def forward(self, model: nn.Module, batch: Tensor, step: int) -> dict[str, Tensor]:
         """Losses of the VAE and the discriminator on two batches, (2B, C, H, W)."""
         first, second = batch.chunk(2)
-        outputs = VAEOutputs(*model(first)[:3])
+        outputs = self._outputs(model, first)
         z = _sample(outputs)
         with torch.no_grad():
             permuted = permute_dims(_sample(VAEOutputs(*model(second)[:3])))

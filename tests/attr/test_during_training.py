@@ -114,6 +114,8 @@ def test_errors_name_the_fix(vae, x):
         watch_forward(vae, ["a"]),
     ):
         pass
+    with pytest.raises(ValueError, match="torch.compile"):
+        watch_forward(torch.compile(vae), "encoder.conv4").__enter__()
     with watch_forward(vae, vae.log_variance) as watched:
         _, mean, _ = vae(x)
     with pytest.raises(ValueError, match="not on the path|without spatial"):
