@@ -70,10 +70,10 @@ class DemoSettings:
             )
         if self.normal not in range(10):
             raise ValueError(f"normal is {self.normal!r}; wanted a digit from 0 to 9")
-        if not self.others or self.normal in self.others:
+        if not self.others or len({self.normal, *self.others}) <= len(self.others):
             raise ValueError(
-                f"others is {list(self.others)}; wanted at least one digit, none of them the "
-                f"normal {self.normal}"
+                f"others is {list(self.others)}; wanted at least one digit, none twice and none "
+                f"of them the normal {self.normal}"
             )
 
 
@@ -143,13 +143,12 @@ def demo(
 def choose_images(settings: DemoSettings) -> DemoImages:
     """Random test images: of the normal digit and, in turns, of the others."""
     generator = torch.Generator().manual_seed(settings.seed)
-    turns = islice(cycle(settings.others), max(COLUMNS, len(settings.others)))
-    digits = list(turns)
+    digits = list(islice(cycle(settings.others), max(COLUMNS, len(settings.others))))
     chosen: dict[int, list[Tensor]] = {}
     for digit in (settings.normal, *settings.others):
         data = read_digits(settings, "test", digit)
         order = torch.randperm(len(data), generator=generator).tolist()
-        chosen[digit] = [data[index].image for index in order[:COLUMNS]]
+        chosen[digit] = [data[index].image for index in islice(cycle(order), COLUMNS)]
     return DemoImages(
         normal_digit=settings.normal,
         normal=torch.stack(chosen[settings.normal][:2]),

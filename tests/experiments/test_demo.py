@@ -94,6 +94,7 @@ def test_only_active_dimensions_are_shown_by_kl() -> None:
         ({"root": "somewhere"}, "the digits come with scikit-learn"),
         ({"normal": 10}, "normal is 10; wanted a digit"),
         ({"others": (1, 7)}, r"others is \[1, 7\]; wanted .* none of them the normal 1"),
+        ({"others": (7, 7)}, r"others is \[7, 7\]"),
         ({"others": ()}, r"others is \[\]; wanted at least one"),
         ({"others": (12,)}, r"digits is \[12\]"),
         ({"layer": "encoder.conv9"}, "conv9"),
