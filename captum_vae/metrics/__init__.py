@@ -1,0 +1,161 @@
+"""Localization, disentanglement and active-dimension metrics.
+
+The ``Metric`` classes need torchmetrics, which comes with the extra ``train``, and disentanglement
+loads scikit-learn: both are imported on first use, so everything else works and starts without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from captum_vae.metrics.active_dimensions import (
+    ActiveDimensionAccumulator,
+    ActiveDimensions,
+    active_dimensions,
+)
+from captum_vae.metrics.bootstrap import (
+    BOOTSTRAP_METRICS,
+    Interval,
+    PairedDifference,
+    bootstrap_interval,
+    paired_difference,
+)
+from captum_vae.metrics.pixel_counts import ScoreCounts
+from captum_vae.metrics.pixel_curve import (
+    LocalizationScore,
+    RocCurve,
+    ThresholdCounts,
+    at_threshold,
+    auroc,
+    average_precision,
+    best_iou,
+    f1_max,
+    roc_curve,
+    thinned,
+    threshold_counts,
+)
+from captum_vae.metrics.pixel_images import image_scores, scores_of_image
+from captum_vae.metrics.pixel_units import UnitTable, image_table, unit_id
+from captum_vae.metrics.region_overlap import aupro, pro_curve, region_sizes
+
+if TYPE_CHECKING:
+    from captum_vae.metrics.disentanglement import (
+        METRICS,
+        VOTE_PROTOCOLS,
+        DisentanglementReport,
+        DisentanglementScore,
+        VoteProtocol,
+        beta_vae_score,
+        dci_scores,
+        encode_samples,
+        evaluate_disentanglement,
+        factor_vae_score,
+        mig_score,
+        modularity_score,
+        sap_score,
+        score_disentanglement,
+        used_dimensions,
+    )
+    from captum_vae.metrics.pixel import (
+        AUPRO,
+        PixelAUROC,
+        PixelAveragePrecision,
+        PixelBestIoU,
+        PixelF1Max,
+        PixelMetrics,
+        PixelResult,
+        PixelROC,
+    )
+    from captum_vae.metrics.pixel_image_auroc import ImageAUROC
+
+_ON_FIRST_USE = {
+    "captum_vae.metrics.pixel": (
+        "AUPRO",
+        "PixelAUROC",
+        "PixelAveragePrecision",
+        "PixelBestIoU",
+        "PixelF1Max",
+        "PixelMetrics",
+        "PixelROC",
+        "PixelResult",
+    ),
+    "captum_vae.metrics.pixel_image_auroc": ("ImageAUROC",),
+    "captum_vae.metrics.disentanglement": (
+        "METRICS",
+        "VOTE_PROTOCOLS",
+        "DisentanglementReport",
+        "DisentanglementScore",
+        "VoteProtocol",
+        "beta_vae_score",
+        "dci_scores",
+        "encode_samples",
+        "evaluate_disentanglement",
+        "factor_vae_score",
+        "mig_score",
+        "modularity_score",
+        "sap_score",
+        "score_disentanglement",
+        "used_dimensions",
+    ),
+}
+
+__all__ = [
+    "AUPRO",
+    "BOOTSTRAP_METRICS",
+    "METRICS",
+    "VOTE_PROTOCOLS",
+    "ActiveDimensionAccumulator",
+    "ActiveDimensions",
+    "DisentanglementReport",
+    "DisentanglementScore",
+    "ImageAUROC",
+    "Interval",
+    "LocalizationScore",
+    "PairedDifference",
+    "PixelAUROC",
+    "PixelAveragePrecision",
+    "PixelBestIoU",
+    "PixelF1Max",
+    "PixelMetrics",
+    "PixelROC",
+    "PixelResult",
+    "RocCurve",
+    "ScoreCounts",
+    "ThresholdCounts",
+    "UnitTable",
+    "VoteProtocol",
+    "active_dimensions",
+    "at_threshold",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "best_iou",
+    "beta_vae_score",
+    "bootstrap_interval",
+    "dci_scores",
+    "encode_samples",
+    "evaluate_disentanglement",
+    "f1_max",
+    "factor_vae_score",
+    "image_scores",
+    "image_table",
+    "mig_score",
+    "modularity_score",
+    "paired_difference",
+    "pro_curve",
+    "region_sizes",
+    "roc_curve",
+    "sap_score",
+    "score_disentanglement",
+    "scores_of_image",
+    "thinned",
+    "threshold_counts",
+    "unit_id",
+    "used_dimensions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _ON_FIRST_USE.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

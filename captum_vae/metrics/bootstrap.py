@@ -1,0 +1,269 @@
+"""Confidence intervals over images or clips, and a paired test, without going back to pixels.
+
+Pixels of an image, and frames of a clip, are not independent, so whole units are drawn with
+replacement (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections 13.3 and
+15.4). A resample is a weight per unit, and its counts are the weights times the table of counts
+per unit, so a thousand resamples of a metric are one matrix product.
+
+Approximate is the grid of the table, see :mod:`captum_vae.metrics.pixel_units`, and the number of
+resamples. ``grid_value`` is the metric of all units on that grid: its distance to the exact value
+is what the grid costs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from captum_vae.metrics.pixel_units import UnitTable
+
+_FEWEST_UNITS = 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval of a metric.
+
+    Attributes:
+        metric: one of ``BOOTSTRAP_METRICS``.
+        low: lower end, NaN where undefined.
+        high: upper end, NaN where undefined.
+        confidence: share of resamples inside.
+        grid_value: the metric of all units on the grid of the table.
+        units: how many images or clips were drawn from.
+        resamples: how many resamples have a value; those without an anomalous or without a normal
+            pixel have none.
+        reason: why there is no interval; empty otherwise.
+    """
+
+    metric: str
+    low: float
+    high: float
+    confidence: float
+    grid_value: float
+    units: int
+    resamples: int
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything for JSON, NaN as None."""
+        return _without_nan(asdict(self))
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Metric of the first scorer minus that of the second, over the same resamples.
+
+    Attributes:
+        metric: one of ``BOOTSTRAP_METRICS``.
+        difference: on the grids of the tables, all units.
+        low: lower end of the interval of the difference, NaN where undefined.
+        high: upper end.
+        p_value: two-sided: twice the smaller share of resamples on one side of zero, the observed
+            set counted as one of them (so it is at least 2 / (resamples + 1)).
+        confidence: share of resamples inside the interval.
+        units: how many images or clips were drawn from.
+        resamples: how many resamples have a value.
+        reason: why there is none; empty otherwise.
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    confidence: float
+    units: int
+    resamples: int
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything for JSON, NaN as None."""
+        return _without_nan(asdict(self))
+
+
+def bootstrap_interval(
+    table: UnitTable,
+    metric: str = "auroc",
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    fpr_limit: float = 0.3,
+) -> Interval:
+    """Percentile interval of a metric over resamples of the units.
+
+    Args:
+        table: of one scorer.
+        metric: one of ``BOOTSTRAP_METRICS``. F1 and IoU choose their threshold anew in
+            each resample.
+        confidence: in (0, 1).
+        resamples: draws of as many units as there are.
+        seed: of the draws.
+        fpr_limit: of AUPRO.
+
+    Raises:
+        ValueError: the metric is unknown, or a number is out of its range.
+    """
+    _check(metric, confidence, resamples)
+    whole = _values(table, metric, torch.ones(1, len(table.units)), fpr_limit)
+    drawn = _values(table, metric, draw_units(len(table.units), resamples, seed), fpr_limit)
+    low, high, valid, reason = _percentiles(drawn, confidence, len(table.units))
+    return Interval(metric, low, high, confidence, float(whole), len(table.units), valid, reason)
+
+
+def paired_difference(
+    first: UnitTable,
+    second: UnitTable,
+    metric: str = "auroc",
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    fpr_limit: float = 0.3,
+) -> PairedDifference:
+    """Compare two scorers on the same units: each resample draws the same units for both.
+
+    Options and errors are those of :func:`bootstrap_interval`.
+
+    Raises:
+        ValueError: the tables have other units, or other anomalous and normal pixels in them.
+    """
+    _check(metric, confidence, resamples)
+    _check_same_units(first, second)
+    tables = (first, second)
+    ones = torch.ones(1, len(first.units))
+    weights = draw_units(len(first.units), resamples, seed)
+    whole = [_values(table, metric, ones, fpr_limit) for table in tables]
+    drawn = [_values(table, metric, weights, fpr_limit) for table in tables]
+    difference = drawn[0] - drawn[1]
+    low, high, valid, reason = _percentiles(difference, confidence, len(first.units))
+    below, above = int((difference <= 0).sum()), int((difference >= 0).sum())
+    p_value = math.nan if reason else min(1.0, 2 * (min(below, above) + 1) / (valid + 1))
+    return PairedDifference(
+        metric,
+        float(whole[0] - whole[1]),
+        low,
+        high,
+        p_value,
+        confidence,
+        len(first.units),
+        valid,
+        reason,
+    )
+
+
+def draw_units(units: int, resamples: int, seed: int) -> Tensor:
+    """(resamples, units) float32: how often each unit is drawn; rows sum to ``units``."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(units, (resamples, units), generator=generator)
+    weights = torch.zeros(resamples, units)
+    return weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=weights.dtype))
+
+
+def _values(table: UnitTable, metric: str, weights: Tensor, fpr_limit: float) -> Tensor:
+    """(R,) float64 metric of each row of weights (R, U); NaN without a class."""
+    weights = weights.to(table.overlap)
+    positives = weights @ table.positives.double()
+    negatives = weights @ table.negatives.double()
+    overlap = weights @ table.overlap
+    if metric == "aupro":
+        values = _aupro(negatives, overlap, fpr_limit)
+    else:
+        values = _OF_PIXELS[metric](positives, negatives)
+    undefined = (positives.sum(1) == 0) | (negatives.sum(1) == 0)
+    return values.masked_fill(undefined, math.nan).cpu()
+
+
+def _auroc(positives: Tensor, negatives: Tensor) -> Tensor:
+    below = negatives.sum(1, keepdim=True) - negatives.cumsum(1)
+    won = (positives * (below + negatives / 2)).sum(1)
+    return won / (positives.sum(1) * negatives.sum(1))
+
+
+def _average_precision(positives: Tensor, negatives: Tensor) -> Tensor:
+    hits = positives.cumsum(1)
+    precision = hits / (hits + negatives.cumsum(1)).clamp(min=1)
+    return (positives * precision).sum(1) / positives.sum(1)
+
+
+def _f1_max(positives: Tensor, negatives: Tensor) -> Tensor:
+    hits = positives.cumsum(1)
+    total = positives.sum(1, keepdim=True)
+    return (2 * hits / (hits + negatives.cumsum(1) + total)).amax(1)
+
+
+def _best_iou(positives: Tensor, negatives: Tensor) -> Tensor:
+    total = positives.sum(1, keepdim=True)
+    return (positives.cumsum(1) / (total + negatives.cumsum(1))).amax(1)
+
+
+def _aupro(negatives: Tensor, overlap: Tensor, fpr_limit: float) -> Tensor:
+    """Trapezoids of PRO against the false positive rate, the last one cut at the limit."""
+    rate = pad(negatives.cumsum(1) / negatives.sum(1, keepdim=True), (1, 0))
+    pro = pad(overlap.cumsum(1) / overlap.sum(1, keepdim=True), (1, 0))
+    left, right = rate[:, :-1], rate[:, 1:].clamp(max=fpr_limit)
+    width = (right - left).clamp(min=0)
+    reached = width / rate.diff(dim=1).clamp(min=torch.finfo(rate.dtype).tiny)
+    height = pro[:, :-1] + pro.diff(dim=1) * reached / 2
+    return (width * height).sum(1) / fpr_limit
+
+
+_OF_PIXELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "auroc": _auroc,
+    "average_precision": _average_precision,
+    "f1_max": _f1_max,
+    "best_iou": _best_iou,
+}
+BOOTSTRAP_METRICS = (*_OF_PIXELS, "aupro")
+"""The metrics that can be bootstrapped."""
+
+
+def _percentiles(values: Tensor, confidence: float, units: int) -> tuple[float, float, int, str]:
+    """Low, high, how many resamples have a value, and why there is no interval."""
+    valid = values[~values.isnan()]
+    if units < _FEWEST_UNITS:
+        reason = f"{units} unit: an interval needs at least {_FEWEST_UNITS} images or clips"
+    elif 2 * len(valid) < len(values):
+        reason = "most resamples lack anomalous or normal pixels"
+    else:
+        tail = (1 - confidence) / 2
+        ends = torch.quantile(valid, torch.tensor([tail, 1 - tail], dtype=valid.dtype))
+        return float(ends[0]), float(ends[1]), len(valid), ""
+    return math.nan, math.nan, len(valid), reason
+
+
+def _check(metric: str, confidence: float, resamples: int) -> None:
+    if metric not in BOOTSTRAP_METRICS:
+        raise ValueError(
+            f"metric={metric!r} is not known; choose one of {', '.join(BOOTSTRAP_METRICS)}"
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; wanted a share in (0, 1), such as 0.95")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; wanted a positive number, such as 1000")
+
+
+def _check_same_units(first: UnitTable, second: UnitTable) -> None:
+    if not torch.equal(first.units, second.units):
+        raise ValueError(
+            f"the tables have {len(first.units)} and {len(second.units)} units, not the same ones; "
+            "score the same images under the same protocol with both scorers"
+        )
+    for name in ("positives", "negatives"):
+        if not torch.equal(getattr(first, name).sum(1), getattr(second, name).sum(1)):
+            raise ValueError(
+                f"the tables disagree on the number of {name} in a unit; score the same images "
+                "under the same protocol with both scorers"
+            )
+
+
+def _without_nan(entries: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in entries.items()
+    }

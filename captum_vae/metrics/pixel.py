@@ -1,0 +1,352 @@
+"""Localization metrics over batches and processes, as torchmetrics ``Metric`` classes.
+
+:class:`PixelMetrics` counts once and gives everything. The classes named after one metric give a
+tensor each, for a ``MetricCollection`` (whose compute groups let them share one state) or for
+logging; an undefined value is NaN, and a warning tells the reason.
+
+States are sums and lists to be concatenated. Their memory: 8 bytes per anomalous pixel, plus what
+:mod:`captum_vae.metrics.pixel_counts` needs for the normal ones, which does not grow with their
+number. Under torch.distributed ``compute`` gathers them, so it gives each process the integers that
+a single process would have counted. They live where the maps are: keep maps and metric on one
+device.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_vae.metrics.pixel_counts import (
+    SLAB,
+    ScoreCounts,
+    key_scores,
+    run_sums,
+    score_keys,
+    sorted_values,
+)
+from captum_vae.metrics.pixel_curve import (
+    LocalizationScore,
+    RocCurve,
+    ThresholdCounts,
+    at_threshold,
+    auroc,
+    average_precision,
+    best_iou,
+    check_scores,
+    f1_max,
+    roc_curve,
+)
+from captum_vae.metrics.pixel_states import ListStatesMetric
+from captum_vae.metrics.pixel_units import (
+    FIRST_SHIFT,
+    UnitEntries,
+    UnitTable,
+    unit_id,
+    unit_table,
+)
+from captum_vae.metrics.region_overlap import aupro, check_fpr_limit, region_sizes
+
+Maps = Tensor | Sequence[Tensor]
+Masks = Tensor | Sequence[Tensor | None]
+Units = Literal["none", "images", "groups"]
+
+_LIST_STATES: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+    "anomalous_pixels": (torch.int64, ()),
+    "waiting_keys": (torch.int32, ()),
+    "pair_keys": (torch.int32, ()),
+    "pair_counts": (torch.int64, ()),
+    "slab_binades": (torch.int64, ()),
+    "slabs": (torch.uint8, (SLAB,)),
+    "entry_units": (torch.int64, ()),
+    "entry_bins": (torch.int32, ()),
+    "entry_positives": (torch.int64, ()),
+    "entry_negatives": (torch.int64, ()),
+    "entry_overlap": (torch.float64, ()),
+}
+
+
+class PixelResult:
+    """What :class:`PixelMetrics` found.
+
+    Not a dataclass, because torchmetrics takes those apart.
+
+    Attributes:
+        scores: by name: auroc, average_precision, f1_max, best_iou, aupro; with a threshold given,
+            also f1, iou, recall and false_positive_rate at it.
+        counts: at every threshold that matters, for ROC and PRO curves.
+        units: counts per image or clip for the bootstrap; None when they were not kept.
+        images: images counted.
+        left_out: images left out because no mask was given for them.
+    """
+
+    def __init__(
+        self,
+        scores: dict[str, LocalizationScore],
+        counts: ThresholdCounts,
+        units: UnitTable | None,
+        images: int,
+        left_out: int,
+    ) -> None:
+        """Hold what the class says."""
+        self.scores = scores
+        self.counts = counts
+        self.units = units
+        self.images = images
+        self.left_out = left_out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values and numbers of images and pixels for JSON."""
+        return {
+            "images": self.images,
+            "images_left_out": self.left_out,
+            "anomalous_pixels": self.counts.positives,
+            "normal_pixels": self.counts.negatives,
+            "regions": self.counts.regions,
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+        }
+
+
+class PixelCountsMetric(ListStatesMetric):
+    """Exact counts of pixels at every threshold; the base of the metrics in this module."""
+
+    waiting_keys: list[Tensor] | Tensor
+    images: Tensor
+    left_out: Tensor
+    regions: Tensor
+    entry_shift: Tensor
+
+    def __init__(self, *, regions: bool = False, units: Units = "none", **kwargs: Any) -> None:
+        """Start empty; subclasses choose what to count.
+
+        Args:
+            regions: find 8-connected anomalous regions, as AUPRO needs.
+            units: of the bootstrap table: "none", "images", or the "groups" given to ``update``.
+            kwargs: of ``torchmetrics.Metric``.
+
+        Raises:
+            ValueError: ``units`` is unknown.
+        """
+        super().__init__(**kwargs)
+        if units not in ("none", "images", "groups"):
+            raise ValueError(f"units={units!r} is not known; choose one of none, images, groups")
+        self._find_regions = regions or units != "none"
+        self._units = units
+        for name, (dtype, shape) in _LIST_STATES.items():
+            self.add_list_state(name, dtype, *shape)
+        for name in ("images", "left_out", "regions"):
+            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("entry_shift", default=torch.tensor(FIRST_SHIFT), dist_reduce_fx="max")
+
+    def update(self, maps: Maps, masks: Masks, names: Sequence[str] | None = None) -> None:
+        """Count the pixels of B images.
+
+        Args:
+            maps: (B, H, W) floats or B maps (H, W), higher is more anomalous.
+            masks: (B, H, W) bool or B masks of the maps' sizes; None where the truth is unknown,
+                which leaves the image out.
+            names: B names of the images, or of their clips with units="groups", unique over all
+                processes. Needed with units.
+
+        Raises:
+            TypeError: a map is not of floats or a mask not bool.
+            ValueError: sizes or numbers differ, a score is NaN, or names are missing.
+        """
+        if len(maps) != len(masks):
+            raise ValueError(f"{len(maps)} maps and {len(masks)} masks; wanted one mask per map")
+        if self._units != "none" and (names is None or len(names) != len(maps)):
+            raise ValueError(
+                f"units={self._units!r} needs names, one per map; "
+                f"got {None if names is None else len(names)} for {len(maps)} maps"
+            )
+        for index, mask in enumerate(masks):
+            if mask is None:
+                self.left_out += 1
+            else:
+                check_scores(maps[index], mask)
+                self._count(maps[index], mask, None if names is None else names[index])
+
+    def _count(self, scores: Tensor, mask: Tensor, name: str | None) -> None:
+        keys = score_keys(scores)
+        mask = mask.to(keys.device)
+        if mask.any():
+            normal, anomalous = keys[~mask], keys[mask]
+        else:
+            normal, anomalous = keys.flatten(), keys.new_zeros(0)
+        sizes = torch.ones_like(anomalous, dtype=torch.int64)
+        if self._find_regions and len(anomalous):
+            sizes, regions = region_sizes(mask)
+            self.regions += regions
+        self.images += 1
+        self.parts("anomalous_pixels").append((anomalous.to(torch.int64) << 32) | sizes)
+        self._normal_counts().add_keys(normal)
+        if self._units != "none" and name is not None:
+            entries = self._unit_entries()
+            entries.add(unit_id(name), normal, anomalous, sizes)
+            self.entry_shift.fill_(entries.shift)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the states of all processes, see ``torchmetrics.Metric.sync``."""
+        self._normal_counts().settle()
+        super().sync(*args, **kwargs)
+
+    def threshold_counts(self) -> ThresholdCounts:
+        """Counts at every distinct score of an anomalous pixel."""
+        normal = self._normal_counts()
+        if isinstance(self.waiting_keys, list):  # not gathered: a gathered state stays as it is
+            normal.settle()
+        negatives = normal.total()
+        # Codes are sorted, not only keys, so that sums of floats do not depend on the order of
+        # images or processes.
+        codes = sorted_values(self.concatenated("anomalous_pixels"))
+        keys, hits = torch.unique_consecutive((codes >> 32).to(torch.int32), return_counts=True)
+        overlap = None
+        regions = int(self.regions)
+        if self._find_regions:
+            shares = run_sums((codes & 0xFFFFFFFF).double().reciprocal(), hits)
+            overlap = shares.flip(0).cumsum(0) / max(regions, 1)
+        positives = len(codes)
+        del codes
+        below, tied = normal.below_and_tied(keys)
+        return ThresholdCounts(
+            thresholds=key_scores(keys).flip(0),
+            true_positives=hits.flip(0).cumsum(0),
+            false_positives=below.neg_().add_(negatives).flip(0),
+            tied_negatives=tied.flip(0),
+            positives=positives,
+            negatives=negatives,
+            region_overlap=overlap,
+            regions=regions,
+        )
+
+    def _normal_counts(self) -> ScoreCounts:
+        names = ("waiting_keys", "pair_keys", "pair_counts", "slab_binades", "slabs")
+        return ScoreCounts(*(self.parts(name) for name in names))
+
+    def _unit_entries(self) -> UnitEntries:
+        return UnitEntries(
+            self.parts("entry_units"),
+            self.parts("entry_bins"),
+            self.parts("entry_positives"),
+            self.parts("entry_negatives"),
+            self.parts("entry_overlap"),
+            int(self.entry_shift),
+        )
+
+    def _value_and_threshold(self, score: LocalizationScore) -> dict[str, Tensor]:
+        threshold = torch.nan if score.threshold is None else score.threshold
+        return {
+            score.name: self.tensor_of(score),
+            f"{score.name}_oracle_threshold": torch.tensor(threshold, device=self.device),
+        }
+
+
+class PixelMetrics(PixelCountsMetric):
+    """All localization metrics of one scorer, from one count.
+
+    Example::
+
+        metric = PixelMetrics(units="images")
+        for batch in loader:
+            metric.update(scorer.score(batch.image), batch.mask, batch.name)
+        result = metric.compute()
+        print(result.scores["auroc"], bootstrap_interval(result.units, "auroc"))
+    """
+
+    def __init__(
+        self,
+        *,
+        fpr_limit: float = 0.3,
+        threshold: float | None = None,
+        threshold_source: str = "train_quantile",
+        units: Units = "none",
+        **kwargs: Any,
+    ) -> None:
+        """Choose what to compute.
+
+        Args:
+            fpr_limit: of AUPRO.
+            threshold: adds F1, IoU, recall and false positive rate at it.
+            threshold_source: where the threshold came from, stored with those values.
+            units: keep counts per image or clip for the bootstrap: "none", "images" or "groups".
+            kwargs: of ``torchmetrics.Metric``.
+
+        Raises:
+            ValueError: an option is out of its range.
+        """
+        check_fpr_limit(fpr_limit)
+        super().__init__(regions=True, units=units, **kwargs)
+        self.fpr_limit = fpr_limit
+        self.threshold = threshold
+        self.threshold_source = threshold_source
+
+    def compute(self) -> PixelResult:
+        """Everything about the pixels seen so far."""
+        counts = self.threshold_counts()
+        values = [auroc(counts), average_precision(counts), f1_max(counts), best_iou(counts)]
+        values.append(aupro(counts, fpr_limit=self.fpr_limit))
+        scores = {score.name: score for score in values}
+        if self.threshold is not None:
+            false = self._normal_counts().at_least(self.threshold)
+            scores |= at_threshold(counts, self.threshold, false, source=self.threshold_source)
+        entries = self._unit_entries()
+        units = unit_table(entries) if any(len(part) for part in entries.bins) else None
+        return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
+
+
+class PixelAUROC(PixelCountsMetric):
+    """Area under the ROC curve of all pixels, a float64 scalar."""
+
+    def compute(self) -> Tensor:
+        """The area; NaN and a warning when a class is missing."""
+        return self.tensor_of(auroc(self.threshold_counts()))
+
+
+class PixelAveragePrecision(PixelCountsMetric):
+    """Average precision of all pixels, a float64 scalar."""
+
+    def compute(self) -> Tensor:
+        """The average precision; NaN and a warning when a class is missing."""
+        return self.tensor_of(average_precision(self.threshold_counts()))
+
+
+class PixelF1Max(PixelCountsMetric):
+    """Best F1 over all thresholds, with the threshold, which is fitted on the test labels."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """``f1_max`` and ``f1_max_oracle_threshold``; NaN and a warning when a class is missing."""
+        return self._value_and_threshold(f1_max(self.threshold_counts()))
+
+
+class PixelBestIoU(PixelCountsMetric):
+    """Best IoU over all thresholds, with the threshold, which is fitted on the test labels."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """``best_iou`` and ``best_iou_oracle_threshold``; NaN and a warning as above."""
+        return self._value_and_threshold(best_iou(self.threshold_counts()))
+
+
+class PixelROC(PixelCountsMetric):
+    """The whole ROC curve of all pixels."""
+
+    def compute(self) -> RocCurve:
+        """Its corners; none when a class is missing."""
+        return roc_curve(self.threshold_counts())
+
+
+class AUPRO(PixelCountsMetric):
+    """Area under the per-region overlap, a float64 scalar."""
+
+    def __init__(self, *, fpr_limit: float = 0.3, **kwargs: Any) -> None:
+        """Choose the limit of the false positive rate; ``kwargs`` are of ``torchmetrics.Metric``.
+
+        Raises:
+            ValueError: the limit is outside (0, 1].
+        """
+        check_fpr_limit(fpr_limit)
+        super().__init__(regions=True, **kwargs)
+        self.fpr_limit = fpr_limit
+
+    def compute(self) -> Tensor:
+        """The area divided by the limit; NaN and a warning when a class is missing."""
+        return self.tensor_of(aupro(self.threshold_counts(), fpr_limit=self.fpr_limit))

@@ -1,0 +1,269 @@
+"""What every threshold does to the pixels, and the metrics that follow from it.
+
+Lowering a threshold past normal pixels only raises the false positives, so precision, F1 and IoU
+are best, the recall changes, and the ROC curve has its corners, at scores of anomalous pixels.
+:class:`ThresholdCounts` therefore holds those thresholds only, and loses nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+NO_ANOMALOUS = "no anomalous pixel or image in the set"
+NO_NORMAL = "no normal pixel or image in the set"
+
+
+class LocalizationScore(NamedTuple):
+    """A metric's value, or why there is none.
+
+    Attributes:
+        name: of the metric.
+        value: NaN where undefined.
+        reason: why the value is undefined; empty otherwise.
+        threshold: scores at or above it are called anomalous; None where the metric has none.
+        threshold_source: where it came from; ``oracle`` is chosen on the test labels.
+    """
+
+    name: str
+    value: float
+    reason: str = ""
+    threshold: float | None = None
+    threshold_source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything for JSON, which has no NaN: an undefined value is None."""
+        value = None if math.isnan(self.value) else self.value
+        entries: dict[str, Any] = {"name": self.name, "value": value, "reason": self.reason}
+        if self.threshold_source:
+            entries |= {"threshold": self.threshold, "threshold_source": self.threshold_source}
+        return entries
+
+    def __str__(self) -> str:
+        """The value with four digits, or the reason, and where the threshold came from."""
+        value = f"undefined, {self.reason}" if math.isnan(self.value) else f"{self.value:.4f}"
+        at = "" if self.threshold is None else f" at {self.threshold:.6g}"
+        source = f" ({self.threshold_source} threshold{at})" if self.threshold_source else ""
+        return f"{self.name} {value}{source}"
+
+
+@dataclass(frozen=True)
+class ThresholdCounts:
+    """Integer counts at each of T thresholds, the distinct scores of anomalous pixels.
+
+    Attributes:
+        thresholds: (T,) scores, descending.
+        true_positives: (T,) int64, anomalous pixels at or above the threshold.
+        false_positives: (T,) int64, normal pixels at or above it.
+        tied_negatives: (T,) int64, normal pixels exactly at it.
+        positives: anomalous pixels P.
+        negatives: normal pixels N.
+        region_overlap: (T,) float64, mean over the anomalous regions of the share of a region at or
+            above the threshold; None where regions were not looked at.
+        regions: number of regions.
+    """
+
+    thresholds: Tensor
+    true_positives: Tensor
+    false_positives: Tensor
+    tied_negatives: Tensor
+    positives: int
+    negatives: int
+    region_overlap: Tensor | None = None
+    regions: int = 0
+
+    @property
+    def undefined(self) -> str:
+        """Why no metric is defined; empty when all are."""
+        if not self.positives:
+            return NO_ANOMALOUS
+        return "" if self.negatives else NO_NORMAL
+
+
+class RocCurve(NamedTuple):
+    """Corners of a ROC curve, from (0, 0) to (1, 1).
+
+    Attributes:
+        false_positive_rate: (V,) float64, the horizontal axis.
+        true_positive_rate: (V,) float64, the vertical axis.
+        thresholds: (V,) scores; at or above the i-th, both rates are the i-th.
+    """
+
+    false_positive_rate: Tensor
+    true_positive_rate: Tensor
+    thresholds: Tensor
+
+
+def threshold_counts(scores: Tensor, anomalous: Tensor) -> ThresholdCounts:
+    """Count a set that fits in memory: the scores of one image, or one score per image.
+
+    Args:
+        scores: any shape, floats of any precision.
+        anomalous: same shape, bool.
+
+    Raises:
+        TypeError: ``scores`` are no floats or ``anomalous`` is not bool.
+        ValueError: the shapes differ or a score is NaN.
+    """
+    check_scores(scores, anomalous)
+    scores = scores.detach()
+    thresholds, hits = torch.unique(scores[anomalous], return_counts=True)
+    normal = scores[~anomalous].sort().values
+    below = torch.searchsorted(normal, thresholds)
+    tied = torch.searchsorted(normal, thresholds, right=True) - below
+    return ThresholdCounts(
+        thresholds=thresholds.flip(0),
+        true_positives=hits.flip(0).cumsum(0),
+        false_positives=(len(normal) - below).flip(0),
+        tied_negatives=tied.flip(0),
+        positives=int(anomalous.sum()),
+        negatives=len(normal),
+    )
+
+
+def auroc(counts: ThresholdCounts, *, name: str = "auroc") -> LocalizationScore:
+    """Area under the ROC curve: the chance that an anomalous pixel outscores a normal one.
+
+    The sum over pairs is made of integers, a tie counting half, and divided once.
+    """
+    if counts.undefined:
+        return LocalizationScore(name, math.nan, counts.undefined)
+    hits = counts.true_positives.diff(prepend=counts.true_positives.new_zeros(1))
+    won_twice = 2 * (counts.negatives - counts.false_positives) + counts.tied_negatives
+    pairs = 2 * counts.positives * counts.negatives
+    return LocalizationScore(name, int((hits * won_twice).sum()) / pairs)
+
+
+def average_precision(
+    counts: ThresholdCounts, *, name: str = "average_precision"
+) -> LocalizationScore:
+    """Sum over thresholds of the precision times the step of the recall, without interpolation."""
+    if counts.undefined:
+        return LocalizationScore(name, math.nan, counts.undefined)
+    hits = counts.true_positives.diff(prepend=counts.true_positives.new_zeros(1))
+    called = counts.true_positives + counts.false_positives
+    weighted = hits * (counts.true_positives.double() / called)
+    return LocalizationScore(name, float(weighted.sum()) / counts.positives)
+
+
+def f1_max(counts: ThresholdCounts, *, name: str = "f1_max") -> LocalizationScore:
+    """Best F1 over all distinct thresholds, the highest such threshold: an oracle's choice."""
+    called = counts.true_positives + counts.false_positives
+    ratio = 2 * counts.true_positives.double() / (called + counts.positives)
+    return _best(counts, ratio, name)
+
+
+def best_iou(counts: ThresholdCounts, *, name: str = "best_iou") -> LocalizationScore:
+    """Best intersection over union over all distinct thresholds: an oracle's choice.
+
+    Pixels of all images are pooled. The threshold is that of :func:`f1_max`, F1 = 2 IoU / (1 + IoU)
+    being increasing.
+    """
+    union = counts.positives + counts.false_positives
+    return _best(counts, counts.true_positives.double() / union, name)
+
+
+def at_threshold(
+    counts: ThresholdCounts, threshold: float, false_positives: int, *, source: str
+) -> dict[str, LocalizationScore]:
+    """F1, IoU, recall and false positive rate at a threshold from elsewhere.
+
+    Args:
+        counts: of the set.
+        threshold: scores at or above it are called anomalous.
+        false_positives: normal pixels at or above it, which ``counts`` cannot tell.
+        source: of the threshold, printed with each value.
+    """
+    reached = int((counts.thresholds.double() >= threshold).sum())
+    hits = int(counts.true_positives[reached - 1]) if reached else 0
+    union = counts.positives + false_positives
+    values = {
+        "f1": (2 * hits, hits + union),
+        "iou": (hits, union),
+        "recall": (hits, counts.positives),
+        "false_positive_rate": (false_positives, counts.negatives),
+    }
+    scores = {}
+    for name, (part, whole) in values.items():
+        value = math.nan if counts.undefined else part / whole
+        scores[name] = LocalizationScore(name, value, counts.undefined, threshold, source)
+    return scores
+
+
+def roc_curve(counts: ThresholdCounts) -> RocCurve:
+    """The whole ROC curve, exactly: straight lines between its corners leave nothing out.
+
+    At each threshold t there are two corners, just above t and at t; a slanted line between them
+    means normal pixels tied with anomalous ones.
+
+    Returns:
+        The corners; none when a class is missing.
+    """
+    if counts.undefined:
+        nothing = counts.thresholds.new_zeros(0, dtype=torch.float64)
+        return RocCurve(nothing, nothing, counts.thresholds[:0])
+    vertical = counts.true_positives
+    above = pad(vertical[:-1], (1, 0))
+    horizontal = counts.false_positives
+    false = _interleave(horizontal - counts.tied_negatives, horizontal, counts.negatives)
+    true = _interleave(above, vertical, counts.positives)
+    infinity = counts.thresholds.new_full((1,), math.inf)
+    just_above = torch.nextafter(counts.thresholds, infinity)
+    steps = torch.stack([just_above, counts.thresholds], 1).flatten()
+    thresholds = torch.cat([infinity, steps, -infinity])
+    moved = pad((false.diff() != 0) | (true.diff() != 0), (1, 0), value=True)
+    return RocCurve(
+        false[moved].double() / counts.negatives,
+        true[moved].double() / counts.positives,
+        thresholds[moved],
+    )
+
+
+def thinned(x: Tensor, y: Tensor, *, points: int = 1000) -> tuple[Tensor, Tensor]:
+    """A monotone curve of V corners with few enough of them to draw, ends included.
+
+    Corners are picked at even steps of the path length, so neither axis is left out.
+    """
+    if points < 2:
+        raise ValueError(f"points is {points}; wanted at least the two ends of the curve")
+    if len(x) <= points:
+        return x, y
+    length = (x - x[0]) + (y - y[0])
+    steps = torch.linspace(0, 1, points, dtype=length.dtype, device=length.device) * length[-1]
+    kept = torch.searchsorted(length, steps).clamp(max=len(x) - 1)
+    kept[0], kept[-1] = 0, len(x) - 1
+    return x[kept], y[kept]
+
+
+def check_scores(scores: Tensor, anomalous: Tensor) -> None:
+    """Raise unless float scores without NaN and a bool mask have the same shape."""
+    if not scores.is_floating_point():
+        raise TypeError(f"scores has dtype {scores.dtype}; wanted floats, higher is more anomalous")
+    if anomalous.dtype != torch.bool:
+        raise TypeError(
+            f"the mask has dtype {anomalous.dtype}; wanted torch.bool, as in mask > 0.5"
+        )
+    if scores.shape != anomalous.shape:
+        raise ValueError(
+            f"scores have shape {tuple(scores.shape)} and the mask {tuple(anomalous.shape)}; "
+            "wanted the same: resize the map up to the mask, as Protocol.prepare does by default"
+        )
+    if scores.isnan().any():
+        raise ValueError("scores has NaN, which has no place in an order; fix the map before")
+
+
+def _best(counts: ThresholdCounts, ratio: Tensor, name: str) -> LocalizationScore:
+    if counts.undefined:
+        return LocalizationScore(name, math.nan, counts.undefined, threshold_source="oracle")
+    best = int(ratio.argmax())
+    threshold = float(counts.thresholds[best])
+    return LocalizationScore(name, float(ratio[best]), "", threshold, "oracle")
+
+
+def _interleave(first: Tensor, second: Tensor, last: int) -> Tensor:
+    """(2 T + 2,) int64: 0, first[0], second[0], first[1], ..., last."""
+    steps = torch.stack([first, second], 1).flatten()
+    return torch.cat([steps.new_zeros(1), steps, steps.new_full((1,), last)])
