@@ -1,0 +1,192 @@
+"""From benchmark JSON to the table in the README, and to a compact file worth committing.
+
+    python -m benchmarks.summary FILE [FILE...] [--write README.md] [--compact OUT.json]
+
+FILE is what ``pytest benchmarks --benchmark-json=FILE`` wrote, or a compact file. The table goes to
+the standard output as Markdown, or between the speed markers of the file named by ``--write``.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+COLUMNS = {
+    "method1": "method 1, ours",
+    "method2": "method 2, ours",
+    "batched_vjp": "batched VJP",
+    "autograd_loop": "autograd loop",
+    "captum_loop": "Captum loop",
+    "published_loop": "published loop",
+}
+GENERAL = ("batched_vjp", "autograd_loop")
+_SETTING = ("encoder", "layer", "features", "dims", "batch", "image_size", "device", "dtype")
+_ROW = (*_SETTING, "way", "plan", "seconds", "ratios", "rounds", "peak_bytes")
+_MACHINE = (
+    "cpu_model",
+    "cores",
+    "threads",
+    "memory_gib",
+    "load_average",
+    "platform",
+    "python",
+    "versions",
+    "gpu",
+    "cuda",
+    "cudnn",
+    "tf32",
+)
+
+Results = dict[str, Any]
+
+
+def compact(raw: Results) -> Results:
+    """What a reader needs of pytest-benchmark's JSON; a compact file comes back as it is.
+
+    Raises:
+        ValueError: no row of ``bench_channel_weights.py`` in it.
+    """
+    if "rows" in raw:
+        return raw
+    rows = [b["extra_info"] for b in raw.get("benchmarks", []) if "way" in b["extra_info"]]
+    if not rows:
+        raise ValueError(
+            "no rows of benchmarks/bench_channel_weights.py in this file; write one with "
+            "pytest benchmarks --benchmark-only --benchmark-json=FILE"
+        )
+    return {
+        "command": raw["command"],
+        "commit": raw["commit_info"]["id"],
+        "uncommitted_changes": raw["commit_info"]["dirty"],
+        "date": raw["datetime"][:10],
+        "protocol": rows[0]["protocol"],
+        "machine": {k: v for k, v in raw["machine_info"].items() if k in _MACHINE},
+        "rows": [_rounded({k: row[k] for k in _ROW}) for row in rows],
+        "skipped": raw["skipped"],
+    }
+
+
+def table(runs: Iterable[Results]) -> str:
+    """The ratio table in Markdown, one line per setting, with a line on each run above it."""
+    runs = list(runs)
+    lines = [about(run) + "\n" for run in runs]
+    headings = [
+        "encoder, layer",
+        "D",
+        "device",
+        "engine's path",
+        "method 2 by autograd",
+        *COLUMNS.values(),
+        "method 1 / method 2, ours",
+        "method 1 / best general way",
+        "memory, method 1 / method 2 by autograd",
+    ]
+    lines.append("| " + " | ".join(headings) + " |")
+    lines.append("|" + "---|" * 4 + "---:|" * (len(headings) - 4))
+    for run in runs:
+        for ways, skipped in _settings(run):
+            lines.append("| " + " | ".join(_cells(ways, skipped)) + " |")
+    return "\n".join(lines)
+
+
+def about(run: Results) -> str:
+    """What a run measured and on what, in one sentence each."""
+    machine, protocol = run["machine"], run["protocol"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    changed = " with uncommitted changes" if run["uncommitted_changes"] else ""
+    where = machine.get("gpu") or machine["cpu_model"]
+    clock = "processor time" if protocol.get("clock") == "cpu" else "wall clock"
+    return (
+        f"`{run['command']}`, {run['date']}, commit {run['commit'][:10]}{changed}; {where}, "
+        f"{machine['cores']} cores, {machine['threads']} threads; {versions}. Times are relative "
+        "to method 2 done with one autograd backward, in the same run: median over rounds of the "
+        f"ratio of two {clock} times taken one after the other; seed {protocol['seed']}."
+    )
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    """Replace what stands between the speed markers of a file.
+
+    Raises:
+        ValueError: the file lacks the markers.
+    """
+    content = path.read_text()
+    if content.count(BEGIN) != 1 or content.count(END) != 1:
+        raise ValueError(f"{path} needs the lines {BEGIN} and {END}, once each")
+    before, rest = content.split(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.summary", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--write", type=Path, help="file whose speed table is replaced")
+    parser.add_argument("--compact", type=Path, help="where to write one file's compact results")
+    options = parser.parse_args(arguments)
+    if options.compact and len(options.files) > 1:
+        parser.error("--compact takes one FILE, since a compact file describes one run")
+    runs = [compact(json.loads(path.read_text())) for path in options.files]
+    if options.compact:
+        options.compact.write_text(json.dumps(runs[0], indent=1) + "\n")
+    if options.write:
+        write_between_markers(options.write, table(runs))
+    else:
+        print(table(runs))
+
+
+def _settings(run: Results) -> list[tuple[dict[str, Results], dict[str, Results]]]:
+    """(way -> row, way -> skipped row) for every setting, in the order measured."""
+    settings: dict[tuple[Any, ...], tuple[dict[str, Results], dict[str, Results]]] = {}
+    for index, rows in enumerate((run["rows"], run["skipped"])):
+        for row in rows:
+            key = tuple(row[name] for name in _SETTING)
+            settings.setdefault(key, ({}, {}))[index][row["way"]] = row
+    return list(settings.values())
+
+
+def _cells(ways: dict[str, Results], skipped: dict[str, Results]) -> list[str]:
+    row = next(iter((ways | skipped).values()))
+    device = row["device"] if row["dtype"] == "float32" else f"{row['device']}, {row['dtype']}"
+    reference = ways.get("method2_autograd")
+    cells = [
+        f"{row['encoder']} {row['layer']} ({row['features']}), B={row['batch']}",
+        str(row["dims"]),
+        device,
+        row["plan"].replace("_", "-"),
+        f"{1e3 * reference['seconds']['median']:.3g} ms" if reference else "-",
+    ]
+    for way in COLUMNS:
+        if way in skipped:
+            cells.append(skipped[way]["reason"])
+        else:
+            cells.append(_times(_ratio(ways, way, "method2_autograd")))
+    general = [_ratio(ways, way, "method1") for way in GENERAL]
+    fastest = min((r for r in general if r is not None), default=None)
+    cells.append(_times(_ratio(ways, "method1", "method2")))
+    cells.append(_times(1 / fastest if fastest else None))
+    peaks = [ways[w]["peak_bytes"] for w in ("method1", "method2_autograd") if w in ways]
+    cells.append(_times(peaks[0] / peaks[1] if len(peaks) == 2 else None))
+    return cells
+
+
+def _ratio(ways: dict[str, Results], way: str, reference: str) -> float | None:
+    ratio = ways.get(way, {}).get("ratios", {}).get(reference)
+    return None if ratio is None else float(ratio["median"])
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+
+if __name__ == "__main__":
+    main()
