@@ -136,7 +136,8 @@ def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Poste
 
     A model with ``decode`` and ``reconstruct`` is asked to ``reconstruct`` (it may have to turn
     decoded logits into pixels); else ``decode`` (or ``decoder``) is given the mean; a model without
-    one is run as a whole, with the random state forked, so that nothing else is disturbed.
+    one is run as a whole. If it draws noise, then from a fixed seed; the user's random state is
+    left as it was.
 
     Args:
         adapter: knows the model.
@@ -154,6 +155,7 @@ def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Poste
     model: Any = owner_of(adapter.model) or adapter.model
     decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
     with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(image)):
+        torch.manual_seed(0)
         if hasattr(model, "decode") and callable(getattr(model, "reconstruct", None)):
             found = _images_like(image, model.reconstruct(image))
             if found:

@@ -71,32 +71,37 @@ class NormalDifferenceGradCAM(LatentGradCAM):
             batches: normal images (B, C, h, w), or tuples that begin with them.
 
         Raises:
-            ValueError: no images, or a posterior whose variance cannot be read.
+            ValueError: no images, or, unless ``difference="mean"``, a posterior whose variance
+                cannot be read.
         """
-        means, variances = [], []
+        means: list[Tensor] = []
+        variances: list[Tensor] = []
         with torch.no_grad():
             for batch in batches:
                 images = batch if isinstance(batch, Tensor) else batch[0]
                 posterior = self.posterior.prepare(images)(images)
                 means.append(posterior.mean.double())
-                variances.append(_log_variance(posterior).double().exp())
+                if self.difference != "mean" or posterior.log_variance is not None:
+                    variances.append(self._log_variance(posterior).double().exp())
         if not means:
             raise ValueError("batches is empty: fit needs at least one normal image")
         mean = torch.cat(means)
         self.normal_mean = mean.mean(0)
-        self.normal_variance = torch.cat(variances).mean(0) + mean.var(0, correction=0)
+        if variances:
+            self.normal_variance = torch.cat(variances).mean(0) + mean.var(0, correction=0)
         return self
 
     def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
         """The difference's score, (B, 1)."""
-        if self.normal_mean is None or self.normal_variance is None:
+        if self.normal_mean is None:
             raise ValueError("the normal class is unknown; call fit(loader_of_normal_images) first")
         dims = list(latent_dims(target, posterior.mean.shape[1]))
         difference = self.normal_mean.to(posterior.mean)[dims] - posterior.mean[:, dims]
         if self.difference == "mean":
             return difference.sum(1, keepdim=True), (0,)
+        assert self.normal_variance is not None
         variance = self.normal_variance.to(posterior.mean)[dims] + (
-            _log_variance(posterior)[:, dims].exp()
+            self._log_variance(posterior)[:, dims].exp()
         )
         if self.difference == "sample":
             generator = torch.Generator(difference.device).manual_seed(self.seed)
@@ -109,11 +114,11 @@ class NormalDifferenceGradCAM(LatentGradCAM):
             return (difference + variance.sqrt() * noise[:, dims]).sum(1, keepdim=True), (0,)
         return 0.5 * (difference.square() / variance).sum(1, keepdim=True), (0,)
 
-
-def _log_variance(posterior: Posterior) -> Tensor:
-    if posterior.log_variance is None:
-        raise ValueError(
-            "the normal difference needs the posterior's log-variance, which cannot be read here; "
-            "name it: posterior='MEAN,LOGVAR', or difference='mean' on known statistics"
-        )
-    return posterior.log_variance
+    def _log_variance(self, posterior: Posterior) -> Tensor:
+        if posterior.log_variance is None:
+            raise ValueError(
+                f"difference={self.difference!r} needs the posterior's log-variance, which "
+                f"{self.posterior!r} does not read; name it with posterior='MEAN,LOGVAR', or take "
+                "difference='mean'"
+            )
+        return posterior.log_variance

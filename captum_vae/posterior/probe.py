@@ -38,11 +38,13 @@ def undisturbed(owner: nn.Module | None) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices()))
         for module in owner.modules() if owner is not None else ():
             remember(module)
-        handle = register_module_forward_pre_hook(remember)
+        # A global hook only where it is needed: torch.compile would trace into it.
+        handle = register_module_forward_pre_hook(remember) if owner is None else None
         try:
             yield
         finally:
-            handle.remove()
+            if handle is not None:
+                handle.remove()
             # Weights that autocast cast here, without gradients, must not serve the user's pass.
             torch.clear_autocast_cache()
             for module, buffers in before.items():

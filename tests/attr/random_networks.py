@@ -216,9 +216,7 @@ def _adaptive_pool(x: Tensor, size: int) -> Tensor:
     return pool(x, size)
 
 
-def weights_by_autograd(
-    model: nn.Module, layer: nn.Module, x: Tensor
-) -> tuple[Tensor, Tensor]:
+def weights_by_autograd(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """The reference: one plain backward pass per latent dimension.
 
     Returns:

@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import nn
 
 from captum_vae.attr.capture import capture_features
 from captum_vae.attr.channel_weights import (
@@ -27,9 +26,7 @@ def engine_weights(model, layer, x, *, graph="above", create_graph=False, **sett
         plan = plan_layer(mean, features)
         dims = range(mean.shape[1])
         if plan.cut is not None:
-            alpha = closed_form_weights(
-                mean, features, plan.cut, dims, create_graph=create_graph
-            )
+            alpha = closed_form_weights(mean, features, plan.cut, dims, create_graph=create_graph)
         else:
             passes = vector_jacobian_products(
                 mean, [features], dims, PassSettings(create_graph, **settings)
@@ -93,7 +90,10 @@ def test_second_order_gradients_equal_float64_autograd(seed):
         if not loss.requires_grad:
             return [torch.zeros_like(p) for p in parameters]
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters)]
+        return [
+            torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)
+        ]
 
-    for found, wanted in zip(loss_gradients(alpha), loss_gradients(torch.stack(rows, 1))):
+    pairs = zip(loss_gradients(alpha), loss_gradients(torch.stack(rows, 1)), strict=True)
+    for found, wanted in pairs:
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)

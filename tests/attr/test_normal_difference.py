@@ -177,9 +177,18 @@ def test_fitting_on_nothing_is_refused():
 
 def test_a_posterior_without_variance_is_refused_by_name():
     vae = ToyVAE()
-    cam = NormalDifferenceGradCAM(vae, "conv2", posterior="encode:[0]")
+    cam = NormalDifferenceGradCAM(vae, "conv2", posterior="encode:[0]", difference="sample")
     with pytest.raises(ValueError, match="needs the posterior's log-variance.*MEAN,LOGVAR"):
         cam.fit([vae.images(2)])
+
+
+def test_the_expected_difference_needs_no_variance():
+    vae = ToyVAE()
+    x = vae.images(3)
+    cam = NormalDifferenceGradCAM(vae, "conv2", posterior="encode:[0]").fit([vae.images(2)])
+    found = cam.attribute(x, rectifier="none")
+    wanted = -MeanSumGradCAM(vae, "conv2").attribute(x, rectifier="none")
+    torch.testing.assert_close(found, wanted)
 
 
 def test_an_unknown_difference_is_refused_with_the_choices():

@@ -232,3 +232,18 @@ def test_several_inputs_are_passed_on_by_position(x):
     shift = torch.randn(4, vaes.D)
     posterior = PosteriorAdapter(model)(x, shift, 3.0)
     torch.testing.assert_close(posterior.mean, 3.0 * truth(model, x)[0] + shift)
+
+
+def test_a_compiled_submodule_does_not_disturb_detection():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.compile(nn.Linear(4, 6), backend="eager")
+
+        def encode(self, x):
+            return self.encoder(x).chunk(2, dim=1)
+
+    model = Model()
+    x = torch.randn(3, 4)
+    posterior = PosteriorAdapter(model).prepare(x)(x)
+    torch.testing.assert_close(posterior.mean, model.encode(x)[0])
