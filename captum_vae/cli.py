@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from captum_vae.version import __version__
 
@@ -18,21 +18,37 @@ class Command(NamedTuple):
         function: ``module:name`` of the typed function whose parameters are the options.
         doc: one line for ``captum-vae --help``, kept here so that help imports nothing.
         configs: folder in this package of the YAML files that ``--config NAME`` finds.
+        required: whether required parameters are ``--options`` or ``positional``.
     """
 
     function: str
     doc: str
     configs: str = ""
+    required: Literal["options", "positional"] = "options"
 
 
 COMMANDS = {
     "demo": Command(
         "captum_vae.experiments.demo:demo", "Train a small VAE and show what each latent reads"
     ),
+    "disentangle": Command(
+        "captum_vae.training.disentangle:disentangle",
+        "Score how disentangled a trained VAE is, on dSprites",
+        required="positional",
+    ),
+    "disentangle-seeds": Command(
+        "captum_vae.experiments.disentanglement_seeds:disentangle_seeds",
+        "Compare FactorVAE with and without attention disentanglement on paired seeds",
+    ),
     "fit": Command(
         "captum_vae.training.fit:fit",
         "Train a VAE and report which latent dimensions it uses",
         configs="training/configs",
+    ),
+    "evaluate": Command(
+        "captum_vae.localization.evaluate:evaluate",
+        "Score a test set with anomaly maps of a VAE and report how well they localize",
+        configs="localization/configs",
     ),
     "plugins": Command(
         "captum_vae.plugins:list_plugins",
@@ -106,7 +122,9 @@ def _run(name: str, arguments: list[str]) -> None:
         prog=f"captum-vae {name}", description=command.doc, exit_on_error=False
     )
     parser.add_argument("--config", action="config", help=_wanted_config(command))
-    parser.add_function_arguments(function, fail_untyped=True)
+    parser.add_function_arguments(
+        function, fail_untyped=True, as_positional=command.required == "positional"
+    )
     try:
         parsed = parser.parse_args(_with_shipped_configs(arguments, command))
     except jsonargparse.ArgumentError as error:
