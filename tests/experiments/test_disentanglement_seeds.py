@@ -1,0 +1,85 @@
+"""Paired seeds: the comparison against numbers worked out by hand, and a run of a few steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captum_vae.cli import main
+from captum_vae.experiments.seed_comparison import compare, comparison_table
+
+
+def row(variant: str, seed: int, score: float) -> dict[str, object]:
+    return {
+        "variant": variant,
+        "seed": seed,
+        "factor_vae": score,
+        "reconstruction_nats": 30.0,
+        "kl_nats": 20.0,
+        "active_dimensions": 5,
+        "final_losses": {},
+        "seconds": 1.0,
+    }
+
+
+SCORES = {"factorvae": [0.5, 0.7, 0.6], "paper": [0.6, 0.9, 0.6]}
+RUNS = [
+    row(variant, seed, s) for variant, scores in SCORES.items() for seed, s in enumerate(scores)
+]
+
+
+def test_paired_differences_have_the_interval_of_a_paired_t_test():
+    # Differences .1, .2, 0: mean .1, std .1, and t(0.975, 2) = 4.30265 from a printed table.
+    difference = compare(RUNS)["differences"]["paper"]["factor_vae"]
+    half = 4.30265 * 0.1 / 3**0.5
+    assert difference["n"] == 3
+    assert difference["mean"] == pytest.approx(0.1)
+    assert difference["std"] == pytest.approx(0.1)
+    assert (difference["low"], difference["high"]) == pytest.approx(
+        (0.1 - half, 0.1 + half), abs=1e-5
+    )
+
+
+def test_only_seeds_that_both_variants_have_are_paired():
+    difference = compare(RUNS[:2] + RUNS[3:])["differences"]["paper"]["factor_vae"]
+    assert difference["n"] == 2
+    assert difference["mean"] == pytest.approx(0.15)
+
+
+def test_one_seed_has_no_interval():
+    result = compare([RUNS[0], RUNS[3]])
+    assert result["differences"]["paper"]["factor_vae"]["low"] is None
+    assert "+0.100 |" in comparison_table(result)
+
+
+def test_the_table_shows_the_published_figures():
+    table = comparison_table(compare(RUNS))
+    assert "+0.100 [-0.148, +0.348]" in table
+    assert "| published ad_factorvae | 0.91 |" in table
+
+
+@pytest.fixture(scope="module")
+def arguments() -> list[str]:
+    small = {"steps": 2, "batch_size": 4, "samples": 300, "latent_dims": 4, "processes": 1}
+    options = [f"--{name}={value}" for name, value in small.items()]
+    return ["disentangle-seeds", "--seeds=1", "--metrics=[factor_vae]", *options]
+
+
+@pytest.mark.slow
+def test_variants_start_from_the_same_weights_and_finished_runs_are_kept(
+    arguments, tmp_path: Path, capsys
+):
+    arguments = [*arguments, f"--out={tmp_path}", "--variants=[factorvae,replication]"]
+    assert main(arguments) == 0
+    first = json.loads((tmp_path / "results.json").read_text())
+    logs = [
+        json.loads((tmp_path / v / "seed_0" / "log.jsonl").read_text().splitlines()[-1])
+        for v in ("factorvae", "replication")
+    ]
+    assert logs[0]["nll"] == pytest.approx(logs[1]["nll"], rel=1e-4)
+    assert "attention_overlap" in logs[1] and "attention_overlap" not in logs[0]
+    assert main(arguments) == 0
+    assert "2 of 2 runs are done" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["runs"] == first["runs"]
+    assert main([*arguments, "--gamma=20"]) == 2
+    assert "holds a run with other settings ({'gamma': 40.0})" in capsys.readouterr().err
