@@ -78,7 +78,7 @@ class ActiveDimensions:
                 f"none of the {self.kl.numel()} latent dimensions is active: the posterior "
                 f"collapsed (largest KL {self.kl.max():.4f} nats, largest std of the mean "
                 f"{self.std.max():.4f}), so attention maps of this model are noise. Train with "
-                "likelihood='optimal_gaussian' and warmup_steps, or with a smaller beta",
+                "likelihood='optimal_gaussian', data-dependent initialization, or a smaller beta",
                 CollapsedPosteriorWarning,
                 stacklevel=2,
             )

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_vae.attr.layer_pass import find_layers
@@ -26,7 +28,8 @@ from captum_vae.data import (
 from captum_vae.losses.elbo import ELBO, Likelihood
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
 from captum_vae.training.attention_term import AttentionConfig, AttentionTerm
-from captum_vae.training.batches import image_of
+from captum_vae.training.batches import SeededImages, image_of
+from captum_vae.training.initialization import standardize_encoder
 from captum_vae.training.logs import say
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
@@ -52,10 +55,13 @@ class ModelConfig:
     Attributes:
         name: one of captum_vae.models, such as conv, mnist, ucsd, resnet18.
         options: its arguments; image_size and in_channels default to those of the data.
+        initialization: pytorch, or data to scale the encoder's layers on images of the data,
+            which keeps look-alike images from collapsing the posterior.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    initialization: Literal["pytorch", "data"] = "pytorch"
 
 
 @dataclass
@@ -139,6 +145,8 @@ def fit(
     shape = image_of(dataset[0]).shape
     seed_everything(trainer.seed)
     vae = build_vae(model, shape)
+    if model.initialization == "data":
+        standardize_encoder(vae, _some_images(dataset))
     result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
     if not result.is_first_process:
         return
@@ -222,6 +230,14 @@ def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective
         discriminator_learning_rate=config.discriminator_learning_rate,
         extra_terms=terms,
     )
+
+
+def _some_images(dataset: Dataset[Any], count: int = 128) -> Tensor:
+    """(B, C, H, W): images evenly spaced over the data set."""
+    length = len(cast(Sized, dataset))
+    count = min(count, length)
+    images = SeededImages(dataset, seed=0)
+    return torch.stack(images.__getitems__([(0, i * length // count) for i in range(count)]))
 
 
 def _imported(reference: str) -> Callable[..., Dataset[Any]]:
