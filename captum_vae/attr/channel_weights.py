@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -24,7 +24,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_vae.attr.autograd_path import AutogradPath, LinearCut
 
-_CPU_BUDGET = 32 * 2**20  # what stays in cache: larger passes were slower, not faster
+_CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32
 
 
@@ -52,7 +52,7 @@ class PassSettings:
     Args:
         create_graph: keep the graph, so that the weights can be trained through.
         dims_per_pass: latent dimensions in one batched pass; None chooses by ``memory_budget``.
-        memory_budget: bytes that one pass may take for its gradients; None takes 32 MiB on the
+        memory_budget: bytes that one pass may take for its gradients; None takes 64 MiB on the
             CPU and half of what is free on a CUDA device.
     """
 
@@ -109,24 +109,24 @@ def closed_form_weights(
     no_autocast = torch.autocast(features.device.type, enabled=False)
     with no_autocast, torch.set_grad_enabled(create_graph):
         weight = _joined([linear.weight for linear in cut.linears], 0).to(dtype)
-        jacobian = _jacobian(codes, cut, dims, dtype, create_graph)
+        jacobian = _jacobian(codes, cut, dims, dtype, create_graph).averaged_over(positions)
         if weight.shape[1] == channels:
             alpha = jacobian.times(weight)
             if cut.elementwise or any("AvgPool2D" in n or "AvgPool3D" in n for n in cut.pooling):
                 gate = _derivative(cut, get_gradient_edge(features), features.shape, create_graph)
                 alpha = alpha * gate.flatten(2).sum(2)[:, None].to(dtype)
-            return alpha / positions
+            return alpha
         weight = weight.reshape(len(weight), channels, -1)
         if cut.pool_share is not None:
             weight = weight * cut.pool_share.to(weight)
         if not cut.elementwise:
-            return jacobian.times(weight.sum(2)) / positions
+            return jacobian.times(weight.sum(2))
         source, shape = get_gradient_edge(features), features.shape
         if cut.pool_output is not None:
             source = cut.pool_output
             shape = torch.Size((batch, channels, weight.shape[2]))
         gate = _derivative(cut, source, shape, create_graph).reshape(batch, channels, -1).to(dtype)
-        return _masked_product(jacobian, weight, gate) / positions
+        return _masked_product(jacobian, weight, gate)
 
 
 def vector_jacobian_products(
@@ -179,6 +179,13 @@ class _Jacobian:
     dense: Tensor | None = None
     shared: Tensor | None = None
     gate: Tensor | None = None
+
+    def averaged_over(self, positions: int) -> _Jacobian:
+        """Divided by the number of positions here, where it is smallest."""
+        if self.dense is not None:
+            return replace(self, dense=self.dense / positions)
+        assert self.shared is not None
+        return replace(self, shared=self.shared / positions)
 
     def times(self, weight: Tensor) -> Tensor:
         """(B, T, H) @ (H, K) -> (B, T, K)."""

@@ -12,12 +12,15 @@ _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def rectify(maps: Tensor, rectifier: Rectifier) -> Tensor:
-    """Apply the rectifier of paper Eq. 2 (relu) or of the codes (abs, sigmoid), elementwise."""
-    if rectifier == "relu":
-        return maps.relu()
-    if rectifier == "abs":
-        return maps.abs()
-    return maps.sigmoid() if rectifier == "sigmoid" else maps
+    """Apply the rectifier of paper Eq. 2 (relu) or of the codes (abs, sigmoid), elementwise.
+
+    Maps are the largest tensors here: they are overwritten where no graph needs them.
+    """
+    if rectifier == "none":
+        return maps
+    name = rectifier if maps.requires_grad else f"{rectifier}_"
+    rectified: Tensor = getattr(maps, name)()
+    return rectified
 
 
 def combine_pooled(weights: Tensor, features: Tensor, options: MapOptions) -> Tensor:

@@ -91,7 +91,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 It must be linear and must not mix images (reshape, transpose, drop a token).
             dims_per_pass: latent dimensions in one backward pass where backward passes are
                 needed; None chooses by ``memory_budget``.
-            memory_budget: bytes for the gradients of one backward pass; None takes 32 MiB on the
+            memory_budget: bytes for the gradients of one backward pass; None takes 64 MiB on the
                 CPU, half of the free memory on a CUDA device.
 
         Raises:
