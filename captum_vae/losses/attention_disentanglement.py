@@ -291,7 +291,9 @@ def all_minima(maps: Tensor) -> Tensor:
     first, second = torch.triu_indices(maps.shape[1], maps.shape[1], 1, device=maps.device)
     masses = maps.sum(2)
     distances: Tensor = _L1Distances.apply(maps)
-    return (masses[:, first] + masses[:, second] - distances[:, first, second]) / 2
+    minima = (masses[:, first] + masses[:, second] - distances[:, first, second]) / 2
+    # Rounding must not make a sum of non-negative values negative; the gradient stays.
+    return minima - minima.detach().clamp(max=0)
 
 
 def minima_of(maps: Tensor, first: Tensor, second: Tensor) -> Tensor:

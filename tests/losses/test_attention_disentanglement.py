@@ -3,6 +3,9 @@
 import copy
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -220,7 +223,7 @@ def test_other_maps_than_the_modes_own_can_be_chosen(vae):
         cam.attribute(x, rectifier="abs", order="channelwise"), mode="paper"
     )
     loss = AttentionDisentanglementLoss("paper", rectifier="abs", order="channelwise")
-    assert float(loss.of_images(cam, x)) == pytest.approx(float(expected), abs=1e-12)
+    assert loss.of_images(cam, x).item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_the_loss_needs_no_forward_of_its_own_in_a_training_step(vae):
@@ -343,3 +346,16 @@ def test_maps_pairs_and_gates_that_do_not_fit_are_named(maps, options, words):
 def test_the_kl_gate_asks_for_the_kl():
     with pytest.raises(ValueError, match="gate='kl' needs kl of shape \\(5,\\)"):
         AttentionDisentanglementLoss(gate="kl")(some_maps())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "arguments"),
+    [("ad_loss_plain_loop.py", ["--steps", "200"]), ("ad_loss_fabric.py", ["--steps", "2"])],
+)
+def test_the_examples_run(example, arguments):
+    script = Path(__file__).parents[2] / "examples" / example
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=True
+    )
+    assert "overlap" in done.stdout
