@@ -129,6 +129,17 @@ def test_options_override_the_configuration(config: Path, tmp_path: Path) -> Non
     assert protocol["model"]["options"] == {**SMALL["model"]["options"], "latent_dims": 3}
 
 
+@pytest.mark.slow
+def test_same_configuration_trains_under_torchrun(config: Path, tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    fit = ["-m", "captum_vae", "fit", "--config", str(config), "--out", str(tmp_path / "run")]
+    run = subprocess.run([sys.executable, *torchrun, *fit], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("of 4 latent dimensions active over 161 images") == 1
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["processes"], report["steps"]) == (2, 6)
+
+
 def test_factor_vae_trains_from_the_command_line(config: Path, tmp_path: Path) -> None:
     arguments = ["--objective.name", "factor_vae", "--out", str(tmp_path / "run")]
     assert cli.main(["fit", "--config", str(config), *arguments]) == 0

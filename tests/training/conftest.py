@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).with_name("small_run.py")
 REPOSITORY = SCRIPT.parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Callable[..., "subprocess.Popen[str]"]:
     """``start(out, processes=1, **options)``: the process, stdout and stderr in one pipe."""
 

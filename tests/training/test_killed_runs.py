@@ -62,13 +62,19 @@ def losses(out: Path) -> list[str]:
     return [line.partition(', "images_per_second"')[0] for line in lines]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, start: Start) -> Path:
+    """The run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(start(out))
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_run_killed_at_random_steps_ends_bit_identical(
-    tmp_path: Path, start: Start, workers: int
+    tmp_path: Path, start: Start, whole: Path, workers: int
 ) -> None:
-    whole = tmp_path / "whole"
-    finish(start(whole, workers=0))
     for attempt in range(3):
         out = tmp_path / f"killed_{attempt}"
         process = start(out, workers=workers, pause=PAUSE)
@@ -86,9 +92,8 @@ def test_run_killed_at_random_steps_ends_bit_identical(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_run_saves_dies_of_the_signal_and_resumes_bit_identical(
-    tmp_path: Path, start: Start, number: signal.Signals
+    tmp_path: Path, start: Start, whole: Path, number: signal.Signals
 ) -> None:
-    finish(start(tmp_path / "whole", save_every=1000))
     out = tmp_path / "interrupted"
     process = start(out, pause=PAUSE, save_every=1000)
     while not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text():
@@ -101,16 +106,15 @@ def test_interrupted_run_saves_dies_of_the_signal_and_resumes_bit_identical(
     assert 7 <= stopped < 40
     assert f"stopped by {number.name} after step {stopped}, saved" in output
     finish(start(out, save_every=1000))
-    a, b = read_checkpoint(out), read_checkpoint(tmp_path / "whole")
+    a, b = read_checkpoint(out), read_checkpoint(whole)
     assert_equal(a["model"], b["model"], "model")
 
 
 @pytest.mark.slow
 def test_two_processes_train_checkpoint_and_resume(tmp_path: Path, start: Start) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    output = finish(start(whole, processes=2))
-    assert output.count("resuming") == 0
-    assert len(read_checkpoint(whole)["random"]) == 2
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    finish(start(undisturbed, processes=2))
+    assert len(read_checkpoint(undisturbed)["random"]) == 2
     process = start(killed, processes=2, pause=PAUSE)
     wait_for_checkpoint(killed, process)
     process.send_signal(signal.SIGTERM)
@@ -118,7 +122,7 @@ def test_two_processes_train_checkpoint_and_resume(tmp_path: Path, start: Start)
     stopped = read_checkpoint(killed)["step"]
     assert stopped < 40
     assert finish(start(killed, processes=2)).count(f"resuming after step {stopped}") == 1
-    a, b = read_checkpoint(killed), read_checkpoint(whole)
+    a, b = read_checkpoint(killed), read_checkpoint(undisturbed)
     assert_equal(a["model"], b["model"], "model")
     assert_equal(a["random"], b["random"], "random")
 
