@@ -1,20 +1,40 @@
 """Anomaly localization: scorers, protocol and evaluator."""
 
+from captum_vae.localization.evaluation import (
+    Evaluation,
+    Row,
+    RowResult,
+    compare,
+    fit_rows,
+    fit_thresholds,
+    layers_of,
+    measure_rows,
+)
 from captum_vae.localization.gradient_scorers import ELBOGradient, GradientProjection
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
+from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
 
 __all__ = [
     "AnomalyScorer",
     "ELBOGradient",
+    "Evaluation",
     "FeatureDifference",
     "GradientProjection",
     "LatentAttention",
     "MeanImageDifference",
     "ModelPass",
     "NormalImages",
+    "Protocol",
     "ReconstructionError",
+    "Row",
+    "RowResult",
     "Scorer",
+    "compare",
+    "fit_rows",
+    "fit_thresholds",
+    "layers_of",
+    "measure_rows",
 ]

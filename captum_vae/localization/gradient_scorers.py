@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from captum_vae.attr.options import check_choice
-from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.model_pass import ModelPass, NormalImages, decode_mean
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
-from captum_vae.localization.scorer import Scorer
+from captum_vae.localization.scorer import Scale, Scorer
 from captum_vae.losses.elbo import bernoulli_nll, kl_per_dimension
 from captum_vae.posterior import Posterior
 
@@ -22,20 +20,19 @@ Likelihood = Literal["gaussian", "bernoulli"]
 class DecodingScorer(Scorer):
     """A scorer that needs gradients through the reconstruction, so a model that can decode."""
 
-    def __init__(self, model: Any, *, posterior: Any = None) -> None:
+    def __init__(self, model: Any, *, posterior: Any = None, scale: Scale = "none") -> None:
         """Find the decoder.
 
         Raises:
             ValueError: the model has neither ``decode`` nor ``decoder``.
         """
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         decode = getattr(self.model, "decode", None) or getattr(self.model, "decoder", None)
         if not callable(decode):
             raise ValueError(
                 f"{type(self).__name__} needs gradients through the reconstruction, but "
                 f"{type(self.model).__name__} has no decode(z) or decoder; give it one"
             )
-        self._decode: Callable[[Tensor], Any] = decode
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Posterior]:
         """Reconstruction (B, C, H, W) from the posterior mean, on the images' scale, and posterior.
@@ -46,22 +43,12 @@ class DecodingScorer(Scorer):
             ValueError: the decoder gives another shape.
         """
         posterior = self.adapter.prepare(images)(images)
-        latent = posterior.mean
-        if posterior.unpooled is not None:
-            latent = posterior.unpooled[0]
-        elif latent[0].numel() == math.prod(posterior.latent_shape):
-            latent = latent.reshape(-1, *posterior.latent_shape)
-        decoded = self._decode(latent)
-        if isinstance(decoded, (tuple, list)):
-            decoded = decoded[0]
-        decoded = getattr(decoded, "sample", decoded)
-        if not isinstance(decoded, Tensor) or decoded.shape != images.shape:
-            found = tuple(decoded.shape) if isinstance(decoded, Tensor) else type(decoded).__name__
+        decoded = decode_mean(self.model, posterior)
+        if decoded is None or decoded.shape != images.shape:
+            found = "nothing to use" if decoded is None else tuple(decoded.shape)
             raise ValueError(
                 f"the decoder gives {found} for images {tuple(images.shape)}; wanted that shape"
             )
-        if getattr(self.model, "output", None) == "logits":
-            decoded = torch.sigmoid(decoded)
         return decoded, posterior
 
 
@@ -74,10 +61,15 @@ class ELBOGradient(DecodingScorer):
     """
 
     def __init__(
-        self, model: Any, *, likelihood: Likelihood = "gaussian", posterior: Any = None
+        self,
+        model: Any,
+        *,
+        likelihood: Likelihood = "gaussian",
+        posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Choose the likelihood, ``gaussian`` or ``bernoulli`` (images in [0, 1])."""
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         check_choice("likelihood", likelihood, get_args(Likelihood))
         self.likelihood = likelihood
         self._variance: Tensor | None = None
@@ -94,7 +86,7 @@ class ELBOGradient(DecodingScorer):
             count += error.numel()
         self._variance = (total / count).clamp(min=1e-6)
 
-    def score_pass(self, shared: ModelPass) -> Tensor:
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Magnitude of the gradient, (B, H, W)."""
         with torch.enable_grad():
             images = shared.images.detach().clone().requires_grad_()
@@ -142,6 +134,7 @@ class GradientProjection(DecodingScorer):
         sparsity: float = 0.05,
         distance: Distance = "squared",
         posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Choose the descent.
 
@@ -152,11 +145,12 @@ class GradientProjection(DecodingScorer):
             sparsity: weight of the distance to the image as it came.
             distance: of the image from its projection, ``squared`` or ``absolute``.
             posterior: how to read the posterior.
+            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
 
         Raises:
             ValueError: a number out of range, or a model without decoder.
         """
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))
         if steps < 1 or not step_size > 0 or not sparsity >= 0:
             raise ValueError(
@@ -181,7 +175,7 @@ class GradientProjection(DecodingScorer):
             moved = (moved - self.step_size * gradient * error.square()).detach().clamp(0, 1)
         return moved
 
-    def score_pass(self, shared: ModelPass) -> Tensor:
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Distance of the images from their projection, (B, H, W)."""
         moved = self.project(shared.images)
         return pixel_distance(shared.images, moved, self.distance).detach()

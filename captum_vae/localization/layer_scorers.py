@@ -32,7 +32,7 @@ from captum_vae.attr.options import (
     resolve_options,
 )
 from captum_vae.localization.model_pass import ModelPass, NormalImages
-from captum_vae.localization.scorer import Scorer
+from captum_vae.localization.scorer import Scale, Scorer
 
 Method = Literal["per_dimension", "mean_sum", "normal_difference"]
 Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image"]
@@ -53,6 +53,7 @@ class LayerScorer(Scorer):
         *,
         baselines: Baseline = "mean_activation",
         posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Check the layers' names and the baseline's.
 
@@ -63,11 +64,12 @@ class LayerScorer(Scorer):
                 ``reconstruction`` of the image, the ``mean_activation`` of normal images at each
                 location, or the features of the ``mean_image`` of normal images.
             posterior: how to read the posterior.
+            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
 
         Raises:
             ValueError: no such layer, or another baseline.
         """
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
         check_choice("baselines", baselines, get_args(Baseline))
         find_layers(self.model, list(self.layers))
@@ -102,7 +104,7 @@ class LayerScorer(Scorer):
                 "to fuse on; leave them out"
             )
 
-    def score_pass(self, shared: ModelPass) -> Tensor:
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """The layer's map, or the mean of several on their common scale."""
         if len(self.layers) == 1:
             return self.layer_map(shared, self.layers[0])
@@ -148,6 +150,7 @@ class LatentAttention(LayerScorer):
         baselines: Baseline = "none",
         n_steps: int = 4,
         posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Choose the variant.
 
@@ -166,11 +169,12 @@ class LatentAttention(LayerScorer):
             baselines: see :class:`LayerScorer`.
             n_steps: points on the path of ``weighting="integrated"``.
             posterior: how to read the posterior.
+            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
 
         Raises:
             ValueError: an unknown option, or one that does not give one map per image.
         """
-        super().__init__(model, layers, baselines=baselines, posterior=posterior)
+        super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
         check_choice("method", method, get_args(Method))
         self.options = resolve_options(
             preset,
@@ -291,13 +295,14 @@ class FeatureDifference(LayerScorer):
         *,
         baselines: Baseline = "mean_activation",
         posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Name layers and baseline, see :class:`LayerScorer`.
 
         Raises:
             ValueError: also for ``baselines="none"``, which leaves nothing to differ from.
         """
-        super().__init__(model, layers, baselines=baselines, posterior=posterior)
+        super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
         if baselines == "none":
             raise ValueError(
                 "baselines='none' leaves no difference; choose 'reconstruction', "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -68,9 +69,9 @@ class ModelPass:
     @cached_property
     def reconstruction(self) -> Tensor:
         """(B, C, H, W) from the posterior mean, on the images' scale, detached."""
-        if getattr(self.model, "output", None) == "logits":
-            with torch.no_grad():
-                decoded: Tensor = self.model.reconstruct(self.images)
+        with torch.no_grad():
+            decoded = decode_mean(self.model, self.posterior)
+        if decoded is not None and decoded.shape == self.images.shape:
             return decoded
         return reconstruct(self.adapter, (self.images,), self.posterior)
 
@@ -193,6 +194,32 @@ def _look(
         return ()
     modules = find_layers(model, list(layers))
     return look_at_layers(adapter.prepare(images), modules, (images,), side="output")
+
+
+def decode_mean(model: Any, posterior: Posterior) -> Tensor | None:
+    """What the model's decoder makes of the posterior mean, on the images' scale.
+
+    Args:
+        model: with ``decode(z)`` or ``decoder``, which give a tensor, a sequence that begins with
+            it, or an object with ``sample``.
+        posterior: its gradients reach the result.
+
+    Returns:
+        (B, C, H, W), or None without a decoder that gives a tensor.
+    """
+    decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
+    if not callable(decode):
+        return None
+    latent = posterior.mean if posterior.unpooled is None else posterior.unpooled[0]
+    if latent[0].numel() != math.prod(posterior.latent_shape):
+        return None
+    decoded = decode(latent.reshape(-1, *posterior.latent_shape))
+    if isinstance(decoded, (tuple, list)):
+        decoded = decoded[0]
+    decoded = getattr(decoded, "sample", decoded)
+    if not isinstance(decoded, Tensor):
+        return None
+    return torch.sigmoid(decoded) if getattr(model, "output", None) == "logits" else decoded
 
 
 def device_of(model: Any) -> torch.device | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_vae.attr.options import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
-from captum_vae.localization.scorer import Scorer
+from captum_vae.localization.scorer import Scale, Scorer
 
 Distance = Literal["squared", "absolute"]
 
@@ -32,17 +32,22 @@ class ReconstructionError(Scorer):
     """How far a pixel is from the VAE's reconstruction; nothing is learned from normal images."""
 
     def __init__(
-        self, model: Any, *, distance: Distance = "squared", posterior: Any = None
+        self,
+        model: Any,
+        *,
+        distance: Distance = "squared",
+        posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Choose the distance, ``squared`` or ``absolute``."""
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))
         self.distance = distance
 
     def fit_normal(self, normal: NormalImages) -> None:
         """Nothing to learn."""
 
-    def score_pass(self, shared: ModelPass) -> Tensor:
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Distance to the reconstruction, (B, H, W)."""
         return pixel_distance(shared.images, shared.reconstruction, self.distance).detach()
 
@@ -51,10 +56,15 @@ class MeanImageDifference(Scorer):
     """How far a pixel is from the mean normal image: a VAE has to beat this to be of use."""
 
     def __init__(
-        self, model: Any, *, distance: Distance = "squared", posterior: Any = None
+        self,
+        model: Any,
+        *,
+        distance: Distance = "squared",
+        posterior: Any = None,
+        scale: Scale = "none",
     ) -> None:
         """Choose the distance, ``squared`` or ``absolute``; the model is not used."""
-        super().__init__(model, posterior=posterior)
+        super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))
         self.distance = distance
         self._mean: Tensor | None = None
@@ -63,6 +73,6 @@ class MeanImageDifference(Scorer):
         """Take the mean image."""
         self._mean = normal.mean_image()
 
-    def score_pass(self, shared: ModelPass) -> Tensor:
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Distance to the mean normal image, (B, H, W)."""
         return pixel_distance(shared.images, self._fitted(self._mean), self.distance).detach()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from torch import Tensor
 
+from captum_vae.attr.options import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
 from captum_vae.posterior import as_adapter
 from captum_vae.posterior.calling import owner_of, unwrap
 
 Self = TypeVar("Self", bound="Scorer")
+
+Scale = Literal["none", "location"]
+
+_SOFTENING = 0.1
+"""Share of the mean scale added at every location, so that none is divided by almost nothing."""
 
 
 @runtime_checkable
@@ -39,19 +45,29 @@ class Scorer(ABC):
         model: the VAE, in eval mode.
         adapter: reads its posterior.
         layers: dotted names of the layers whose features are read.
+        scale: ``none``, or ``location``: maps are divided by their root mean square over the
+            normal images at each location, so that what is large on every normal image (edges,
+            texture) does not count as anomalous.
     """
 
     layers: tuple[str, ...] = ()
 
-    def __init__(self, model: Any, *, posterior: Any = None) -> None:
+    def __init__(self, model: Any, *, posterior: Any = None, scale: Scale = "none") -> None:
         """Name the model.
 
         Args:
             model: the VAE.
             posterior: how to read its posterior, see ``captum_vae.posterior.PosteriorAdapter``.
+            scale: ``none`` or ``location``.
+
+        Raises:
+            ValueError: another scale.
         """
+        check_choice("scale", scale, get_args(Scale))
         self.adapter = as_adapter(model, posterior)
         self.model = owner_of(unwrap(model)) or model
+        self.scale = scale
+        self._location_scale: Tensor | None = None
 
     def fit(self: Self, normal: Iterable[Any]) -> Self:
         """Learn what is normal.
@@ -69,7 +85,7 @@ class Scorer(ABC):
             normal = NormalImages(
                 normal, self.model, self.adapter, self.layers, device=device_of(self.model)
             )
-        self.fit_normal(normal)
+        fit_together([self], normal)
         return self
 
     def score(self, images: Tensor) -> Tensor:
@@ -90,13 +106,18 @@ class Scorer(ABC):
             )
         return self.score_pass(ModelPass(images, self.model, self.adapter, self.layers))
 
-    @abstractmethod
-    def fit_normal(self, normal: NormalImages) -> None:
-        """Learn from normal images and the means over them."""
-
-    @abstractmethod
     def score_pass(self, shared: ModelPass) -> Tensor:
         """Maps (B, H, W) of a batch whose model calls may be shared with other scorers."""
+        maps = self.unscaled_maps(shared)
+        return maps if self.scale == "none" else maps / self._fitted(self._location_scale)
+
+    @abstractmethod
+    def fit_normal(self, normal: NormalImages) -> None:
+        """Learn from normal images and the means over them, all but the scale."""
+
+    @abstractmethod
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
+        """Maps (B, H, W) before the division by the scale."""
 
     def _fitted(self, value: Tensor | None) -> Tensor:
         if value is None:
@@ -104,3 +125,32 @@ class Scorer(ABC):
                 f"{type(self).__name__} does not know what is normal; call fit(normal images) first"
             )
         return value
+
+
+def fit_together(scorers: Sequence[Scorer], normal: NormalImages) -> None:
+    """Fit scorers of one model; the scales of all take one pass over the normal images.
+
+    Args:
+        scorers: of the model of ``normal``, reading no layers but those of ``normal``.
+        normal: the normal images.
+    """
+    for scorer in scorers:
+        scorer.fit_normal(normal)
+    scaled = [scorer for scorer in scorers if scorer.scale == "location"]
+    if not scaled:
+        return
+    squares: list[Tensor] = []
+    count = 0
+    for shared in normal.passes():
+        found = [s.unscaled_maps(shared).double().square().sum(0) for s in scaled]
+        squares = [a + b for a, b in zip(squares, found, strict=True)] if squares else found
+        count += len(shared.images)
+        dtype = shared.images.dtype
+    for scorer, total in zip(scaled, squares, strict=True):
+        spread = (total / count).sqrt()
+        if not spread.any():
+            raise ValueError(
+                f"{type(scorer).__name__} gives an all-zero map for every normal image, so it has "
+                "no scale; choose scale='none'"
+            )
+        scorer._location_scale = (spread + _SOFTENING * spread.mean()).to(dtype)

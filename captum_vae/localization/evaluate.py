@@ -1,0 +1,409 @@
+"""``captum-vae evaluate``: a table of scorers on a test set, from one configuration."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from captum_vae.data.sample import SampleDataset
+from captum_vae.localization.choosing import (
+    Candidates,
+    Choice,
+    Chosen,
+    choose,
+    load,
+    ranking,
+    spaced,
+)
+from captum_vae.localization.evaluation import (
+    Evaluation,
+    Row,
+    compare,
+    fit_rows,
+    fit_thresholds,
+    layers_of,
+    measure_rows,
+)
+from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
+from captum_vae.localization.model_pass import NormalImages
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.tables import aligned, markdown, text_table, to_csv
+from captum_vae.metrics.active_dimensions import ActiveDimensionAccumulator, ActiveDimensions
+from captum_vae.plugins import Registry
+from captum_vae.posterior import PosteriorAdapter, as_adapter
+from captum_vae.training.devices import Accelerator, start_fabric
+from captum_vae.training.fit import DataConfig, build_dataset
+from captum_vae.training.load import load_vae
+from captum_vae.training.summary import commit, machine
+from captum_vae.version import __version__
+
+CHOSEN = "latent attention (chosen without labels)"
+CONTROL = "control: the chosen, without latent weights"
+ORACLE = "latent attention (oracle choice on test labels)"
+
+
+@dataclass
+class ModelSource:
+    """Where the VAE comes from.
+
+    Attributes:
+        checkpoint: a run's folder or checkpoint of captum-vae fit.
+        factory: ``package.module:function`` of your own, called with ``options``; it returns the
+            model with its weights.
+        options: arguments of the factory.
+        posterior: how to read the model's posterior, in the words of PosteriorAdapter; left out,
+            it is detected.
+    """
+
+    checkpoint: str | None = None
+    factory: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    posterior: str | None = None
+
+
+@dataclass
+class ScorerConfig:
+    """One line of the table.
+
+    Attributes:
+        name: of a registered scorer (captum-vae plugins lists them).
+        options: its arguments.
+        smoothing: sigma in pixels of the mask; left out, that of the chosen variant, or of the
+            protocol when none is chosen.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    smoothing: float | None = None
+
+
+def evaluate(
+    model: ModelSource,
+    normal: DataConfig,
+    test: DataConfig,
+    scorers: dict[str, ScorerConfig],
+    *,
+    out: str,
+    protocol: Protocol | None = None,
+    choose_among: Candidates | None = None,
+    oracle: Literal["measure", "skip"] = "measure",
+    normal_images: int = 500,
+    batch_size: int = 16,
+    workers: int = 0,
+    units: Literal["images", "groups"] = "images",
+    resamples: int = 1000,
+    seed: int = 0,
+    accelerator: Accelerator = "auto",
+    report: Literal["html", "none"] = "html",
+    shown: int = 6,
+    progress: Literal["auto", "on", "off"] = "auto",
+    report_json: str | None = None,
+) -> None:
+    """Score a test set with several anomaly scorers and write table, report and JSON.
+
+    Under torchrun every process scores its share; the counts are those of a single process.
+
+    Args:
+        model: a checkpoint, or your own model by import path.
+        normal: normal training images, which scorers are fitted on.
+        test: test images with masks.
+        scorers: the table's lines by title.
+        out: folder for results.json, table.csv, table.md and index.html.
+        protocol: how maps are compared with masks.
+        choose_among: variants of latent attention, of which one is chosen on synthetic defects
+            painted on normal images, without test labels; it is added to the table with its
+            control.
+        oracle: measure also adds the variant that the test labels would have chosen.
+        normal_images: how many normal images scorers are fitted on at most, evenly spaced.
+        batch_size: images per pass.
+        workers: processes that load images.
+        units: what intervals resample: images, or groups (clips of a video).
+        resamples: of the bootstrap.
+        seed: of the synthetic defects and the bootstrap.
+        accelerator: auto, cpu or cuda.
+        report: html needs the report extra; none writes the tables alone.
+        shown: worst and best images in the report.
+        progress: auto shows bars on a terminal only.
+        report_json: also write the results to this file.
+
+    Raises:
+        ValueError: an unknown name, an option out of range, a model that cannot be read.
+        FileNotFoundError: checkpoint or data are not there.
+    """
+    if not scorers and choose_among is None:
+        raise ValueError("scorers is empty and nothing is to be chosen; name at least one scorer")
+    protocol = protocol or Protocol()
+    fabric = start_fabric(accelerator, "float32")
+    first = fabric.global_rank == 0
+    bars = _bars(progress if first else "off")
+    vae = build_model(model).to(fabric.device).eval()
+    adapter = as_adapter(vae, model.posterior)
+    training, testing = _samples(normal), _samples(test)
+    fit_images = Chosen(training, spaced(range(len(training)), normal_images))
+
+    def load_normal(layers: Sequence[str]) -> NormalImages:
+        return NormalImages(
+            load(fit_images, batch_size, workers=workers),
+            vae,
+            adapter,
+            layers,
+            device=fabric.device,
+            progress=lambda batches: iter(bars(batches, "fitting")),
+        )
+
+    candidates: list[Row] = []
+    choice, sigma = None, protocol.smoothing
+    rows = []
+    if choose_among is not None:
+        choose_among = replace(choose_among, seed=seed)
+        candidates = choose_among.rows(vae, adapter, protocol)
+        choice = choose(
+            candidates,
+            training,
+            choose_among,
+            model=vae,
+            adapter=adapter,
+            batch_size=batch_size,
+            device=fabric.device,
+            normal_images=normal_images,
+            progress=bars,
+        )
+        chosen = next(row for row in candidates if row.name == choice.name)
+        sigma = chosen.protocol.smoothing
+        rows = [replace(chosen, name=CHOSEN), *_control(chosen)]
+        candidates = candidates if oracle == "measure" else []
+    rows += [
+        Row(
+            title,
+            build_scorer(config, vae, adapter),
+            replace(protocol, smoothing=sigma if config.smoothing is None else config.smoothing),
+        )
+        for title, config in scorers.items()
+    ]
+    everything = [*rows, *candidates]
+    normal_set = load_normal(layers_of(everything))
+    fit_rows(everything, normal_set)
+    thresholds = fit_thresholds(
+        rows, load(fit_images, batch_size, workers=workers), device=fabric.device, progress=bars
+    )
+    own = range(fabric.global_rank, len(testing), fabric.world_size)
+    measured = measure_rows(
+        everything,
+        load(Chosen(testing, own), batch_size, workers=workers),
+        device=fabric.device,
+        indices=own,
+        thresholds=thresholds,
+        detailed=[rows[0].name],
+        units=units,
+        resamples=resamples,
+        seed=seed,
+        progress=bars,
+    )
+    evaluation, oracle_choice = _split(measured, rows, candidates)
+    others = [row.name for row in evaluation.rows if row.name not in (rows[0].name, ORACLE)]
+    evaluation = compare(
+        evaluation, [(rows[0].name, other) for other in others], resamples=resamples, seed=seed
+    )
+    if not first:
+        return
+    active = measure_active(load_normal(()), adapter)
+    facts = {
+        "command": shlex.join(["captum-vae", *sys.argv[1:]]),
+        "version": __version__,
+        "commit": commit(),
+        "seed": seed,
+        "machine": machine(fabric.device),
+        "processes": fabric.world_size,
+        "model": asdict(model) | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
+        "normal": asdict(normal) | {"images": len(fit_images), "of": len(training)},
+        "test": asdict(test) | {"images": len(testing)},
+        "active_dimensions": None if active is None else active.to_dict(),
+        "scorers": {title: asdict(config) for title, config in scorers.items()},
+    }
+    chosen_facts = None
+    if choice is not None:
+        chosen_facts = {**choice.to_dict(), "candidates": asdict(cast(Candidates, choose_among))}
+        chosen_facts["oracle"] = oracle_choice
+    results = {**facts, "choice": chosen_facts, **evaluation.to_dict()}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=2) + "\n"
+    for path in (folder / "results.json", *([Path(report_json)] if report_json else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder / "table.csv").write_text(to_csv(evaluation), encoding="utf-8")
+    (folder / "table.md").write_text(markdown(evaluation), encoding="utf-8")
+    print(aligned(*text_table(evaluation)))
+    for line in _choice_lines(choice, oracle_choice):
+        print(line)
+    if report == "html":
+        from captum_vae.localization.shown import write_report
+
+        page = write_report(
+            folder,
+            evaluation,
+            rows[0],
+            testing,
+            device=fabric.device,
+            count=shown,
+            choice=_choice_lines(choice, oracle_choice),
+            facts=_fact_lines(facts, active),
+        )
+        print(f"report: {page}")
+    print(f"results: {folder / 'results.json'}")
+
+
+def build_model(source: ModelSource) -> nn.Module:
+    """The VAE that a configuration names.
+
+    Raises:
+        ValueError: neither or both of checkpoint and factory, or a factory that does not import
+            or returns no module.
+        FileNotFoundError: no such checkpoint.
+    """
+    if (source.checkpoint is None) == (source.factory is None):
+        raise ValueError("model wants either a checkpoint or a factory, package.module:function")
+    if source.checkpoint is not None:
+        return load_vae(source.checkpoint)
+    assert source.factory is not None
+    module, _, name = source.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"model.factory is {source.factory!r}, which does not import ({error}); wanted "
+            "package.module:function of an installed module, or of one in PYTHONPATH"
+        ) from error
+    model = factory(**source.options)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model.factory {source.factory} returned {type(model).__name__}; wanted a "
+            "torch.nn.Module with its weights loaded"
+        )
+    return model
+
+
+def build_scorer(config: ScorerConfig, model: nn.Module, adapter: PosteriorAdapter) -> Any:
+    """A registered scorer with its options.
+
+    Raises:
+        ValueError: no such scorer, or options it does not take.
+    """
+    factory = Registry("scorers").load(config.name)
+    options = dict(config.options)
+    try:
+        return factory(model, posterior=adapter, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"the options of the scorer {config.name!r} do not fit: {error}"
+        ) from error
+
+
+def measure_active(normal: NormalImages, adapter: PosteriorAdapter) -> ActiveDimensions | None:
+    """The active dimensions over the normal images; None when the log-variance is unknown."""
+    accumulator = ActiveDimensionAccumulator()
+    with torch.no_grad():
+        for images in normal:
+            posterior = adapter.prepare(images)(images)
+            mean, log_variance = posterior.unpooled or (posterior.mean, posterior.log_variance)
+            if log_variance is None:
+                return None
+            accumulator.update(mean, log_variance)
+    active = accumulator.compute()
+    active.warn_if_collapsed()
+    return active
+
+
+def _samples(config: DataConfig) -> SampleDataset:
+    registry = Registry("datasets")
+    if config.name in registry.names:
+        config = replace(config, name=registry.plugin(config.name).reference)
+    return cast(SampleDataset, build_dataset(config))
+
+
+def _control(chosen: Row) -> list[Row]:
+    """The chosen variant without latent weights, if there is one: it needs a baseline."""
+    scorer = chosen.scorer
+    assert isinstance(scorer, LatentAttention)
+    if scorer.baselines == "none":
+        return []
+    control = FeatureDifference(
+        scorer.model,
+        scorer.layers,
+        baselines=scorer.baselines,
+        scale=scorer.scale,
+        posterior=scorer.adapter,
+    )
+    return [Row(CONTROL, control, chosen.protocol)]
+
+
+def _split(
+    measured: Evaluation, rows: Sequence[Row], candidates: Sequence[Row]
+) -> tuple[Evaluation, dict[str, Any] | None]:
+    """The table, with the oracle's choice among the candidates in it, and that choice's facts."""
+    named = {row.name for row in rows}
+    table = [row for row in measured.rows if row.name in named]
+    if not candidates:
+        return Evaluation(table), None
+    on_test = ranking(Evaluation([row for row in measured.rows if row.name not in named]))
+    best = next(iter(on_test))
+    table.append(replace(measured.row(best), name=ORACLE))
+    value = on_test[best]
+    return Evaluation(table), {
+        "name": best,
+        "auroc": None if math.isnan(value) else value,
+        "by_candidate": {k: None if math.isnan(v) else v for k, v in on_test.items()},
+    }
+
+
+def _choice_lines(choice: Choice | None, oracle: dict[str, Any] | None) -> list[str]:
+    if choice is None:
+        return []
+    lines = [
+        f"Chosen among {len(choice.synthetic)} variants without test labels, by pixel AUROC on "
+        f"synthetic defects painted on {choice.painted} held-out normal images: {choice.name} "
+        f"({choice.synthetic[choice.name]:.3f} on the synthetic defects)."
+    ]
+    if oracle is not None and oracle["auroc"] is not None:
+        lost = oracle["auroc"] - oracle["by_candidate"][choice.name]
+        lines.append(
+            f"The oracle, which reads the test labels, would have chosen {oracle['name']}, pixel "
+            f"AUROC {oracle['auroc']:.3f}: {lost:.3f} more than what was chosen."
+        )
+    return lines
+
+
+def _fact_lines(facts: dict[str, Any], active: ActiveDimensions | None) -> list[tuple[str, str]]:
+    counted = "unknown: the log-variance cannot be read"
+    if active is not None:
+        counted = f"{active.count} of {active.kl.numel()} over {active.images} normal images"
+    return [
+        ("model", json.dumps(facts["model"])),
+        ("active latent dimensions", counted),
+        ("normal images", json.dumps(facts["normal"])),
+        ("test images", json.dumps(facts["test"])),
+        ("command", facts["command"]),
+        ("commit", str(facts["commit"])),
+        ("machine", ", ".join(f"{k} {v}" for k, v in facts["machine"].items())),
+        ("seed", str(facts["seed"])),
+    ]
+
+
+def _bars(progress: str) -> Any:
+    hidden: bool | None = None if progress == "auto" else progress == "off"
+
+    def wrap(batches: Iterable[Any], title: str) -> Iterable[Any]:
+        return tqdm(batches, desc=title, unit="batch", disable=hidden, leave=False)
+
+    return wrap
