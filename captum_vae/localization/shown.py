@@ -13,6 +13,9 @@ from captum_vae.localization.evaluation import Evaluation, ImageResult, Row, sco
 from captum_vae.localization.protocol import resize_maps
 from captum_vae.report.evaluation import ShownImage, write_evaluation_report
 
+_CURVES = 6
+"""More curves than that cannot be told apart on paper."""
+
 
 def write_report(
     folder: Path,
@@ -53,6 +56,7 @@ def write_report(
         worst=[show(i, main, test, device) for i in ranked[:count]],
         best=[show(i, main, test, device) for i in best[:count]],
         normal=[show(i, main, test, device) for i in normal],
+        curves=[row.name for row in evaluation.rows[:_CURVES]],
         choice=choice,
         facts=facts,
     )
