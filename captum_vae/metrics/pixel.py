@@ -21,7 +21,6 @@ from captum_vae.metrics.pixel_counts import (
     SLAB,
     ScoreCounts,
     key_scores,
-    run_sums,
     score_keys,
     sorted_values,
 )
@@ -113,6 +112,7 @@ class PixelCountsMetric(ListStatesMetric):
     waiting_keys: list[Tensor] | Tensor
     images: Tensor
     left_out: Tensor
+    normal_pixels: Tensor
     regions: Tensor
     entry_shift: Tensor
 
@@ -134,7 +134,7 @@ class PixelCountsMetric(ListStatesMetric):
         self._units = units
         for name, (dtype, shape) in _LIST_STATES.items():
             self.add_list_state(name, dtype, *shape)
-        for name in ("images", "left_out", "regions"):
+        for name in ("images", "left_out", "normal_pixels", "regions"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("entry_shift", default=torch.tensor(FIRST_SHIFT), dist_reduce_fx="max")
 
@@ -179,6 +179,7 @@ class PixelCountsMetric(ListStatesMetric):
             self.regions += regions
         self.images += 1
         self.parts("anomalous_pixels").append((anomalous.to(torch.int64) << 32) | sizes)
+        self.normal_pixels += len(normal)
         self._normal_counts().add_keys(normal)
         if self._units != "none" and name is not None:
             entries = self._unit_entries()
@@ -195,25 +196,29 @@ class PixelCountsMetric(ListStatesMetric):
         normal = self._normal_counts()
         if isinstance(self.waiting_keys, list):  # not gathered: a gathered state stays as it is
             normal.settle()
-        negatives = normal.total()
+        negatives = int(self.normal_pixels)
         # Codes are sorted, not only keys, so that sums of floats do not depend on the order of
         # images or processes.
         codes = sorted_values(self.concatenated("anomalous_pixels"))
+        self.parts("anomalous_pixels")[:] = [codes]
         keys, hits = torch.unique_consecutive((codes >> 32).to(torch.int32), return_counts=True)
+        true_positives = hits.flip(0).cumsum_(0)
+        del hits
         overlap = None
         regions = int(self.regions)
         if self._find_regions:
-            shares = run_sums((codes & 0xFFFFFFFF).double().reciprocal(), hits)
-            overlap = shares.flip(0).cumsum(0) / max(regions, 1)
-        positives = len(codes)
-        del codes
-        below, tied = normal.below_and_tied(keys)
+            shares = (codes & 0xFFFFFFFF).flip(0).double().reciprocal_().cumsum_(0)
+            overlap = shares[true_positives - 1].div_(max(regions, 1))
+            del shares
+        integers = torch.int32 if max(len(codes), negatives) < 1 << 31 else torch.int64
+        true_positives = true_positives.to(integers)
+        below, tied = normal.below_and_tied(keys, dtype=integers)
         return ThresholdCounts(
             thresholds=key_scores(keys).flip(0),
-            true_positives=hits.flip(0).cumsum(0),
+            true_positives=true_positives,
             false_positives=below.neg_().add_(negatives).flip(0),
             tied_negatives=tied.flip(0),
-            positives=positives,
+            positives=len(codes),
             negatives=negatives,
             region_overlap=overlap,
             regions=regions,

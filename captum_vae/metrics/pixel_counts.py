@@ -7,14 +7,14 @@ float32 is one of 2^23 values per factor of two, so a multiset of any size fits 
 - A score becomes an int32 key in the same order: its bit pattern, with the other bits of negative
   numbers flipped. The key's upper 9 bits, sign and exponent, are its *binade*.
 - Keys wait until 16 million are there, which many a test set never reaches: they are then
-  sorted once, at the end. Otherwise they are sorted and counted 4 million at a time.
+  sorted once, at the end. Otherwise they are sorted and counted 2 million at a time.
 - A binade with few distinct scores keeps (key, count) pairs. One with many gets a *slab*: 2^23
   one-byte counters, 8 MiB. What a byte cannot hold is carried over to a pair.
 
-So maps with heavy ties cost a few pairs, and maps without any tie cost at most 16 MiB per factor
-of two between the smallest and the largest score (half of it as pairs, before a slab pays off),
-plus 12 bytes per 256 scores for the carries. Both were measured, see
-benchmarks/bench_localization_metrics.py.
+So maps with heavy ties cost a few pairs, and maps without any tie cost at most 10 MiB per factor
+of two between the smallest and the largest score, plus 12 bytes per 256 scores for the carries;
+benchmarks/bench_localization_metrics.py measures it. 8 bytes per anomalous pixel come on top in
+:mod:`captum_vae.metrics.pixel`.
 
 All counts of several processes are lists of pairs and slabs, so concatenating them adds them.
 """
@@ -29,10 +29,11 @@ from torch import Tensor
 
 _MANTISSA_BITS = 23
 SLAB = 1 << _MANTISSA_BITS
-_PAIRS_WORTH_A_SLAB = SLAB // 12  # a pair takes 12 bytes, a counter of a slab one
+_PAIRS_WORTH_A_SLAB = SLAB // 64  # a pair takes 12 bytes and 60 more while pairs are merged
 _WAITING = 1 << 24
-_SORTED_AT_ONCE = 1 << 22
-_CHUNK = 1 << 20
+_JOINED = 1 << 18
+_SORTED_AT_ONCE = 1 << 21
+_CHUNK = 1 << 18
 """Looked up at once in a slab. As the sizes above, it bounds the temporary memory."""
 
 Pairs: TypeAlias = tuple[Tensor, Tensor]
@@ -51,8 +52,7 @@ def score_keys(scores: Tensor) -> Tensor:
     """
     if not scores.is_floating_point():
         raise TypeError(f"scores has dtype {scores.dtype}; wanted floats, higher is more anomalous")
-    if scores.isnan().any():
-        raise ValueError("scores has NaN, which has no place in an order; fix the map before")
+    check_no_nan(scores)
     bits = (scores.detach().to(torch.float32) + 0.0).contiguous().view(torch.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -60,6 +60,12 @@ def score_keys(scores: Tensor) -> Tensor:
 def key_scores(keys: Tensor) -> Tensor:
     """The float32 scores of :func:`score_keys`."""
     return (keys ^ ((keys >> 31) & 0x7FFFFFFF)).view(torch.float32)
+
+
+def check_no_nan(scores: Tensor) -> None:
+    """Raise ValueError if a score is NaN."""
+    if scores.isnan().any():
+        raise ValueError("scores has NaN, which has no place in an order; fix the map before")
 
 
 class ScoreCounts:
@@ -102,20 +108,27 @@ class ScoreCounts:
 
     def add_keys(self, keys: Tensor) -> None:
         """Count (n,) keys of :func:`score_keys`; the tensor is kept for a while."""
+        # Small ones are joined in doubling sizes, so that a million tiny maps stay a short list.
+        while self.waiting and len(self.waiting[-1]) <= len(keys) < _JOINED:
+            keys = torch.cat([self.waiting.pop(), keys])
         self.waiting.append(keys)
         if sum(len(part) for part in self.waiting) >= _WAITING:
             self.compact()
 
     def compact(self) -> None:
         """Count what waits and merge the pairs."""
-        waiting = torch.cat(self.waiting) if self.waiting else torch.zeros(0)
-        self.waiting.clear()
-        for part in _slices(0, len(waiting), _SORTED_AT_ONCE):
-            self._add_pairs(*_counted(waiting[part]))
+        while self.waiting:
+            taken: list[Tensor] = []
+            while self.waiting and sum(len(part) for part in taken) < _SORTED_AT_ONCE:
+                taken.append(self.waiting.pop())
+            keys = torch.cat(taken)
+            taken.clear()
+            for part in _slices(0, len(keys), 2 * _SORTED_AT_ONCE):
+                self._add_pairs(*_counted(keys[part]))
 
     def settle(self) -> None:
         """Count what waits if there are slabs already: it frees memory before a query."""
-        if self.slabs:
+        if any(len(part) for part in self.slabs):
             self.compact()
 
     def _add_pairs(self, keys: Tensor, counts: Tensor) -> None:
@@ -130,8 +143,8 @@ class ScoreCounts:
         for binade, part in _binade_slices(keys):
             pairs = (keys[part], counts[part])
             kept.append(pairs if binade in slabs else self._into_slab(binade, pairs, slabs))
-        self.keys[:] = [torch.cat([pairs[0] for pairs in kept])]
-        self.counts[:] = [torch.cat([pairs[1] for pairs in kept])]
+        self.keys[:] = [torch.cat([pairs[0] for pairs in kept])] if kept else []
+        self.counts[:] = [torch.cat([pairs[1] for pairs in kept])] if kept else []
 
     def _into_slab(self, binade: int, pairs: Pairs, slabs: dict[int, Tensor]) -> Pairs:
         """Add pairs of one binade to its slab, if it has one or is worth one; return what stays."""
@@ -144,36 +157,41 @@ class ScoreCounts:
             slabs[binade] = slab[0]
         return _add_to_slab(slabs[binade], pairs)
 
-    def below_and_tied(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def below_and_tied(
+        self, keys: Tensor, *, dtype: torch.dtype = torch.int64
+    ) -> tuple[Tensor, Tensor]:
         """How many counted scores are below, and how many equal to, each of T scores.
 
         Args:
             keys: (T,) int32, ascending.
+            dtype: of the result; int32 saves memory where fewer than 2^31 scores were counted.
 
         Returns:
-            Two (T,) int64 tensors.
+            Two (T,) integer tensors.
         """
-        below = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
+        below = torch.zeros(len(keys), dtype=dtype, device=keys.device)
         tied = below.clone()
         if self.waiting:
             counted = sorted_values(torch.cat(self.waiting))
-            below += torch.searchsorted(counted, keys, out_int32=True)
-            tied += torch.searchsorted(counted, keys, out_int32=True, right=True)
-            tied -= below
+            for part in _slices(0, len(keys), _CHUNK):
+                first = torch.searchsorted(counted, keys[part])
+                below[part] += first
+                tied[part] += torch.searchsorted(counted, keys[part], right=True) - first
             del counted
-        for counted, counts in zip(self.keys, self.counts, strict=True):
+        if self.keys:
+            counted, counts = _merged([*zip(self.keys, self.counts, strict=True)])
             total = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-            first = torch.searchsorted(counted, keys, out_int32=True)
-            tied -= total[first]
-            below += total[first]
-            tied += total[torch.searchsorted(counted, keys, out_int32=True, right=True)]
+            for part in _slices(0, len(keys), _CHUNK):
+                first = total[torch.searchsorted(counted, keys[part])]
+                below[part] += first
+                tied[part] += total[torch.searchsorted(counted, keys[part], right=True)] - first
         for binade, slab in self._binades_and_slabs():
             total = slab.cumsum(0, dtype=torch.int32)  # at most 255 * 2^23 < 2^31
             start, end = _span(keys, binade)
             below[end:] += total[-1]
             for part in _slices(start, end, _CHUNK):
                 low = keys[part] & (SLAB - 1)
-                equal = slab[low].to(torch.int64)
+                equal = slab[low].to(torch.int32)
                 tied[part] += equal
                 below[part] += total[low] - equal
         return below, tied
@@ -240,7 +258,7 @@ def _counted(keys: Tensor) -> Pairs:
 def _merged(pairs: list[Pairs]) -> Pairs:
     """Sort (key, count) pairs by key and add the counts of equal keys."""
     pairs = [part for part in pairs if len(part[0])] or pairs[:1]
-    if len(pairs) == 1:
+    if len(pairs) == 1 and bool((pairs[0][0][1:] > pairs[0][0][:-1]).all()):
         return pairs[0]
     keys = torch.cat([part[0] for part in pairs])
     counts = torch.cat([part[1] for part in pairs])
@@ -288,6 +306,6 @@ def _slices(start: int, end: int, length: int) -> Iterator[slice]:
 def _threshold_key(threshold: float, device: torch.device) -> Tensor:
     """Key of the smallest float32 at or above a threshold: no float32 lies between the two."""
     rounded = np.float32(threshold)
-    if rounded < threshold:
+    if float(rounded) < threshold:
         rounded = np.nextafter(rounded, np.float32(np.inf))
     return score_keys(torch.tensor([rounded], device=device))

@@ -6,6 +6,7 @@ are best, the recall changes, and the ROC curve has its corners, at scores of an
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from captum_vae.metrics.pixel_counts import check_no_nan
+
+_PART = 1 << 20
 NO_ANOMALOUS = "no anomalous pixel or image in the set"
 NO_NORMAL = "no normal pixel or image in the set"
 
@@ -56,9 +60,10 @@ class ThresholdCounts:
 
     Attributes:
         thresholds: (T,) scores, descending.
-        true_positives: (T,) int64, anomalous pixels at or above the threshold.
-        false_positives: (T,) int64, normal pixels at or above it.
-        tied_negatives: (T,) int64, normal pixels exactly at it.
+        true_positives: (T,) anomalous pixels at or above the threshold; int64, or int32 where the
+            number of pixels allows, to save memory: convert before multiplying.
+        false_positives: (T,) normal pixels at or above it, same type.
+        tied_negatives: (T,) normal pixels exactly at it, same type.
         positives: anomalous pixels P.
         negatives: normal pixels N.
         region_overlap: (T,) float64, mean over the anomalous regions of the share of a region at or
@@ -81,6 +86,39 @@ class ThresholdCounts:
         if not self.positives:
             return NO_ANOMALOUS
         return "" if self.negatives else NO_NORMAL
+
+    def parts(self) -> Iterator["CountsPart"]:
+        """The counts a million thresholds at a time, so that metrics need little memory."""
+        before = 0
+        for start in range(0, len(self.thresholds), _PART):
+            part = slice(start, start + _PART)
+            true = self.true_positives[part].to(torch.int64)
+            hits = true.diff(prepend=true.new_full((1,), before))
+            false = self.false_positives[part].to(torch.int64)
+            tied = self.tied_negatives[part].to(torch.int64)
+            overlap = None if self.region_overlap is None else self.region_overlap[part]
+            before = int(true[-1])
+            yield CountsPart(start, hits, true, false, tied, overlap)
+
+
+class CountsPart(NamedTuple):
+    """Some consecutive thresholds of :class:`ThresholdCounts`, all counts int64.
+
+    Attributes:
+        start: position of the first.
+        hits: anomalous pixels exactly at the threshold.
+        true_positives: anomalous pixels at or above it.
+        false_positives: normal pixels at or above it.
+        tied_negatives: normal pixels exactly at it.
+        region_overlap: as there.
+    """
+
+    start: int
+    hits: Tensor
+    true_positives: Tensor
+    false_positives: Tensor
+    tied_negatives: Tensor
+    region_overlap: Tensor | None
 
 
 class RocCurve(NamedTuple):
@@ -109,6 +147,7 @@ def threshold_counts(scores: Tensor, anomalous: Tensor) -> ThresholdCounts:
         ValueError: the shapes differ or a score is NaN.
     """
     check_scores(scores, anomalous)
+    check_no_nan(scores)
     scores = scores.detach()
     thresholds, hits = torch.unique(scores[anomalous], return_counts=True)
     normal = scores[~anomalous].sort().values
@@ -131,10 +170,11 @@ def auroc(counts: ThresholdCounts, *, name: str = "auroc") -> LocalizationScore:
     """
     if counts.undefined:
         return LocalizationScore(name, math.nan, counts.undefined)
-    hits = counts.true_positives.diff(prepend=counts.true_positives.new_zeros(1))
-    won_twice = 2 * (counts.negatives - counts.false_positives) + counts.tied_negatives
-    pairs = 2 * counts.positives * counts.negatives
-    return LocalizationScore(name, int((hits * won_twice).sum()) / pairs)
+    won_twice = 0
+    for part in counts.parts():
+        below = counts.negatives - part.false_positives
+        won_twice += int((part.hits * (2 * below + part.tied_negatives)).sum())
+    return LocalizationScore(name, won_twice / (2 * counts.positives * counts.negatives))
 
 
 def average_precision(
@@ -143,17 +183,24 @@ def average_precision(
     """Sum over thresholds of the precision times the step of the recall, without interpolation."""
     if counts.undefined:
         return LocalizationScore(name, math.nan, counts.undefined)
-    hits = counts.true_positives.diff(prepend=counts.true_positives.new_zeros(1))
-    called = counts.true_positives + counts.false_positives
-    weighted = hits * (counts.true_positives.double() / called)
-    return LocalizationScore(name, float(weighted.sum()) / counts.positives)
+    weighted = 0.0
+    for part in counts.parts():
+        precision = part.true_positives / (part.true_positives + part.false_positives).double()
+        weighted += float((part.hits * precision).sum())
+    return LocalizationScore(name, weighted / counts.positives)
 
 
 def f1_max(counts: ThresholdCounts, *, name: str = "f1_max") -> LocalizationScore:
     """Best F1 over all distinct thresholds, the highest such threshold: an oracle's choice."""
-    called = counts.true_positives + counts.false_positives
-    ratio = 2 * counts.true_positives.double() / (called + counts.positives)
-    return _best(counts, ratio, name)
+    return _best(
+        counts,
+        lambda part: (
+            2
+            * part.true_positives.double()
+            / (part.true_positives + part.false_positives + counts.positives)
+        ),
+        name,
+    )
 
 
 def best_iou(counts: ThresholdCounts, *, name: str = "best_iou") -> LocalizationScore:
@@ -162,8 +209,11 @@ def best_iou(counts: ThresholdCounts, *, name: str = "best_iou") -> Localization
     Pixels of all images are pooled. The threshold is that of :func:`f1_max`, F1 = 2 IoU / (1 + IoU)
     being increasing.
     """
-    union = counts.positives + counts.false_positives
-    return _best(counts, counts.true_positives.double() / union, name)
+    return _best(
+        counts,
+        lambda part: part.true_positives.double() / (counts.positives + part.false_positives),
+        name,
+    )
 
 
 def at_threshold(
@@ -205,9 +255,9 @@ def roc_curve(counts: ThresholdCounts) -> RocCurve:
     if counts.undefined:
         nothing = counts.thresholds.new_zeros(0, dtype=torch.float64)
         return RocCurve(nothing, nothing, counts.thresholds[:0])
-    vertical = counts.true_positives
+    vertical = counts.true_positives.to(torch.int64)
     above = pad(vertical[:-1], (1, 0))
-    horizontal = counts.false_positives
+    horizontal = counts.false_positives.to(torch.int64)
     false = _interleave(horizontal - counts.tied_negatives, horizontal, counts.negatives)
     true = _interleave(above, vertical, counts.positives)
     infinity = counts.thresholds.new_full((1,), math.inf)
@@ -239,7 +289,7 @@ def thinned(x: Tensor, y: Tensor, *, points: int = 1000) -> tuple[Tensor, Tensor
 
 
 def check_scores(scores: Tensor, anomalous: Tensor) -> None:
-    """Raise unless float scores without NaN and a bool mask have the same shape."""
+    """Raise unless float scores and a bool mask have the same shape."""
     if not scores.is_floating_point():
         raise TypeError(f"scores has dtype {scores.dtype}; wanted floats, higher is more anomalous")
     if anomalous.dtype != torch.bool:
@@ -251,16 +301,20 @@ def check_scores(scores: Tensor, anomalous: Tensor) -> None:
             f"scores have shape {tuple(scores.shape)} and the mask {tuple(anomalous.shape)}; "
             "wanted the same: resize the map up to the mask, as Protocol.prepare does by default"
         )
-    if scores.isnan().any():
-        raise ValueError("scores has NaN, which has no place in an order; fix the map before")
 
 
-def _best(counts: ThresholdCounts, ratio: Tensor, name: str) -> LocalizationScore:
+def _best(
+    counts: ThresholdCounts, ratio: Callable[[CountsPart], Tensor], name: str
+) -> LocalizationScore:
     if counts.undefined:
         return LocalizationScore(name, math.nan, counts.undefined, threshold_source="oracle")
-    best = int(ratio.argmax())
-    threshold = float(counts.thresholds[best])
-    return LocalizationScore(name, float(ratio[best]), "", threshold, "oracle")
+    value, best = -math.inf, 0
+    for part in counts.parts():
+        ratios = ratio(part)
+        highest = int(ratios.argmax())
+        if float(ratios[highest]) > value:
+            value, best = float(ratios[highest]), part.start + highest
+    return LocalizationScore(name, value, "", float(counts.thresholds[best]), "oracle")
 
 
 def _interleave(first: Tensor, second: Tensor, last: int) -> Tensor:

@@ -4,9 +4,9 @@ Resampling images must not go back to their pixels. So each unit (image or clip)
 of its normal scores, its anomalous scores and their shares of regions. A bin is a range of
 consecutive float32 numbers: at first 8,192 bins per factor of two, so that no range has to be known
 beforehand; when all histograms together exceed two million entries (56 MiB), neighbouring bins
-are joined two by two, over all units. :func:`unit_table` finally joins bins to a grid of about a
-thousand, none of which holds more than 1/512 of all anomalous or of all normal pixels unless a
-single bin does.
+are joined two by two, over all units. :func:`unit_table` finally joins bins to a grid of at most
+about a thousand, none of which holds more than 1/512 of all anomalous or of all normal pixels
+unless a single bin does.
 
 Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as
 tied. Point estimates come from :class:`~captum_vae.metrics.pixel_curve.ThresholdCounts`, which are
@@ -83,7 +83,8 @@ class UnitEntries:
         bins, counts = torch.unique_consecutive(codes >> 32, return_counts=True)
         overlap = run_sums((codes & 0xFFFFFFFF).double().reciprocal(), counts)
         self._append(unit, bins, counts, torch.zeros_like(counts), overlap)
-        if sum(len(part) for part in self.bins) > 2 * _ENTRIES:
+        # Counting now and then only: it would take a second per thousand images otherwise.
+        if len(self.bins) % 32 == 0 and sum(len(part) for part in self.bins) > 2 * _ENTRIES:
             self.compact()
 
     def compact(self) -> None:
@@ -138,7 +139,9 @@ def unit_table(entries: UnitEntries) -> UnitTable:
     for counts in (entries.positives[0], entries.negatives[0]):
         share = counts.double() / counts.sum().clamp(min=1)
         mass.index_add_(0, column, share * _LARGEST_SHARE)
-    _, joined = torch.unique((mass.cumsum(0) - mass / 2).floor(), return_inverse=True)
+    joined = torch.arange(len(bins), device=bins.device)
+    if len(bins) > 2 * _LARGEST_SHARE:
+        _, joined = torch.unique((mass.cumsum(0) - mass / 2).floor(), return_inverse=True)
     bins_joined = int(joined[-1]) + 1
     position = unit * bins_joined + (bins_joined - 1 - joined[column])
 

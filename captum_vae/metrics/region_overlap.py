@@ -7,6 +7,7 @@ to a limit of 0.3, divided by the limit.
 """
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -45,18 +46,15 @@ def pro_curve(counts: ThresholdCounts) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the counts are without regions.
     """
-    if counts.region_overlap is None:
-        raise ValueError("counts has no region_overlap; count with regions='eight_connected'")
+    after = _check_regions(counts)
     if counts.undefined:
-        nothing = counts.region_overlap[:0]
-        return nothing, nothing
-    before = pad(counts.region_overlap[:-1], (1, 0))
-    overlap = torch.stack([before, counts.region_overlap], 1).flatten()
-    false = counts.false_positives
-    rate = torch.stack([false - counts.tied_negatives, false], 1).flatten() / counts.negatives
-    return pad(pad(rate.double(), (1, 0)), (0, 1), value=1.0), pad(
-        pad(overlap, (1, 0)), (0, 1), value=1.0
-    )
+        return after[:0], after[:0]
+    before = pad(after[:-1], (1, 0))
+    overlap = torch.stack([before, after], 1).flatten()
+    false = counts.false_positives.to(torch.int64)
+    steps = torch.stack([false - counts.tied_negatives, false], 1).flatten()
+    rate = steps.double() / counts.negatives
+    return _from_0_to_1(rate), _from_0_to_1(overlap)
 
 
 def aupro(
@@ -70,17 +68,37 @@ def aupro(
         ValueError: the limit is outside (0, 1] or the counts are without regions.
     """
     check_fpr_limit(fpr_limit)
-    rate, overlap = pro_curve(counts)
+    _check_regions(counts)
     if counts.undefined:
         return LocalizationScore(name, math.nan, counts.undefined)
-    inside = int((rate <= fpr_limit).sum())
-    x, y = rate[:inside], overlap[:inside]
-    area = float(torch.trapezoid(y, x))
-    if inside < len(rate):
-        step = (fpr_limit - float(x[-1])) / float(rate[inside] - x[-1])
-        limit = float(y[-1]) + step * float(overlap[inside] - y[-1])
-        area += (fpr_limit - float(x[-1])) * (float(y[-1]) + limit) / 2
-    return LocalizationScore(name, area / fpr_limit)
+    limit = fpr_limit * counts.negatives  # in normal pixels
+    area, reached, height = 0.0, 0.0, 0.0
+    for part in counts.parts():
+        after = cast(Tensor, part.region_overlap)
+        before = torch.cat([after.new_full((1,), height), after[:-1]])
+        right = part.false_positives.double()
+        left = right - part.tied_negatives
+        start = torch.cat([right.new_full((1,), reached), right[:-1]])
+        level = (left.clamp(max=limit) - start.clamp(max=limit)) * before
+        width = right.clamp(max=limit) - left.clamp(max=limit)
+        share = width / part.tied_negatives.clamp(min=1)
+        slanted = width * (before + share * (after - before) / 2)
+        area += float((level + slanted).sum())
+        reached, height = float(right[-1]), float(after[-1])
+    area += max(limit - reached, 0.0)  # every region is covered below the last anomalous score
+    return LocalizationScore(name, area / limit)
+
+
+def _check_regions(counts: ThresholdCounts) -> Tensor:
+    if counts.region_overlap is None:
+        raise ValueError(
+            "the counts are without region_overlap; count with PixelMetrics, or with regions=True"
+        )
+    return counts.region_overlap
+
+
+def _from_0_to_1(curve: Tensor) -> Tensor:
+    return pad(pad(curve, (1, 0)), (0, 1), value=1.0)
 
 
 def check_fpr_limit(fpr_limit: float) -> None:
