@@ -104,10 +104,10 @@ def write_evaluation_report(
             [
                 "Brackets are 95% bootstrap intervals over whole images or clips. F1 and IoU are "
                 "those of the best threshold on the test labels, an oracle's.",
-                *_difference_lines(evaluation),
             ],
             tables=[Table(columns, cells)],
         ),
+        *_differences(evaluation),
         Section(
             "Images",
             [
@@ -204,12 +204,21 @@ def draw_curves(rows: Sequence[RowResult]) -> Figure:
     return figure
 
 
-def _difference_lines(evaluation: Evaluation) -> list[str]:
-    return [
-        f"{pair}: {d.difference:+.3f} pixel AUROC, interval [{d.low:+.3f}, {d.high:+.3f}], "
-        f"p = {d.p_value:.3g} (paired over {d.units} units)."
+def _differences(evaluation: Evaluation) -> list[Section]:
+    rows = [
+        [pair, f"{d.difference:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]", f"{d.p_value:.3g}"]
         for pair, d in evaluation.differences.items()
         if not d.reason
+    ]
+    if not rows:
+        return []
+    columns = ["first - second", "pixel AUROC", "95% interval", "p"]
+    return [
+        Section(
+            "Differences",
+            ["Paired: each bootstrap resample draws the same images or clips for both rows."],
+            tables=[Table(columns, rows)],
+        )
     ]
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult
+from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult, compare
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.shown import spread_over_groups
 from captum_vae.metrics.bootstrap import bootstrap_interval
@@ -94,6 +94,17 @@ def test_the_drawn_curves_are_those_of_the_counts(evaluation):
     assert pro.get_xlim() == (0, 0.3)
     dashes = {(line.get_color(), line.get_linestyle()) for line in roc.lines[:2]}
     assert len(dashes) == 2
+
+
+def test_paired_differences_stand_in_a_table_of_their_own(evaluation, tmp_path):
+    compared = compare(evaluation, [("good <maps>", "bad maps")], resamples=20)
+    page = write_evaluation_report(
+        tmp_path, compared, title="t", main="bad maps", worst=[], best=[]
+    )
+    (difference,) = compared.differences.values()
+    text = page.read_text()
+    assert "<h2>Differences</h2>" in text
+    assert f"<td>{difference.difference:+.3f}</td>" in text
 
 
 def test_a_row_that_does_not_exist_is_a_key_error(evaluation, tmp_path):
