@@ -116,21 +116,53 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and on what grounds.
+    """What was chosen, on what grounds, and what an oracle would have chosen.
 
     Attributes:
         name: of the candidate with the highest pixel AUROC on synthetic defects.
         synthetic: pixel AUROC of every candidate on them, best first.
         painted: how many images they were painted on.
+        on_test: pixel AUROC of every candidate on test images, best first; empty if not measured.
+        test_images: how many test images those are of.
     """
 
     name: str
     synthetic: dict[str, float]
     painted: int
+    on_test: dict[str, float] = field(default_factory=dict)
+    test_images: int = 0
+
+    @property
+    def oracle(self) -> str:
+        """Name of the best candidate on the test images."""
+        return next(iter(self.on_test))
+
+    def beside_oracle(self, on_test: dict[str, float], test_images: int) -> Choice:
+        """The same choice, with what the test labels say about all candidates."""
+        return replace(self, on_test=on_test, test_images=test_images)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, an undefined AUROC as None."""
+        entries = asdict(self)
+        for name in ("synthetic", "on_test"):
+            entries[name] = {k: None if v != v else v for k, v in entries[name].items()}
+        return {**entries, "oracle": self.oracle if self.on_test else None}
+
+    def lines(self) -> list[str]:
+        """For people: what was chosen and what that cost."""
+        lines = [
+            f"Chosen among {len(self.synthetic)} variants without test labels, by pixel AUROC on "
+            f"synthetic defects painted on {self.painted} held-out normal images: {self.name} "
+            f"({self.synthetic[self.name]:.3f} on the synthetic defects)."
+        ]
+        if self.on_test:
+            best, own = self.on_test[self.oracle], self.on_test[self.name]
+            lines.append(
+                f"An oracle, which reads the test labels, would have chosen {self.oracle}: pixel "
+                f"AUROC {best:.3f} on {self.test_images} test images, where the chosen one has "
+                f"{own:.3f}."
+            )
+        return lines
 
 
 def choose(

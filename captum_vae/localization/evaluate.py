@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,12 +13,12 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from captum_vae.data.sample import SampleDataset
 from captum_vae.localization.choosing import (
     Candidates,
-    Choice,
     Chosen,
     choose,
     load,
@@ -97,7 +96,7 @@ def evaluate(
     out: str,
     protocol: Protocol | None = None,
     choose_among: Candidates | None = None,
-    oracle: Literal["measure", "skip"] = "measure",
+    oracle_images: int = 200,
     normal_images: int = 500,
     batch_size: int = 16,
     workers: int = 0,
@@ -124,7 +123,8 @@ def evaluate(
         choose_among: variants of latent attention, of which one is chosen on synthetic defects
             painted on normal images, without test labels; it is added to the table with its
             control.
-        oracle: measure also adds the variant that the test labels would have chosen.
+        oracle_images: of the test set at most, evenly spaced, on which all variants are measured,
+            to add the one that the test labels would have chosen; 0 skips it.
         normal_images: how many normal images scorers are fitted on at most, evenly spaced.
         batch_size: images per pass.
         workers: processes that load images.
@@ -145,26 +145,18 @@ def evaluate(
         raise ValueError("scorers is empty and nothing is to be chosen; name at least one scorer")
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
-    first = fabric.global_rank == 0
-    bars = _bars(progress if first else "off")
     vae = build_model(model).to(fabric.device).eval()
     adapter = as_adapter(vae, model.posterior)
+    bars = _bars(progress if fabric.global_rank == 0 else "off")
+    work = _Work(vae, adapter, fabric.device, batch_size, workers, bars)
     training, testing = _samples(normal), _samples(test)
-    fit_images = Chosen(training, spaced(range(len(training)), normal_images))
+    fitted_on = Chosen(training, spaced(range(len(training)), normal_images))
 
-    def load_normal(layers: Sequence[str]) -> NormalImages:
-        return NormalImages(
-            load(fit_images, batch_size, workers=workers),
-            vae,
-            adapter,
-            layers,
-            device=fabric.device,
-            progress=lambda batches: iter(bars(batches, "fitting")),
-        )
+    def share(dataset: SampleDataset) -> list[int]:
+        return list(range(fabric.global_rank, len(dataset), fabric.world_size))
 
-    candidates: list[Row] = []
+    rows: list[Row] = []
     choice, sigma = None, protocol.smoothing
-    rows = []
     if choose_among is not None:
         choose_among = replace(choose_among, seed=seed)
         candidates = choose_among.rows(vae, adapter, protocol)
@@ -179,45 +171,42 @@ def evaluate(
             normal_images=normal_images,
             progress=bars,
         )
-        chosen = next(row for row in candidates if row.name == choice.name)
+        chosen = _named(candidates, choice.name)
         sigma = chosen.protocol.smoothing
-        rows = [replace(chosen, name=CHOSEN), *_control(chosen)]
-        candidates = candidates if oracle == "measure" else []
-    rows += [
-        Row(
-            title,
-            build_scorer(config, vae, adapter),
-            replace(protocol, smoothing=sigma if config.smoothing is None else config.smoothing),
+        rows += [replace(chosen, name=CHOSEN), *_control(chosen)]
+    for title, config in scorers.items():
+        own_sigma = sigma if config.smoothing is None else config.smoothing
+        own_protocol = replace(protocol, smoothing=own_sigma)
+        rows.append(Row(title, build_scorer(config, vae, adapter), own_protocol))
+    if choice is not None and oracle_images:
+        looked_at = Chosen(testing, spaced(range(len(testing)), oracle_images))
+        fit_rows(candidates, work.normal(fitted_on, layers_of(candidates)))
+        loaded = work.load(Chosen(looked_at, share(looked_at)))
+        measured = measure_rows(
+            candidates, loaded, device=fabric.device, units="none", progress=bars
         )
-        for title, config in scorers.items()
-    ]
-    everything = [*rows, *candidates]
-    normal_set = load_normal(layers_of(everything))
-    fit_rows(everything, normal_set)
-    thresholds = fit_thresholds(
-        rows, load(fit_images, batch_size, workers=workers), device=fabric.device, progress=bars
-    )
-    own = range(fabric.global_rank, len(testing), fabric.world_size)
-    measured = measure_rows(
-        everything,
-        load(Chosen(testing, own), batch_size, workers=workers),
+        choice = choice.beside_oracle(ranking(measured), len(looked_at))
+        rows.append(replace(_named(candidates, choice.oracle), name=ORACLE))
+
+    fit_rows(rows, work.normal(fitted_on, layers_of(rows)))
+    own = share(testing)
+    evaluation = measure_rows(
+        rows,
+        work.load(Chosen(testing, own)),
         device=fabric.device,
         indices=own,
-        thresholds=thresholds,
+        thresholds=fit_thresholds(rows, work.load(fitted_on), device=fabric.device, progress=bars),
         detailed=[rows[0].name],
         units=units,
         resamples=resamples,
         seed=seed,
         progress=bars,
     )
-    evaluation, oracle_choice = _split(measured, rows, candidates)
-    others = [row.name for row in evaluation.rows if row.name not in (rows[0].name, ORACLE)]
-    evaluation = compare(
-        evaluation, [(rows[0].name, other) for other in others], resamples=resamples, seed=seed
-    )
-    if not first:
+    pairs = [(rows[0].name, row.name) for row in rows[1:] if row.name != ORACLE]
+    evaluation = compare(evaluation, pairs, resamples=resamples, seed=seed)
+    if fabric.global_rank:
         return
-    active = measure_active(load_normal(()), adapter)
+    active = measure_active(work.normal(fitted_on, ()), adapter)
     facts = {
         "command": shlex.join(["captum-vae", *sys.argv[1:]]),
         "version": __version__,
@@ -226,42 +215,79 @@ def evaluate(
         "machine": machine(fabric.device),
         "processes": fabric.world_size,
         "model": asdict(model) | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
-        "normal": asdict(normal) | {"images": len(fit_images), "of": len(training)},
+        "normal": asdict(normal) | {"images": len(fitted_on), "of": len(training)},
         "test": asdict(test) | {"images": len(testing)},
         "active_dimensions": None if active is None else active.to_dict(),
         "scorers": {title: asdict(config) for title, config in scorers.items()},
+        "choice": None if choice is None else choice.to_dict(),
+        "candidates": None if choose_among is None else asdict(choose_among),
     }
-    chosen_facts = None
-    if choice is not None:
-        chosen_facts = {**choice.to_dict(), "candidates": asdict(cast(Candidates, choose_among))}
-        chosen_facts["oracle"] = oracle_choice
-    results = {**facts, "choice": chosen_facts, **evaluation.to_dict()}
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2) + "\n"
-    for path in (folder / "results.json", *([Path(report_json)] if report_json else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    (folder / "table.csv").write_text(to_csv(evaluation), encoding="utf-8")
-    (folder / "table.md").write_text(markdown(evaluation), encoding="utf-8")
-    print(aligned(*text_table(evaluation)))
-    for line in _choice_lines(choice, oracle_choice):
-        print(line)
+    chosen_how = [] if choice is None else choice.lines()
+    write_tables(Path(out), evaluation, facts, report_json)
+    print("\n".join([aligned(*text_table(evaluation)), *chosen_how]))
     if report == "html":
         from captum_vae.localization.shown import write_report
 
         page = write_report(
-            folder,
+            Path(out),
             evaluation,
             rows[0],
             testing,
             device=fabric.device,
             count=shown,
-            choice=_choice_lines(choice, oracle_choice),
+            choice=chosen_how,
             facts=_fact_lines(facts, active),
         )
         print(f"report: {page}")
-    print(f"results: {folder / 'results.json'}")
+    print(f"results: {Path(out) / 'results.json'}")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every pass needs."""
+
+    vae: nn.Module
+    adapter: PosteriorAdapter
+    device: torch.device
+    batch_size: int
+    workers: int
+    bars: Any
+
+    def load(self, dataset: SampleDataset) -> DataLoader[Any]:
+        return load(dataset, self.batch_size, workers=self.workers)
+
+    def normal(self, dataset: SampleDataset, layers: Sequence[str]) -> NormalImages:
+        return NormalImages(
+            self.load(dataset),
+            self.vae,
+            self.adapter,
+            layers,
+            device=self.device,
+            progress=lambda batches: iter(self.bars(batches, "fitting")),
+        )
+
+
+def write_tables(
+    folder: Path, evaluation: Evaluation, facts: dict[str, Any], report_json: str | None = None
+) -> None:
+    """Write results.json (facts and numbers), table.csv and table.md.
+
+    Args:
+        folder: created if need be.
+        evaluation: the table.
+        facts: what was run, on what.
+        report_json: a second place for results.json.
+    """
+    text = json.dumps({**facts, **evaluation.to_dict()}, indent=2) + "\n"
+    files = {
+        folder / "results.json": text,
+        folder / "table.csv": to_csv(evaluation),
+        folder / "table.md": markdown(evaluation),
+        **({Path(report_json): text} if report_json else {}),
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
 
 
 def build_model(source: ModelSource) -> nn.Module:
@@ -348,40 +374,8 @@ def _control(chosen: Row) -> list[Row]:
     return [Row(CONTROL, control, chosen.protocol)]
 
 
-def _split(
-    measured: Evaluation, rows: Sequence[Row], candidates: Sequence[Row]
-) -> tuple[Evaluation, dict[str, Any] | None]:
-    """The table, with the oracle's choice among the candidates in it, and that choice's facts."""
-    named = {row.name for row in rows}
-    table = [row for row in measured.rows if row.name in named]
-    if not candidates:
-        return Evaluation(table), None
-    on_test = ranking(Evaluation([row for row in measured.rows if row.name not in named]))
-    best = next(iter(on_test))
-    table.append(replace(measured.row(best), name=ORACLE))
-    value = on_test[best]
-    return Evaluation(table), {
-        "name": best,
-        "auroc": None if math.isnan(value) else value,
-        "by_candidate": {k: None if math.isnan(v) else v for k, v in on_test.items()},
-    }
-
-
-def _choice_lines(choice: Choice | None, oracle: dict[str, Any] | None) -> list[str]:
-    if choice is None:
-        return []
-    lines = [
-        f"Chosen among {len(choice.synthetic)} variants without test labels, by pixel AUROC on "
-        f"synthetic defects painted on {choice.painted} held-out normal images: {choice.name} "
-        f"({choice.synthetic[choice.name]:.3f} on the synthetic defects)."
-    ]
-    if oracle is not None and oracle["auroc"] is not None:
-        lost = oracle["auroc"] - oracle["by_candidate"][choice.name]
-        lines.append(
-            f"The oracle, which reads the test labels, would have chosen {oracle['name']}, pixel "
-            f"AUROC {oracle['auroc']:.3f}: {lost:.3f} more than what was chosen."
-        )
-    return lines
+def _named(rows: Sequence[Row], name: str) -> Row:
+    return next(row for row in rows if row.name == name)
 
 
 def _fact_lines(facts: dict[str, Any], active: ActiveDimensions | None) -> list[tuple[str, str]]:
