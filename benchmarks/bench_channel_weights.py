@@ -35,6 +35,7 @@ class Protocol:
         slowest: seconds of one call above which a way is skipped.
         budget: seconds for the rounds of a row, its references included.
         least, most: bounds for the number of rounds.
+        long: seconds of one call above which a single round is enough.
         clock: ``wall``, or ``cpu`` for the processor time of one thread.
         seed: of the weights and the images.
     """
@@ -43,12 +44,13 @@ class Protocol:
     budget: float = 6.0
     least: int = 3
     most: int = 30
+    long: float = 15.0
     clock: str = "wall"
     seed: int = SEED
 
 
 FULL = Protocol()
-QUICK = Protocol(slowest=4.0, budget=1.0, least=2, most=10)
+QUICK = Protocol(slowest=4.0, budget=1.0, least=2, most=10, long=1.0)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -73,16 +75,21 @@ class Prepared:
     plan: str
     ways: dict[str, Call]
     maps: dict[str, torch.Tensor]
+    reference_seconds: dict[str, float]
 
 
 @pytest.fixture(scope="module")
-def prepared(request: pytest.FixtureRequest) -> Iterator[Prepared]:
+def prepared(request: pytest.FixtureRequest, protocol: Protocol) -> Iterator[Prepared]:
     setting = request.param
     case = build_case(setting)
     ways = {name: prepare(name, case) for name in WAYS}
     dims = range(setting.dims)
-    maps = {name: ways[name](dims) for name in ("method1", "method2")}
-    yield Prepared(setting, case, plan_of(case), ways, maps)
+    maps = {name: ways[name](dims) for name in REFERENCES}
+    seconds = {
+        name: timed(partial(ways[name], dims), setting.device, protocol.clock)
+        for name in REFERENCES
+    }
+    yield Prepared(setting, case, plan_of(case), ways, maps, seconds)
     del case, ways, maps
     gc.collect()
 
@@ -109,15 +116,19 @@ def test_maps(
             pytest.skip(reason)
 
     dims = range(setting.dims)
-    calls = {name: partial(prepared.ways[name], dims) for name in (*REFERENCES, way)}
-    maps = prepared.maps["method2" if way in SUMMED else "method1"]
-    assert_same_maps(calls[way](), maps, setting)
-    peak = peak_bytes(calls[way], setting.device)
+    call = partial(prepared.ways[way], dims)
+    found: list[torch.Tensor] = []
+    seconds = clock(lambda: found.append(call()))
+    wanted = prepared.maps["method2" if way in SUMMED else "method1"]
+    assert_same_maps(found.pop(), wanted, setting)
+    peak = peak_bytes(call, setting.device)
 
-    others = {name: calls[name] for name in REFERENCES if name != way}
-    timer = PairedTimer(calls[way], others, setting.device, protocol.clock)
-    round_seconds = sum(map(clock, calls.values()))
-    rounds = rounds_within(protocol.budget, round_seconds, protocol.least, protocol.most)
+    references = [name for name in REFERENCES if name != way]
+    least = 1 if seconds > protocol.long else protocol.least
+    round_seconds = seconds + sum(prepared.reference_seconds[name] for name in references)
+    rounds = rounds_within(protocol.budget, round_seconds, least, protocol.most)
+    others = {name: partial(prepared.ways[name], dims) for name in references}
+    timer = PairedTimer(call, others, setting.device, protocol.clock)
     benchmark.group = str(setting)
     benchmark.pedantic(timer.run, setup=timer.run_references, rounds=rounds, warmup_rounds=0)
     benchmark.extra_info.update(

@@ -132,11 +132,11 @@ def full_settings() -> Iterator[Setting]:
 
 
 def quick_settings() -> Iterator[Setting]:
-    """Every encoder and layer once, on smaller batches, and the MNIST VAE as published."""
-    small = {"MNIST": (32, 128, 28), "UCSD": (10, 8, 100), "FactorVAE": (10, 64, 64)}
+    """Every encoder and layer once, on smaller batches and images."""
+    small = {"MNIST": (32, 32, 28), "UCSD": (10, 4, 100), "FactorVAE": (10, 32, 64)}
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for device in devices:
         for name, encoder in ENCODERS.items():
-            dims, batch, image_size = small.get(name, (10, 2, 128))
+            dims, batch, image_size = small.get(name, (10, 2, 64))
             for layer in encoder.layers:
                 yield Setting(name, layer, dims, batch, image_size, device)
