@@ -1,5 +1,7 @@
 """Maps of the training step's own forward."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +49,15 @@ def test_detached_channel_weights_train_through_the_features_alone(vae, x):
     assert vae.encoder.conv1.weight.grad.abs().sum() > 0
     assert vae.mean.weight.grad is None
     vae.zero_grad()
+
+
+def test_the_memory_layout_of_the_model_does_not_change_its_maps(vae, x):
+    expected = LatentGradCAM(vae, "encoder.conv4").attribute(x)
+    channels_last = copy.deepcopy(vae).to(memory_format=torch.channels_last)
+    with watch_forward(channels_last, "encoder.conv4") as watched:
+        _, mean, _ = channels_last(x)
+    assert watched.plan(mean).path == "masked"
+    torch.testing.assert_close(watched.maps(mean).detach(), expected)
 
 
 def test_a_few_dimensions_can_be_asked_for(vae, x):
