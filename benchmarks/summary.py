@@ -97,7 +97,7 @@ def about(run: Results) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     changed = " with uncommitted changes" if run["uncommitted_changes"] else ""
     where = machine.get("gpu") or machine["cpu_model"]
-    clock = "processor time" if protocol.get("clock") == "cpu" else "wall clock"
+    clock = "processor" if protocol["clock"] == "cpu" else "wall-clock"
     return (
         f"`{run['command']}`, {run['date']}, commit {run['commit'][:10]}{changed}; {where}, "
         f"{machine['cores']} cores, {machine['threads']} threads; {versions}. Times are relative "
