@@ -20,6 +20,7 @@ from torch import Tensor
 from captum_vae.metrics.pixel_counts import (
     SLAB,
     ScoreCounts,
+    append_block,
     key_scores,
     score_keys,
     sorted_values,
@@ -178,7 +179,8 @@ class PixelCountsMetric(ListStatesMetric):
             sizes, regions = region_sizes(mask)
             self.regions += regions
         self.images += 1
-        self.parts("anomalous_pixels").append((anomalous.to(torch.int64) << 32) | sizes)
+        codes = (anomalous.to(torch.int64) << 32) | sizes
+        append_block(self.parts("anomalous_pixels"), codes)
         self.normal_pixels += len(normal)
         self._normal_counts().add_keys(normal)
         if self._units != "none" and name is not None:

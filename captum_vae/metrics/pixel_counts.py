@@ -31,9 +31,9 @@ _MANTISSA_BITS = 23
 SLAB = 1 << _MANTISSA_BITS
 _PAIRS_WORTH_A_SLAB = SLAB // 64  # a pair takes 12 bytes and 60 more while pairs are merged
 _WAITING = 1 << 24
-_JOINED = 1 << 18
-_SORTED_AT_ONCE = 1 << 21
+_BLOCK = 1 << 21
 _CHUNK = 1 << 18
+_COUNTERS = 1 << 20
 """Looked up at once in a slab. As the sizes above, it bounds the temporary memory."""
 
 Pairs: TypeAlias = tuple[Tensor, Tensor]
@@ -107,24 +107,15 @@ class ScoreCounts:
         self.add_keys(score_keys(scores).flatten())
 
     def add_keys(self, keys: Tensor) -> None:
-        """Count (n,) keys of :func:`score_keys`; the tensor is kept for a while."""
-        # Small ones are joined in doubling sizes, so that a million tiny maps stay a short list.
-        while self.waiting and len(self.waiting[-1]) <= len(keys) < _JOINED:
-            keys = torch.cat([self.waiting.pop(), keys])
-        self.waiting.append(keys)
+        """Count (n,) keys of :func:`score_keys`."""
+        append_block(self.waiting, keys)
         if sum(len(part) for part in self.waiting) >= _WAITING:
             self.compact()
 
     def compact(self) -> None:
         """Count what waits and merge the pairs."""
         while self.waiting:
-            taken: list[Tensor] = []
-            while self.waiting and sum(len(part) for part in taken) < _SORTED_AT_ONCE:
-                taken.append(self.waiting.pop())
-            keys = torch.cat(taken)
-            taken.clear()
-            for part in _slices(0, len(keys), 2 * _SORTED_AT_ONCE):
-                self._add_pairs(*_counted(keys[part]))
+            self._add_pairs(*_counted(self.waiting.pop()))
 
     def settle(self) -> None:
         """Count what waits if there are slabs already: it frees memory before a query."""
@@ -186,14 +177,17 @@ class ScoreCounts:
                 below[part] += first
                 tied[part] += total[torch.searchsorted(counted, keys[part], right=True)] - first
         for binade, slab in self._binades_and_slabs():
-            total = slab.cumsum(0, dtype=torch.int32)  # at most 255 * 2^23 < 2^31
-            start, end = _span(keys, binade)
-            below[end:] += total[-1]
-            for part in _slices(start, end, _CHUNK):
-                low = keys[part] & (SLAB - 1)
-                equal = slab[low].to(torch.int32)
-                tied[part] += equal
-                below[part] += total[low] - equal
+            passed = 0
+            for counters in _slices(0, SLAB, _COUNTERS):
+                total = slab[counters].cumsum(0, dtype=torch.int32)  # at most 255 * 2^23 < 2^31
+                first_key = (binade << _MANTISSA_BITS) + counters.start
+                start, end = _span(keys, first_key, first_key + len(total) - 1)
+                low = keys[start:end] - first_key
+                equal = slab[counters][low].to(torch.int32)
+                tied[start:end] += equal
+                below[start:end] += passed + total[low] - equal
+                passed += int(total[-1])
+            below[end:] += passed
         return below, tied
 
     def total(self) -> int:
@@ -235,6 +229,25 @@ class ScoreCounts:
     def _binades_and_slabs(self) -> Iterator[tuple[int, Tensor]]:
         binades = torch.cat(self.binades).tolist() if self.binades else []
         yield from zip(binades, (slab for part in self.slabs for slab in part), strict=True)
+
+
+def append_block(parts: list[Tensor], values: Tensor) -> None:
+    """Append (n,) values to a list of tensors to be concatenated, in blocks of two million.
+
+    A tensor per image would fragment the memory and make a long list. A block is allocated at once
+    and its last part grows into it.
+    """
+    while len(values):
+        last = parts[-1] if parts else values[:0].clone()
+        filled = len(last)
+        room = last.untyped_storage().nbytes() // last.element_size() - filled
+        if room <= 0:
+            parts.append(values.new_empty(_BLOCK)[:0])
+            continue
+        taken = values[:room]
+        parts[-1] = last.as_strided((filled + len(taken),), (1,), 0)
+        parts[-1][filled:] = taken
+        values = values[len(taken) :]
 
 
 def sorted_values(values: Tensor) -> Tensor:
@@ -290,10 +303,9 @@ def _binade_slices(keys: Tensor) -> Iterator[tuple[int, slice]]:
         end += count
 
 
-def _span(keys: Tensor, binade: int) -> tuple[int, int]:
-    """First and last + 1 of ascending keys in a binade."""
-    edges = [binade << _MANTISSA_BITS, ((binade + 1) << _MANTISSA_BITS) - 1]
-    bounds = torch.tensor(edges, dtype=torch.int32, device=keys.device)
+def _span(keys: Tensor, lowest: int, highest: int) -> tuple[int, int]:
+    """First and last + 1 of the ascending keys from ``lowest`` to ``highest``."""
+    bounds = torch.tensor([lowest, highest], dtype=torch.int32, device=keys.device)
     first = torch.searchsorted(keys, bounds[:1])
     return int(first), int(torch.searchsorted(keys, bounds[1:], right=True))
 

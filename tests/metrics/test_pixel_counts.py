@@ -1,0 +1,175 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from captum_vae.metrics import pixel_counts
+from captum_vae.metrics.pixel_counts import ScoreCounts, append_block, key_scores, score_keys
+
+SPECIAL = [-math.inf, -3.4e38, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1e-38, 1.0, 3.4e38, math.inf]
+
+
+@pytest.fixture
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that every path of the large ones is taken by a few thousand scores."""
+    monkeypatch.setattr(pixel_counts, "_WAITING", 1500)
+    monkeypatch.setattr(pixel_counts, "_BLOCK", 700)
+    monkeypatch.setattr(pixel_counts, "_CHUNK", 64)
+    monkeypatch.setattr(pixel_counts, "_PAIRS_WORTH_A_SLAB", 400)
+
+
+def brute(scores: Tensor, queries: Tensor) -> tuple[list[int], list[int]]:
+    below = [int((scores < query).sum()) for query in queries]
+    return below, [int((scores == query).sum()) for query in queries]
+
+
+def assert_counts(counts: ScoreCounts, scores: Tensor, queries: Tensor) -> None:
+    queries = queries.float().unique()
+    below, tied = counts.below_and_tied(score_keys(queries))
+    assert (below.tolist(), tied.tolist()) == brute(scores.float(), queries)
+    assert counts.total() == scores.numel()
+
+
+def test_keys_keep_the_order_of_float32() -> None:
+    scores = torch.tensor(SPECIAL)
+    keys = score_keys(scores)
+    ordered = [int(key) for key in keys]
+    assert ordered == sorted(ordered)
+    assert ordered[4] == ordered[5]  # -0 and 0 are tied
+    assert torch.equal(key_scores(keys), scores + 0.0)
+
+
+def test_keys_refuse_nan() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        score_keys(torch.tensor([0.0, math.nan]))
+
+
+def test_keys_refuse_integers() -> None:
+    with pytest.raises(TypeError, match="int64"):
+        score_keys(torch.tensor([1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_counted_exactly(dtype: torch.dtype) -> None:
+    scores = torch.randn(500).to(dtype)
+    counts = ScoreCounts()
+    counts.add(scores)
+    assert_counts(counts, scores, scores[:50])
+
+
+def maps_without_ties(n: int) -> Tensor:
+    return torch.randn(n)
+
+
+def maps_with_heavy_ties(n: int) -> Tensor:
+    return (torch.randn(n) * 4).round() / 4
+
+
+def maps_in_one_factor_of_two(n: int) -> Tensor:
+    return 0.5 + torch.randint(5000, (n,)) / 10000
+
+
+@pytest.mark.parametrize(
+    "draw", [maps_without_ties, maps_with_heavy_ties, maps_in_one_factor_of_two]
+)
+def test_many_small_additions_equal_brute_force(small_sizes: None, draw) -> None:
+    scores = draw(20_000)
+    counts = ScoreCounts()
+    for part in scores.split(333):
+        counts.add(part)
+    assert_counts(counts, scores, torch.cat([draw(100), scores[:100], torch.tensor(SPECIAL)]))
+
+
+def test_a_counter_that_overflows_its_byte_is_carried_over(small_sizes: None) -> None:
+    values = 1 + torch.arange(600) / 1024
+    scores = values.repeat(1000)  # the same 600 scores, 1,000 times each
+    counts = ScoreCounts()
+    for part in scores.split(6000):
+        counts.add(part)
+    assert counts.slabs, "meant to count in slabs"
+    counts.compact()
+    below, tied = counts.below_and_tied(score_keys(values))
+    assert tied.tolist() == [1000] * 600
+    assert below.tolist() == [1000 * index for index in range(600)]
+
+
+def test_blocks_hold_what_was_appended(small_sizes: None) -> None:
+    values = torch.arange(5000)
+    parts: list[Tensor] = []
+    for part in values.split([1, 0, 699, 3, 1500, 2797]):
+        append_block(parts, part)
+    assert torch.equal(torch.cat(parts), values)
+    assert len(parts) == 8  # 5000 / 700, rounded up
+
+
+def test_querying_changes_nothing(small_sizes: None) -> None:
+    scores = torch.randn(5000)
+    counts = ScoreCounts()
+    for part in scores.split(500):
+        counts.add(part)
+    assert_counts(counts, scores, scores[:100])
+    assert_counts(counts, scores, scores[:100])
+
+
+def test_concatenated_states_are_added(small_sizes: None) -> None:
+    scores = torch.randn(8000)
+    halves = []
+    for half in scores.chunk(2):
+        counts = ScoreCounts()
+        for part in half.split(500):
+            counts.add(part)
+        halves.append(counts)
+    names = ("waiting", "keys", "counts", "binades", "slabs")
+    both = ScoreCounts(*([torch.cat(sum((getattr(h, n) for h in halves), []))] for n in names))
+    assert_counts(both, scores, scores[:100])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=60),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20),
+)
+def test_any_floats_equal_brute_force(scores: list[float], queries: list[float]) -> None:
+    counts = ScoreCounts()
+    counts.add(torch.tensor(scores, dtype=torch.float32))
+    counts.compact()
+    counts.add(torch.tensor(scores, dtype=torch.float32))
+    doubled = torch.tensor(scores + scores, dtype=torch.float32)
+    assert_counts(counts, doubled, torch.tensor(queries, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.25, 0.5, 0.995, 1.0])
+def test_quantile_is_numpys_inverted_cdf(small_sizes: None, share: float) -> None:
+    scores = torch.randn(4001)
+    counts = ScoreCounts()
+    for part in scores.split(500):
+        counts.add(part)
+    assert counts.quantile(share) == np.quantile(scores.numpy(), share, method="inverted_cdf")
+
+
+def test_quantile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no score"):
+        ScoreCounts().quantile(0.5)
+
+
+def test_at_least_counts_scores_at_a_float64_threshold_between_two_float32() -> None:
+    counts = ScoreCounts()
+    counts.add(torch.tensor([0.1, 0.1, 0.2]))
+    just_above = float(torch.tensor(0.1)) + 1e-12
+    assert counts.at_least(float(torch.tensor(0.1))) == 3
+    assert counts.at_least(just_above) == 1
+
+
+def test_memory_does_not_grow_with_the_number_of_scores() -> None:
+    """A slab holds one byte per float32 of a factor of two, however many scores fall into it."""
+    counts = ScoreCounts()
+    for _ in range(6):
+        counts.add(1 + torch.rand(1 << 22))
+    counts.compact()
+    held = sum(part.numel() * part.element_size() for part in (*counts.keys, *counts.counts))
+    assert len(counts.slabs) == 1
+    assert held < 12 * (1 << 23) / 12 + 12 * counts.total() / 256
