@@ -125,7 +125,9 @@ def closed_form_weights(
         if cut.pool_output is not None:
             source = cut.pool_output
             shape = torch.Size((batch, channels, weight.shape[2]))
-        gate = _derivative(cut, source, shape, create_graph).reshape(batch, channels, -1).to(dtype)
+        derivative = _derivative(cut, source, shape, create_graph)
+        gate = derivative.to(dtype).reshape(batch, channels, -1).permute(1, 2, 0).contiguous()
+        del derivative  # as large as the features, and no longer needed
         return _masked_product(jacobian, weight, gate)
 
 
@@ -236,7 +238,7 @@ def _constant_jacobian(codes: Tensor, edge: GradientEdge, dims: Sequence[int]) -
 
 
 def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor:
-    """Sum over h and p of J[b, t, h] weight[h, k, p] gate[b, k, p] -> (B, T, K).
+    """Sum over h and p of J[b, t, h] weight[h, k, p] gate[k, p, b] -> (B, T, K).
 
     Channel by channel on the CPU, so that the (H, B) product of each stays in cache; by blocks of
     channels elsewhere.
@@ -246,7 +248,7 @@ def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor
     blocks = []
     for start in range(0, weight.shape[1], _CHANNELS_PER_BLOCK):
         block = slice(start, start + _CHANNELS_PER_BLOCK)
-        product = gate[:, block].transpose(0, 1) @ weight[:, block].permute(1, 2, 0)
+        product = gate[block].transpose(1, 2) @ weight[:, block].permute(1, 2, 0)
         if jacobian.dense is not None:
             blocks.append((jacobian.dense @ product.permute(1, 2, 0)).permute(2, 0, 1))
             continue
@@ -261,13 +263,12 @@ def _masked_product_by_channel(
     shared: Tensor, hidden_gate: Tensor | None, weight: Tensor, gate: Tensor
 ) -> Tensor:
     width, channels, _ = weight.shape
-    batch = len(gate)
-    positions_first = gate.permute(1, 2, 0).contiguous()
+    batch = gate.shape[2]
     hidden_first = None if hidden_gate is None else hidden_gate.t().contiguous()
     product = weight.new_empty(width, batch)
     alpha = weight.new_empty(channels, len(shared), batch)
     for channel in range(channels):
-        torch.mm(weight[:, channel], positions_first[channel], out=product)
+        torch.mm(weight[:, channel], gate[channel], out=product)
         if hidden_first is not None:
             product *= hidden_first
         torch.mm(shared, product, out=alpha[channel])
