@@ -155,7 +155,8 @@ def test_printed_configuration_is_a_configuration(
     assert stopped.value.code == 0
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out)
-    assert yaml.safe_load(printed.read_text())["model"] == SMALL["model"]
+    model = yaml.safe_load(printed.read_text())["model"]
+    assert model == {**SMALL["model"], "initialization": "pytorch"}
     assert cli.main(["fit", "--config", str(printed), "--out", str(tmp_path / "run")]) == 0
 
 
