@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 Rectifier = Literal["relu", "abs", "sigmoid", "none"]
 Order = Literal["after_sum", "channelwise", "after_upsampling"]
@@ -11,6 +11,14 @@ Reduction = Literal["sum", "mean", "none"]
 Weighting = Literal["pooled", "elementwise", "integrated"]
 Aggregate = Literal["none", "mean", "max", "sum"]
 Preset = Literal["paper", "authors", "replication_a", "replication_b"]
+
+_CHOICES = {
+    "rectifier": get_args(Rectifier),
+    "order": get_args(Order),
+    "reduction": get_args(Reduction),
+    "weighting": get_args(Weighting),
+    "aggregate": get_args(Aggregate),
+}
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -48,9 +56,8 @@ class MapOptions:
 
     def __post_init__(self) -> None:
         """Check every option against its names."""
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            check_choice(field.name, getattr(self, field.name), get_args(hints[field.name]))
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
 
 
 PRESETS: dict[str, MapOptions] = {
