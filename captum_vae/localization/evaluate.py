@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import sys
@@ -43,32 +42,13 @@ from captum_vae.plugins import Registry
 from captum_vae.posterior import PosteriorAdapter, as_adapter
 from captum_vae.training.devices import Accelerator, start_fabric
 from captum_vae.training.fit import DataConfig, build_dataset
-from captum_vae.training.load import load_vae
+from captum_vae.training.model_source import ModelSource, source_model
 from captum_vae.training.summary import commit, machine
 from captum_vae.version import __version__
 
 CHOSEN = "latent attention (chosen without labels)"
 CONTROL = "control: the chosen, without latent weights"
 ORACLE = "latent attention (oracle choice on test labels)"
-
-
-@dataclass
-class ModelSource:
-    """Where the VAE comes from.
-
-    Attributes:
-        checkpoint: a run's folder or checkpoint of captum-vae fit.
-        factory: ``package.module:function`` of your own, called with ``options``; it returns the
-            model with its weights.
-        options: arguments of the factory.
-        posterior: how to read the model's posterior, in the words of PosteriorAdapter; left out,
-            it is detected.
-    """
-
-    checkpoint: str | None = None
-    factory: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    posterior: str | None = None
 
 
 @dataclass
@@ -145,7 +125,7 @@ def evaluate(
         raise ValueError("scorers is empty and nothing is to be chosen; name at least one scorer")
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
-    vae = build_model(model).to(fabric.device).eval()
+    vae = source_model(model).to(fabric.device).eval()
     adapter = as_adapter(vae, model.posterior)
     bars = _bars(progress if fabric.global_rank == 0 else "off")
     work = _Work(vae, adapter, fabric.device, batch_size, workers, bars)
@@ -288,36 +268,6 @@ def write_tables(
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-
-
-def build_model(source: ModelSource) -> nn.Module:
-    """The VAE that a configuration names.
-
-    Raises:
-        ValueError: neither or both of checkpoint and factory, or a factory that does not import
-            or returns no module.
-        FileNotFoundError: no such checkpoint.
-    """
-    if (source.checkpoint is None) == (source.factory is None):
-        raise ValueError("model wants either a checkpoint or a factory, package.module:function")
-    if source.checkpoint is not None:
-        return load_vae(source.checkpoint)
-    assert source.factory is not None
-    module, _, name = source.factory.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"model.factory is {source.factory!r}, which does not import ({error}); wanted "
-            "package.module:function of an installed module, or of one in PYTHONPATH"
-        ) from error
-    model = factory(**source.options)
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model.factory {source.factory} returned {type(model).__name__}; wanted a "
-            "torch.nn.Module with its weights loaded"
-        )
-    return model
 
 
 def build_scorer(config: ScorerConfig, model: nn.Module, adapter: PosteriorAdapter) -> Any:

@@ -1,0 +1,90 @@
+"""Where a command takes its VAE from: a checkpoint of this package, or a factory of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from captum_vae.training.load import load_vae
+
+
+@dataclass
+class ModelSource:
+    """Where the VAE comes from.
+
+    Attributes:
+        checkpoint: a run's folder or checkpoint of captum-vae fit.
+        factory: ``package.module:function`` of your own, called with ``options``; it returns the
+            model with its weights.
+        options: arguments of the factory.
+        posterior: how to read the model's posterior, in the words of PosteriorAdapter; left out,
+            it is detected.
+    """
+
+    checkpoint: str | None = None
+    factory: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    posterior: str | None = None
+
+
+def source_model(source: ModelSource) -> nn.Module:
+    """The VAE that a source names.
+
+    Raises:
+        ValueError: neither or both of checkpoint and factory, or a factory that does not import,
+            does not take the options or returns no module.
+        FileNotFoundError: no such checkpoint.
+    """
+    if (source.checkpoint is None) == (source.factory is None):
+        raise ValueError("model wants either a checkpoint or a factory, package.module:function")
+    if source.checkpoint is not None:
+        return load_vae(source.checkpoint)
+    assert source.factory is not None
+    factory = import_object(source.factory, "model.factory")
+    try:
+        inspect.signature(factory).bind(**source.options)
+    except TypeError as error:
+        raise ValueError(
+            f"model.options {source.options} do not fit {source.factory}: {error}"
+        ) from error
+    model = factory(**source.options)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model.factory {source.factory} returned {type(model).__name__}; wanted a "
+            "torch.nn.Module with its weights loaded"
+        )
+    return model
+
+
+def import_object(reference: str, argument: str) -> Callable[..., Any]:
+    """The object at ``package.module:name``, also of a module in the current folder.
+
+    Args:
+        reference: as the user wrote it.
+        argument: the option it was given to, for the message.
+
+    Raises:
+        ValueError: it does not import.
+    """
+    # An installed console script, unlike python -m, does not look in the current folder.
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    module, _, name = reference.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    # A module of the user's can raise anything at all.
+    except Exception as error:
+        raise ValueError(
+            f"{argument} is {reference!r}, which does not import ({type(error).__name__}: "
+            f"{error}); wanted package.module:name of an installed module, or of one in the "
+            "current folder or in PYTHONPATH"
+        ) from error
+    return found
