@@ -122,7 +122,7 @@ class GradientProjection(DecodingScorer):
     whose second factor keeps well-reconstructed pixels in place. The score is the distance of the
     image from x after the last step.
     Dehaene, Frigo, Combrexelle, Eline, Iterative energy-based projection on a normal data manifold
-    for anomaly localization, ICLR 2020, Eqs. 6 to 8: the strongest published VAE-gradient peer.
+    for anomaly localization, ICLR 2020: the strongest published VAE-gradient peer.
     """
 
     def __init__(
