@@ -34,7 +34,7 @@ from captum_vae.training.logs import say
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
 from captum_vae.training.summary import summarize
-from captum_vae.training.trainer import Resume, Trainer
+from captum_vae.training.trainer import Resume, Trainer, TrainingResult
 
 DATASETS: dict[str, Callable[..., Dataset[Any]]] = {
     "digits": OneClassDigits,
@@ -141,15 +141,10 @@ def fit(
         FileNotFoundError: the data are not there.
     """
     started = time.perf_counter()
-    dataset = build_dataset(data)
-    shape = image_of(dataset[0]).shape
-    seed_everything(trainer.seed)
-    vae = build_vae(model, shape)
-    if model.initialization == "data":
-        standardize_encoder(vae, _some_images(dataset))
-    result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
+    _, dataset, result = train(model, data, objective, trainer, out=out, resume=resume)
     if not result.is_first_process:
         return
+    shape = image_of(dataset[0]).shape
     protocol = {
         "model": asdict(model),
         "data": {**asdict(data), "images": len(cast(Sized, dataset)), "shape": list(shape)},
@@ -168,6 +163,34 @@ def fit(
         f"captum_vae.training.load_vae({out!r})), report in {paths[0]}, losses in "
         f"{Path(out) / 'log.jsonl'}"
     )
+
+
+def train(
+    model: ModelConfig,
+    data: DataConfig,
+    objective: ObjectiveConfig,
+    trainer: Trainer,
+    *,
+    out: str | Path,
+    resume: Resume = "auto",
+) -> tuple[GaussianVAE, Dataset[Any], TrainingResult]:
+    """Build what the configurations name and train it, or continue the run in ``out``.
+
+    Returns:
+        The VAE in eval mode on the training device, the data set and what the trainer tells.
+
+    Raises:
+        ValueError: an unknown name or an option out of range.
+        FileNotFoundError: the data are not there.
+    """
+    dataset = build_dataset(data)
+    shape = image_of(dataset[0]).shape
+    seed_everything(trainer.seed)
+    vae = build_vae(model, shape)
+    if model.initialization == "data":
+        standardize_encoder(vae, _some_images(dataset))
+    result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
+    return vae, dataset, result
 
 
 def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:

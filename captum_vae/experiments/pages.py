@@ -1,0 +1,215 @@
+"""Results as an HTML page, a Markdown page and CSV files: pure functions of their JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from captum_vae.experiments.verdicts import Estimate
+from captum_vae.experiments.work import write_json
+from captum_vae.report import Picture, Section, Table, write_page
+
+_SCALES = {
+    "smoke": "Scale smoke: it shows that everything runs; its numbers mean nothing.",
+    "cpu": "Scale cpu: what a laptop measures in minutes, trained for far fewer steps than "
+    "published.",
+    "paper": "Scale paper: the published settings.",
+}
+_CLAIM_COLUMNS = ("claim", "source", "verdict", "because")
+_TRAINING_COLUMNS = ("model", "steps", "active dimensions", "final losses", "seconds")
+
+
+def write_results(
+    results: Mapping[str, Any], folder: Path, report_json: Path | None = None
+) -> Path:
+    """Write results.json and the pages that follow from it.
+
+    Args:
+        results: as of :meth:`captum_vae.experiments.results.Experiment.results`.
+        folder: holds the figures.
+        report_json: a second place for the JSON.
+
+    Returns:
+        The path of the HTML page.
+    """
+    for path in (folder / "results.json", *([report_json] if report_json else [])):
+        write_json(path, results)
+    return write_pages(results, folder)
+
+
+def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
+    """Write index.html, results.md and a CSV file per table, whose bytes the results determine.
+
+    Args:
+        results: as read from results.json.
+        folder: holds the figures.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        FileNotFoundError: a figure is not there.
+    """
+    (folder / "results.md").write_text(markdown_page(results), encoding="utf-8")
+    for table in results["tables"]:
+        (folder / f"{table['name']}.csv").write_text(csv_table(table), encoding="utf-8")
+    return write_page(
+        folder / "index.html",
+        title=results["title"],
+        lead=f"{results['about']} {_SCALES[results['scale']]} Data: {results['data']}.",
+        sections=_sections(results, folder),
+        footer=_footer(results),
+    )
+
+
+def markdown_page(results: Mapping[str, Any], *, figures: str | None = ".") -> str:
+    """The page in Markdown.
+
+    Args:
+        results: as read from results.json.
+        figures: folder of the figures as seen from the page; None leaves them out.
+
+    Example::
+
+        text = markdown_page(json.loads(path.read_text()), figures="../images/reproduce_mnist")
+    """
+    lines = [f"# {results['title']}", "", results["about"], ""]
+    lines += [f"{_SCALES[results['scale']]} Data: {results['data']}.", ""]
+    lines += ["## Claims and verdicts", "", *_markdown_table(_CLAIM_COLUMNS, _claims(results)), ""]
+    for table in results["tables"]:
+        lines += [f"## {table['title']}", ""]
+        lines += [table["note"], ""] if table["note"] else []
+        lines += [*_markdown_table(table["columns"], _cells(table)), ""]
+    if figures is not None and results["figures"]:
+        lines += ["## Figures", ""]
+        for figure in results["figures"]:
+            lines += [f"![{figure['alt']}]({figures}/{figure['file']})", "", figure["caption"], ""]
+    lines += ["## Trainings", "", *_markdown_table(_TRAINING_COLUMNS, _trainings(results)), ""]
+    lines += ["## Protocol", "", *_markdown_table(("", ""), _protocol(results)), ""]
+    lines += ["```bash", results["command"], "```", "", _footer(results)]
+    return "\n".join(lines) + "\n"
+
+
+def csv_table(table: Mapping[str, Any]) -> str:
+    """A table's numbers in full; a column with intervals is followed by its low and high ends."""
+    rows: list[list[Any]] = table["rows"]
+    places = range(len(table["columns"]))
+    spread = [any(isinstance(row[place], Mapping) for row in rows) for place in places]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        [
+            name
+            for column, wide in zip(table["columns"], spread, strict=True)
+            for name in ([column, f"{column} low", f"{column} high"] if wide else [column])
+        ]
+    )
+    for row in rows:
+        writer.writerow(
+            [
+                value
+                for cell, wide in zip(row, spread, strict=True)
+                for value in (_csv_interval(cell) if wide else [_csv_value(cell)])
+            ]
+        )
+    return buffer.getvalue()
+
+
+def load_results(path: str | Path) -> dict[str, Any]:
+    """The results that a file holds."""
+    results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return results
+
+
+def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
+    sections = [Section("Claims and verdicts", tables=[Table(_CLAIM_COLUMNS, _claims(results))])]
+    for table in results["tables"]:
+        notes = [table["note"]] if table["note"] else []
+        sections.append(
+            Section(table["title"], notes, tables=[Table(table["columns"], _cells(table))])
+        )
+    pictures = [
+        Picture(folder / figure["file"], figure["alt"], figure["caption"])
+        for figure in results["figures"]
+    ]
+    if pictures:
+        sections.append(Section("Figures", pictures=pictures))
+    trainings = Table(_TRAINING_COLUMNS, _trainings(results))
+    protocol = Table(("", ""), _protocol(results))
+    return [
+        *sections,
+        Section("Trainings", tables=[trainings]),
+        Section("Protocol", tables=[protocol], code=results["command"]),
+    ]
+
+
+def _claims(results: Mapping[str, Any]) -> list[list[str]]:
+    return [[c["text"], c["source"], c["verdict"], c["because"]] for c in results["claims"]]
+
+
+def _trainings(results: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for training in results["trainings"]:
+        active, losses = training["active_dimensions"], training["final_losses"]
+        rows.append(
+            [
+                training["name"],
+                str(training["steps"]),
+                f"{active['active']} of {active['dimensions']}",
+                ", ".join(f"{name} {value:.5g}" for name, value in losses.items()),
+                f"{training['seconds']:.0f}",
+            ]
+        )
+    return rows
+
+
+def _protocol(results: Mapping[str, Any]) -> list[list[str]]:
+    settings = ", ".join(f"{name} {_setting(v)}" for name, v in results["settings"].items())
+    return [*([k, v] for k, v in results["protocol"].items()), ["settings", settings]]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return "(" + ", ".join(map(_setting, value)) + ")"
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
+
+def _footer(results: Mapping[str, Any]) -> str:
+    machine = results["machine"]
+    return (
+        f"captum_vae {results['version']}, commit {results['commit'] or 'unknown'}, seed "
+        f"{results['seed']}, {results['seconds']:.0f} s on {machine['device']} "
+        f"({machine['cpu']}, {machine['threads']} threads), PyTorch {machine['torch']}."
+    )
+
+
+def _cells(table: Mapping[str, Any]) -> list[list[str]]:
+    return [[_text(cell) for cell in row] for row in table["rows"]]
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, Mapping):
+        return str(Estimate.from_dict(dict(cell)))
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def _csv_value(cell: Any) -> Any:
+    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
+
+
+def _csv_interval(cell: Any) -> list[Any]:
+    if isinstance(cell, Mapping):
+        return [_csv_value(cell[end]) for end in ("value", "low", "high")]
+    return [_csv_value(cell), "", ""]
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -1,0 +1,171 @@
+"""What an experiment is and what it finds: declarative values that become plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+
+from captum_vae.experiments.verdicts import Estimate, Verdict
+
+if TYPE_CHECKING:
+    from captum_vae.experiments.work import Work
+
+Scale = Literal["smoke", "cpu", "paper"]
+Cell: TypeAlias = "str | int | float | Estimate | None"
+"""A cell of a table; None where a source does not say."""
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a source claims.
+
+    Attributes:
+        name: key of its verdict.
+        text: the claim in one sentence.
+        source: who says so, and where.
+    """
+
+    name: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Numbers under column titles.
+
+    Attributes:
+        name: of its CSV file.
+        title: headline.
+        columns: titles.
+        rows: a cell per column.
+        note: how to read it, and what is not comparable.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that every row has a cell per column.
+
+        Raises:
+            ValueError: one has not.
+        """
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"a row of table {self.name!r} has {len(row)} cells for {len(self.columns)} "
+                    f"columns: {list(row)}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; an estimate becomes its value, low and high."""
+        rows = [[c.to_dict() if isinstance(c, Estimate) else c for c in row] for row in self.rows]
+        return {
+            "name": self.name,
+            "title": self.title,
+            "columns": list(self.columns),
+            "rows": rows,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A PNG file that the page shows.
+
+    Attributes:
+        file: its path relative to the page's folder, with forward slashes.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+    """
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run of an experiment found.
+
+    Attributes:
+        data: what was measured on, in words.
+        verdicts: one per claim, by its name.
+        tables: in the order of the page.
+        figures: in the order of the page.
+        protocol: what was compared with what, as pairs of words.
+    """
+
+    data: str
+    verdicts: Mapping[str, Verdict]
+    tables: Sequence[ResultTable]
+    figures: Sequence[Figure] = ()
+    protocol: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[Settings]):
+    """A published experiment.
+
+    Attributes:
+        name: of its command.
+        title: headline of its page.
+        about: what it is, a paragraph.
+        claims: what is to be confirmed or refuted.
+        settings: a frozen dataclass of plain values per scale. Scale ``smoke`` shows in under a
+            minute that everything runs, ``cpu`` measures what a laptop can in minutes, ``paper``
+            takes the published settings.
+        run: called with the settings, the folder of data sets (None for rendered and
+            scikit-learn's data) and the :class:`~captum_vae.experiments.work.Work`.
+    """
+
+    name: str
+    title: str
+    about: str
+    claims: Sequence[Claim]
+    settings: Mapping[Scale, Settings]
+    run: Callable[[Settings, Path | None, Work], Findings]
+
+    def results(self, scale: Scale, findings: Findings, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The results as plain JSON data, from which every page is written.
+
+        Args:
+            scale: that was run.
+            findings: of the run.
+            facts: command, version, commit, seed, machine, seconds and trainings.
+
+        Raises:
+            ValueError: a claim without a verdict, or a verdict on no claim.
+        """
+        names = [claim.name for claim in self.claims]
+        if sorted(names) != sorted(findings.verdicts):
+            raise ValueError(
+                f"{self.name} has the claims {sorted(names)} and verdicts on "
+                f"{sorted(findings.verdicts)}; wanted one verdict per claim"
+            )
+        claims = []
+        for claim in self.claims:
+            verdict = findings.verdicts[claim.name]
+            claims.append({**asdict(claim), "verdict": verdict.outcome, "because": verdict.because})
+        settings: Any = self.settings[scale]
+        return {
+            "experiment": self.name,
+            "title": self.title,
+            "about": self.about,
+            "scale": scale,
+            "data": findings.data,
+            "claims": claims,
+            "tables": [table.to_dict() for table in findings.tables],
+            "figures": [asdict(figure) for figure in findings.figures],
+            "protocol": dict(findings.protocol),
+            "settings": asdict(settings),
+            **facts,
+        }

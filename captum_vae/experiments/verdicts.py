@@ -1,0 +1,146 @@
+"""Verdicts on published claims, computed from numbers and their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Outcome = Literal["confirmed", "refuted", "undecided", "not testable here"]
+
+_ORDER: tuple[Outcome, ...] = ("refuted", "not testable here", "undecided", "confirmed")
+"""The first that any part of a claim has is the claim's."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval.
+
+    Attributes:
+        value: None where undefined.
+        low: lower end; None where there is no interval.
+        high: upper end.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON, NaN as None; the form of a table's cell."""
+        return {"value": _known(self.value), "low": _known(self.low), "high": _known(self.high)}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Estimate:
+        """The estimate of :meth:`to_dict`."""
+        return cls(entries["value"], entries["low"], entries["high"])
+
+    def __str__(self) -> str:
+        """Three decimals, as ``0.930 [0.921, 0.938]``."""
+        value = _known(self.value)
+        if value is None:
+            return "undefined"
+        ends = (_known(self.low), _known(self.high))
+        if ends[0] is None or ends[1] is None:
+            return f"{value:.3f}"
+        return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say about a claim.
+
+    Attributes:
+        outcome: confirmed, refuted, undecided, or not testable here.
+        because: the numbers behind it, in words.
+    """
+
+    outcome: Outcome
+    because: str
+
+
+def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdict:
+    """Is a quantity above a number? Its whole interval must lie on one side.
+
+    Confirmed with the interval above the threshold, refuted with it at or below, undecided where
+    the interval holds the threshold or is not known.
+
+    Args:
+        ours: the quantity.
+        threshold: such as chance, or a published figure.
+        what: names the quantity.
+        than: names the threshold.
+
+    Example::
+
+        >>> exceeds(Estimate(0.61, 0.58, 0.64), 0.86, what="AUROC", than="the paper").because
+        'AUROC 0.610 [0.580, 0.640], 0.250 below the paper (0.860)'
+    """
+    value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
+    if value is None:
+        return Verdict("not testable here", f"{what} is undefined")
+    side = "above" if value > threshold else "below"
+    because = f"{what} {ours}, {abs(value - threshold):.3f} {side} {than} ({threshold:.3f})"
+    if low is None or high is None:
+        return Verdict("undecided", f"{because}, without an interval")
+    if low > threshold:
+        return Verdict("confirmed", because)
+    if high <= threshold:
+        return Verdict("refuted", because)
+    return Verdict("undecided", f"{because}, which the interval holds")
+
+
+def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
+    """Is a difference small? Its whole interval must lie inside, or outside, the margin.
+
+    Args:
+        ours: the difference.
+        margin: the largest one that counts as small, positive.
+        what: names the difference.
+
+    Raises:
+        ValueError: the margin is not positive.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin}; wanted a positive difference that counts as small")
+    value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
+    if value is None:
+        return Verdict("not testable here", f"{what} is undefined")
+    because = f"{what} {ours}, against a margin of {margin:g}"
+    if low is None or high is None:
+        return Verdict("undecided", f"{because}, without an interval")
+    if -margin < low and high < margin:
+        return Verdict("confirmed", because)
+    if low >= margin or high <= -margin:
+        return Verdict("refuted", because)
+    return Verdict("undecided", because)
+
+
+def all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a claim that holds only if all its parts do.
+
+    One refuted part refutes it; else one that cannot be tested, or is undecided, leaves it so.
+
+    Raises:
+        ValueError: no parts.
+    """
+    if not verdicts:
+        raise ValueError("verdicts is empty; wanted at least one part of the claim")
+    outcomes = {verdict.outcome for verdict in verdicts}
+    outcome = next(outcome for outcome in _ORDER if outcome in outcomes)
+    return Verdict(outcome, "; ".join(verdict.because for verdict in verdicts))
+
+
+def not_testable(verdict: Verdict, why: str) -> Verdict:
+    """What was measured does not bear on the claim: say why, and what it would have said.
+
+    Args:
+        verdict: on the numbers at hand.
+        why: such as "measured on rendered scenes, not on UCSD Ped1".
+    """
+    return Verdict("not testable here", f"{why}; there: {verdict.outcome}, {verdict.because}")
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

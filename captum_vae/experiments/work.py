@@ -1,0 +1,165 @@
+"""What an experiment works with: trained models from a cache, and finished cells kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sized
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from captum_vae.experiments.results import Figure
+from captum_vae.models import GaussianVAE
+from captum_vae.report import Picture
+from captum_vae.training.batches import image_of
+from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
+from captum_vae.training.devices import Accelerator
+from captum_vae.training.fit import (
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    build_dataset,
+    train,
+)
+from captum_vae.training.load import load_vae
+from captum_vae.training.logs import say
+from captum_vae.training.trainer import Trainer
+
+_NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
+"""Options of the trainer that leave its result as it is, or nearly so."""
+
+
+@dataclass
+class Work:
+    """Where an experiment runs, and what it has done before.
+
+    A command that is repeated continues: a killed training from its checkpoint, a finished one and
+    every stored cell without being repeated.
+
+    Attributes:
+        out: folder of the results.
+        models: folder of trained models, which several experiments may share.
+        accelerator: auto, cpu or cuda.
+        seed: of everything.
+        trainings: what each training came to, in the order in which they were asked for.
+    """
+
+    out: Path
+    models: Path
+    accelerator: Accelerator = "auto"
+    seed: int = 0
+    trainings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and images go."""
+        cuda = self.accelerator == "cuda" or (
+            self.accelerator == "auto" and torch.cuda.is_available()
+        )
+        return torch.device("cuda" if cuda else "cpu")
+
+    def say(self, message: str) -> None:
+        """Tell the person at the terminal."""
+        say(message)
+
+    def trained(
+        self,
+        name: str,
+        model: ModelConfig,
+        data: DataConfig,
+        objective: ObjectiveConfig,
+        trainer: Trainer,
+    ) -> GaussianVAE:
+        """The model that the configurations describe: from the cache, or trained now.
+
+        Configurations with the same outcome share a model: where the data lie, and how often is
+        logged or saved, does not count. The trainer's seed and accelerator are this object's.
+
+        Args:
+            name: of the training in the results.
+            model: as for ``captum-vae fit``.
+            data: likewise.
+            objective: likewise.
+            trainer: likewise.
+
+        Returns:
+            The VAE in eval mode on :attr:`device`.
+
+        Raises:
+            ValueError: an unknown name or an option out of range.
+            FileNotFoundError: the data are not there.
+        """
+        trainer = replace(trainer, seed=self.seed, accelerator=self.accelerator, keep=1)
+        dataset = build_dataset(data)
+        kept = {k: v for k, v in asdict(trainer).items() if k not in (*_NOT_RESULT, "progress")}
+        configuration = {
+            "model": asdict(model),
+            "data": {k: v for k, v in asdict(data).items() if k != "root"},
+            "images": len(cast(Sized, dataset)),
+            "shape": list(image_of(dataset[0]).shape),
+            "objective": asdict(objective),
+            "trainer": kept,
+        }
+        folder = self.models / f"{model.name}-{digest(configuration)}"
+        weights, record = folder / "weights.pt", folder / "training.json"
+        if not record.is_file():
+            self.say(f"training: {name}, {trainer.steps} steps")
+            started = time.perf_counter()
+            _, _, result = train(model, data, objective, trainer, out=folder)
+            # Optimizer states are two thirds of a checkpoint, and no longer needed.
+            stored = read_checkpoint(result.checkpoint)["model"]
+            write_checkpoint(weights, {"model": stored, "step": result.step})
+            outcome = {
+                "steps": result.step,
+                "final_losses": {k: round(v, 4) for k, v in result.losses.items()},
+                "active_dimensions": result.active.to_dict(),
+                "device": str(result.device),
+                "seconds": round(time.perf_counter() - started, 1),
+                "configuration": configuration,
+            }
+            write_json(record, outcome)
+            shutil.rmtree(folder / "checkpoints")
+        trained = json.loads(record.read_text(encoding="utf-8"))
+        self.trainings.append({"name": name, "model": folder.name, **trained})
+        active = trained["active_dimensions"]
+        self.say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
+        return cast(GaussianVAE, load_vae(weights, device=self.device))
+
+    def stored(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """``compute()``, or what it gave when it was last called under the same name and key.
+
+        Args:
+            name: of the cell, part of its file's name.
+            key: JSON data on which the cell depends, apart from the seed;
+                ``trainings[-1]["model"]`` stands for the model that was trained last.
+            compute: gives JSON data.
+        """
+        path = self.out / "cells" / f"{name}-{digest([key, self.seed])}.json"
+        if not path.is_file():
+            write_json(path, compute())
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def figure(self, picture: Picture) -> Figure:
+        """A picture that was saved below :attr:`out`, as results refer to it."""
+        file = picture.path.relative_to(self.out).as_posix()
+        return Figure(file, picture.alt, picture.caption)
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits that tell JSON data apart."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON data so that the file is afterwards either complete or as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
