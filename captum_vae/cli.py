@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from captum_vae.command_line import running
 from captum_vae.version import __version__
 
 
@@ -54,6 +55,11 @@ COMMANDS = {
         "captum_vae.plugins:list_plugins",
         "List registered scorers, data sets, models, and plugins that fail",
     ),
+    "reproduce": Command(
+        "captum_vae.experiments.reproduce:reproduce",
+        "Run a published experiment and confirm or refute its claims: mnist, ucsd, mvtec, dsprites",
+        required="positional",
+    ),
 }
 
 EXTRAS = {
@@ -82,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            _run(arguments[0], arguments[1:])
+            with running(arguments):
+                _run(arguments[0], arguments[1:])
         except KeyboardInterrupt:
             return 130
         # What this package raises for wrong input, full disks and diverged training.

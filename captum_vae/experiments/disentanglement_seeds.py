@@ -12,8 +12,6 @@ graph from which to take channel weights.
 
 import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,8 +32,7 @@ from captum_vae.training.devices import Precision
 from captum_vae.training.disentangle import Metric, Protocol, score_model
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import commit, machine
-from captum_vae.version import __version__
+from captum_vae.training.summary import run_record
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
 VARIANTS: tuple[Variant, ...] = ("factorvae", "paper", "normalised", "replication")
@@ -169,10 +166,7 @@ def disentangle_seeds(
     settings = asdict(experiments[0])
     del settings["variant"], settings["seed"]
     results = {
-        "command": shlex.join(["captum-vae", *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "machine": machine(torch.device(device)),
+        **run_record(torch.device(device)),
         "seconds": round(time.perf_counter() - started, 1),
         "settings": settings,
         "seeds": list(range(first_seed, first_seed + seeds)),

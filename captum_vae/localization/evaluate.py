@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,8 +41,7 @@ from captum_vae.posterior import PosteriorAdapter, as_adapter
 from captum_vae.training.devices import Accelerator, start_fabric
 from captum_vae.training.fit import DataConfig, build_dataset
 from captum_vae.training.model_source import ModelSource, source_model
-from captum_vae.training.summary import commit, machine
-from captum_vae.version import __version__
+from captum_vae.training.summary import run_record
 
 CHOSEN = "latent attention (chosen without labels)"
 CONTROL = "control: the chosen, without latent weights"
@@ -188,11 +185,7 @@ def evaluate(
         return
     active = measure_active(work.normal(fitted_on, ()), adapter)
     facts = {
-        "command": shlex.join(["captum-vae", *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "seed": seed,
-        "machine": machine(fabric.device),
+        **run_record(fabric.device, seed=seed),
         "processes": fabric.world_size,
         "model": asdict(model) | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
         "normal": asdict(normal) | {"images": len(fitted_on), "of": len(training)},

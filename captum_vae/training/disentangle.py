@@ -1,8 +1,6 @@
 """``captum-vae disentangle``: the disentanglement scores of a checkpoint on dSprites."""
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +24,7 @@ from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.checkpoint import find_checkpoint, read_checkpoint
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
-from captum_vae.training.summary import commit, machine
-from captum_vae.version import __version__
+from captum_vae.training.summary import run_record
 
 Metric = Literal["factor_vae", "beta_vae", "mig", "dci", "sap", "modularity"]
 Protocol = Literal["paper", "publish", "dlib"]
@@ -121,10 +118,7 @@ def disentangle(
         device=device,
     )
     report = {
-        "command": shlex.join(["captum-vae", *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "machine": machine(torch.device(device)),
+        **run_record(torch.device(device)),
         "checkpoint": path.name,
         "step": state["step"],
         "model": {"name": state["model"]["name"], "config": state["model"]["config"]},

@@ -2,15 +2,14 @@
 
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import captum_vae
+from captum_vae.command_line import command
 from captum_vae.training.trainer import TrainingResult
 from captum_vae.version import __version__
 
@@ -26,11 +25,7 @@ def summarize(
         seconds: wall time of this part of the run.
     """
     return {
-        "command": shlex.join([_program(), *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "seed": protocol["trainer"]["seed"],
-        "machine": machine(result.device),
+        **run_record(result.device, seed=protocol["trainer"]["seed"]),
         "processes": result.processes,
         "protocol": protocol,
         "steps": result.step,
@@ -40,9 +35,20 @@ def summarize(
     }
 
 
-def _program() -> str:
-    name = Path(sys.argv[0]).name
-    return "captum-vae" if name == "__main__.py" else name
+def run_record(device: torch.device, *, seed: int | None = None) -> dict[str, Any]:
+    """What every report begins with: command, version, commit, seed and machine.
+
+    Args:
+        device: that the numbers were computed on.
+        seed: of the run; None where it has none, or several, and leaves it out.
+    """
+    return {
+        "command": command(),
+        "version": __version__,
+        "commit": commit(),
+        **({} if seed is None else {"seed": seed}),
+        "machine": machine(device),
+    }
 
 
 def machine(device: torch.device) -> dict[str, Any]:

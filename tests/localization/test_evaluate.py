@@ -98,7 +98,8 @@ def test_a_users_own_model_is_scored_chosen_for_and_reported(config, tmp_path, c
     assert all(row["scores"]["auroc"]["value"] is not None for row in found["rows"])
     assert found["choice"]["oracle"] in found["choice"]["synthetic"]
     assert found["active_dimensions"]["dimensions"] == 4
-    assert found["seed"] == 0 and found["commit"] and found["command"].startswith("captum-vae")
+    assert found["seed"] == 0 and found["commit"]
+    assert found["command"].startswith("captum-vae evaluate --config ")
     text = capsys.readouterr().out
     assert "Chosen among 8 variants without test labels" in text
     assert "An oracle, which reads the test labels" in text

@@ -1,0 +1,33 @@
+"""What a report says was run: by hand, from a shell and from a program."""
+
+import sys
+
+import pytest
+import torch
+
+from captum_vae.command_line import command, running
+from captum_vae.training.summary import run_record
+
+
+def test_a_command_is_in_a_shells_words():
+    with running(["explain", "--out", "my maps"]):
+        assert command() == "captum-vae explain --out 'my maps'"
+
+
+def test_after_a_command_the_process_speaks_for_itself(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/train.py", "--lr", "1e-3"])
+    with pytest.raises(KeyError), running(["fit"]):
+        raise KeyError
+    assert command() == "train.py --lr 1e-3"
+
+
+def test_the_record_names_the_command_in_which_it_is_made():
+    with running(["fit", "--out", "x"]):
+        record = run_record(torch.device("cpu"), seed=3)
+    assert record["command"] == "captum-vae fit --out x"
+    assert record["seed"] == 3
+    assert record["machine"]["device"] == "cpu"
+
+
+def test_a_run_without_a_seed_has_none_in_its_record():
+    assert "seed" not in run_record(torch.device("cpu"))
