@@ -18,6 +18,7 @@ from captum_vae.data.mvtec import MVTec, mvtec_categories
 from captum_vae.data.pedestrians import MovingPedestrians
 from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
+from captum_vae.data.stroke_defects import StrokeDefects
 from captum_vae.data.ucsd import UCSD, read_frame_flags
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Sample",
     "SampleBatch",
     "SampleDataset",
+    "StrokeDefects",
     "SyntheticDefects",
     "UnreadableImageError",
     "collate_samples",

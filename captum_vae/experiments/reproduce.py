@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,8 +12,7 @@ from captum_vae.experiments.work import Work
 from captum_vae.training.devices import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import commit, machine
-from captum_vae.version import __version__
+from captum_vae.training.summary import run_record
 
 Name = Literal["mnist", "ucsd", "mvtec", "dsprites"]
 
@@ -64,11 +61,7 @@ def reproduce(
     findings = value.run(value.settings[scale], data_folder(scale, data), work)
     facts: dict[str, Any] = {
         "trainings": work.trainings,
-        "seed": seed,
-        "command": shlex.join(["captum-vae", *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "machine": machine(work.device),
+        **run_record(work.device, seed=seed),
         "seconds": round(time.perf_counter() - started, 1),
     }
     results = value.results(scale, findings, facts)
