@@ -23,7 +23,7 @@ from captum_vae.metrics.pixel_counts import (
     append_block,
     key_scores,
     score_keys,
-    sorted_values,
+    sort_,
 )
 from captum_vae.metrics.pixel_curve import (
     LocalizationScore,
@@ -38,6 +38,7 @@ from captum_vae.metrics.pixel_curve import (
     roc_curve,
 )
 from captum_vae.metrics.pixel_states import ListStatesMetric
+from captum_vae.metrics.pixel_thresholds import found_at_thresholds
 from captum_vae.metrics.pixel_units import (
     FIRST_SHIFT,
     UnitEntries,
@@ -198,33 +199,29 @@ class PixelCountsMetric(ListStatesMetric):
         normal = self._normal_counts()
         if isinstance(self.waiting_keys, list):  # not gathered: a gathered state stays as it is
             normal.settle()
-        negatives = int(self.normal_pixels)
-        # Codes are sorted, not only keys, so that sums of floats do not depend on the order of
-        # images or processes.
-        codes = sorted_values(self.concatenated("anomalous_pixels"))
-        self.parts("anomalous_pixels")[:] = [codes]
-        keys, hits = torch.unique_consecutive((codes >> 32).to(torch.int32), return_counts=True)
-        true_positives = hits.flip(0).cumsum_(0)
-        del hits
-        overlap = None
-        regions = int(self.regions)
-        if self._find_regions:
-            shares = (codes & 0xFFFFFFFF).flip(0).double().reciprocal_().cumsum_(0)
-            overlap = shares[true_positives - 1].div_(max(regions, 1))
-            del shares
+        negatives, regions = int(self.normal_pixels), int(self.regions)
+        codes = self._sorted_codes()
         integers = torch.int32 if max(len(codes), negatives) < 1 << 31 else torch.int64
-        true_positives = true_positives.to(integers)
-        below, tied = normal.below_and_tied(keys, dtype=integers)
+        found = found_at_thresholds(codes, regions=self._find_regions, dtype=integers)
+        below, tied = normal.below_and_tied(found.keys.flip(0), dtype=integers)
         return ThresholdCounts(
-            thresholds=key_scores(keys).flip(0),
-            true_positives=true_positives,
+            thresholds=key_scores(found.keys),
+            true_positives=found.true_positives,
             false_positives=below.neg_().add_(negatives).flip(0),
             tied_negatives=tied.flip(0),
             positives=len(codes),
             negatives=negatives,
-            region_overlap=overlap,
+            region_overlap=None if found.overlap is None else found.overlap.div_(max(regions, 1)),
             regions=regions,
         )
+
+    def _sorted_codes(self) -> Tensor:
+        """The anomalous pixels' codes, ascending, which the state holds from now on."""
+        codes = self.concatenated("anomalous_pixels")
+        parts = self.parts("anomalous_pixels")
+        parts.clear()
+        parts.append(sort_(codes))
+        return codes
 
     def _normal_counts(self) -> ScoreCounts:
         names = ("waiting_keys", "pair_keys", "pair_counts", "slab_binades", "slabs")

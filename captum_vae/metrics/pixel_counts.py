@@ -163,7 +163,7 @@ class ScoreCounts:
         below = torch.zeros(len(keys), dtype=dtype, device=keys.device)
         tied = below.clone()
         if self.waiting:
-            counted = sorted_values(torch.cat(self.waiting))
+            counted = sort_(torch.cat(self.waiting))
             for part in _slices(0, len(keys), _CHUNK):
                 first = torch.searchsorted(counted, keys[part])
                 below[part] += first
@@ -255,6 +255,15 @@ def sorted_values(values: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values.sort().values
     return torch.from_numpy(np.sort(values.numpy()))
+
+
+def sort_(values: Tensor) -> Tensor:
+    """Sort integers in place and return them."""
+    if values.device.type == "cpu":
+        values.numpy().sort()
+    else:
+        values.copy_(values.sort().values)
+    return values
 
 
 def run_sums(values: Tensor, lengths: Tensor) -> Tensor:
