@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from captum_vae.attr import LatentGradCAM
 from captum_vae.attr.during_training import WatchedForward, watch_forward
-from captum_vae.attr.options import Order, Rectifier
+from captum_vae.attr.options import Order, Rectifier, check_choice
 from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
 
 Mode = Literal["paper", "replication", "normalised"]
@@ -87,9 +87,9 @@ class AttentionDisentanglementLoss(nn.Module):
             ValueError: an unknown name, a rectifier that leaves maps negative, or malformed pairs.
         """
         super().__init__()
-        _check_name("mode", mode, get_args(Mode))
-        _check_name("aggregation", aggregation, get_args(Aggregation))
-        _check_name("gate", gate, get_args(Gate))
+        check_choice("mode", mode, get_args(Mode))
+        check_choice("aggregation", aggregation, get_args(Aggregation))
+        check_choice("gate", gate, get_args(Gate))
         if rectifier == "none":
             raise ValueError("rectifier='none' leaves maps negative; choose 'relu' or 'abs'")
         self.mode: Mode = mode
@@ -101,7 +101,7 @@ class AttentionDisentanglementLoss(nn.Module):
         self.seed = seed
         self._calls = 0
         if isinstance(pairs, str):
-            _check_name("pairs", pairs, ("all",))
+            check_choice("pairs", pairs, ("all",))
         elif isinstance(pairs, int) and pairs < 1:
             raise ValueError(f"pairs is {pairs}; wanted 'all', a number of at least 1, or pairs")
 
@@ -222,8 +222,8 @@ def attention_overlap(
         ValueError: an unknown name, fewer than two maps, negative maps, or pairs or gates that do
             not fit.
     """
-    _check_name("mode", mode, get_args(Mode))
-    _check_name("aggregation", aggregation, get_args(Aggregation))
+    check_choice("mode", mode, get_args(Mode))
+    check_choice("aggregation", aggregation, get_args(Aggregation))
     _check_maps(maps)
     flat = at_least_float32(maps).flatten(2)
     images, dims = flat.shape[:2]
@@ -396,8 +396,3 @@ def _check_maps(maps: Tensor) -> None:
     # On an accelerator reading a value back would stall every step.
     if maps.device.type == "cpu" and maps.numel() and bool(maps.detach().min() < 0):
         raise ValueError("maps has negative values; rectify them, with 'relu' or 'abs'")
-
-
-def _check_name(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}")

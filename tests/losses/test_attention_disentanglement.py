@@ -313,10 +313,10 @@ def test_random_pairs_go_on_from_a_checkpoint():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mode": "papers"}, "mode is 'papers'; wanted one of paper"),
-        ({"aggregation": "max"}, "aggregation is 'max'"),
-        ({"gate": "std"}, "gate is 'std'"),
-        ({"pairs": "some"}, "pairs is 'some'"),
+        ({"mode": "papers"}, "mode='papers' is not known; choose one of paper"),
+        ({"aggregation": "max"}, "aggregation='max'"),
+        ({"gate": "std"}, "gate='std'"),
+        ({"pairs": "some"}, "pairs='some'"),
         ({"pairs": 0}, "pairs is 0"),
         ({"rectifier": "none"}, "rectifier='none' leaves maps negative"),
     ],
