@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
+from captum_vae.attr.capture import describe
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
 
 _COLLAPSED_KL = 0.01
@@ -128,7 +129,7 @@ def check_features(features: Tensor, given: Tensor, layer: Module, batch: int) -
     Raises:
         ValueError: no spatial positions, more than three spatial axes, or another batch size.
     """
-    name = str(layer).splitlines()[0]
+    name = describe(layer)
     if features.dim() == 2:
         raise ValueError(
             f"layer {name} puts out {tuple(given.shape)}, features without spatial positions; "

@@ -51,12 +51,12 @@ def capture_features(
     def keep(index: int, features: Tensor) -> Tensor:
         if caught[index] is not None:
             raise RuntimeError(
-                f"layer {_describe(layers[index])} ran twice in one forward (shared weights or a "
+                f"layer {describe(layers[index])} ran twice in one forward (shared weights or a "
                 "loop), so its features are not one tensor; choose a layer that runs once"
             )
         if not features.is_floating_point():
             raise TypeError(
-                f"layer {_describe(layers[index])} puts out {features.dtype}; attribution needs "
+                f"layer {describe(layers[index])} puts out {features.dtype}; attribution needs "
                 "floating-point features"
             )
         if replace_with is not None:
@@ -84,6 +84,11 @@ def capture_features(
         finally:
             # Weights that autocast casts without gradients must not serve a later pass with them.
             torch.clear_autocast_cache()
+
+
+def describe(layer: Module) -> str:
+    """A layer in one line."""
+    return str(layer).splitlines()[0].rstrip("(")
 
 
 @contextmanager
@@ -118,14 +123,10 @@ def _swap_tensor(
             return type(value)(items) if type(value) in (tuple, list) else tuple(items)
         if places:
             raise RuntimeError(
-                f"layer {_describe(module)} puts out {len(places)} tensors; choose a layer inside "
+                f"layer {describe(module)} puts out {len(places)} tensors; choose a layer inside "
                 "it that puts out one"
             )
     raise RuntimeError(
-        f"layer {_describe(module)} gives {type(value).__name__}, not a tensor of features; choose "
+        f"layer {describe(module)} gives {type(value).__name__}, not a tensor of features; choose "
         "a layer whose features are one tensor"
     )
-
-
-def _describe(module: Module) -> str:
-    return str(module).splitlines()[0]

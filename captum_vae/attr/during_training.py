@@ -12,16 +12,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr.arguments import Target, check_features, latent_dims
-from captum_vae.attr.capture import capture_features
-from captum_vae.attr.channel_weights import (
-    LayerPlan,
-    PassSettings,
-    closed_form_weights,
-    vector_jacobian_products,
-)
+from captum_vae.attr.capture import capture_features, describe
+from captum_vae.attr.channel_weights import LayerPlan, PassSettings
 from captum_vae.attr.combine import combine_pooled, finish_maps
-from captum_vae.attr.layer_maps import plan_layers
-from captum_vae.attr.layer_pass import describe, find_layers, off_path
+from captum_vae.attr.layer_maps import plan_layers, pooled_weights
+from captum_vae.attr.layer_pass import find_layers, off_path
 from captum_vae.attr.options import (
     Order,
     Preset,
@@ -104,18 +99,8 @@ class WatchedForward:
         plan = self.plan(mean)
         if plan.path == "off_path":
             raise off_path(self.layer)
-        trained = gradient == "exact"
-        if plan.cut is not None:
-            return closed_form_weights(mean, given, plan.cut, dims, create_graph=trained)
-        settings = PassSettings(trained, self.dims_per_pass, self.memory_budget)
-        with torch.set_grad_enabled(trained):
-            return torch.cat(
-                [
-                    self._pooled(gradients)
-                    for (gradients,) in vector_jacobian_products(mean, [given], dims, settings)
-                ],
-                dim=1,
-            )
+        settings = PassSettings(gradient == "exact", self.dims_per_pass, self.memory_budget)
+        return pooled_weights(mean, given, dims, plan, self._reshaped, settings)
 
     def maps(
         self,
@@ -162,12 +147,6 @@ class WatchedForward:
 
     def _reshaped(self, features: Tensor) -> Tensor:
         return features if self.reshape_transform is None else self.reshape_transform(features)
-
-    def _pooled(self, gradients: Tensor) -> Tensor:
-        """(B, t, *features) -> (B, t, K)."""
-        reshaped = self._reshaped(gradients.flatten(0, 1))
-        pooled = reshaped.to(torch.promote_types(reshaped.dtype, torch.float32)).flatten(2).mean(2)
-        return pooled.reshape(*gradients.shape[:2], -1)
 
 
 @contextmanager

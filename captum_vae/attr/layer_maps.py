@@ -37,6 +37,33 @@ def plan_layers(
     return [plan if plan.cut is None else LayerPlan("vector_jacobian", reason) for plan in plans]
 
 
+def pooled_weights(
+    codes: Tensor,
+    features: Tensor,
+    dims: Sequence[int],
+    plan: LayerPlan,
+    reshape: Reshape,
+    settings: PassSettings,
+) -> Tensor:
+    """Channel weights alpha (B, T, K) of one layer by its plan, in float32 or better.
+
+    Args:
+        codes: (B, D), with the graph from the features on.
+        features: as the layer gave them.
+        dims: latent dimensions wanted, T of them.
+        plan: as found by ``plan_layers``.
+        reshape: features to (B, K, *spatial).
+        settings: how backward passes run.
+    """
+    if plan.cut is not None:
+        return closed_form_weights(
+            codes, features, plan.cut, dims, create_graph=settings.create_graph
+        )
+    chunks = vector_jacobian_products(codes, [features], dims, settings)
+    with torch.set_grad_enabled(settings.create_graph):
+        return torch.cat([_pool(_reshape_each(chunk, reshape)) for (chunk,) in chunks], 1)
+
+
 def weighted_maps(
     codes: Tensor,
     features: Sequence[Tensor],
@@ -78,7 +105,7 @@ def weighted_maps(
         chunks = vector_jacobian_products(codes, [features[i] for i in passes], dims, settings)
         for gradients in chunks:
             for index, gradient in zip(passes, gradients, strict=True):
-                gradient = _reshape_each(gradient, reshape).to(contrasts[index].dtype)
+                gradient = _reshape_each(gradient, reshape)
                 maps[index].append(_map(gradient, contrasts[index], options, settings))
     return [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in maps]
 
@@ -115,7 +142,7 @@ def integrated_maps(
     streams = [vector_jacobian_products(codes, [at], dims, settings) for codes, at in steps]
     for chunk in zip(*streams, strict=True):
         gradient = sum(
-            float(w / 2) * _reshape_each(g, reshape).to(contrast.dtype)
+            float(w / 2) * _reshape_each(g, reshape)
             for w, (g,) in zip(node_weights, chunk, strict=True)
         )
         assert isinstance(gradient, Tensor)
@@ -125,7 +152,7 @@ def integrated_maps(
 
 def _map(gradient: Tensor, contrast: Tensor, options: MapOptions, settings: PassSettings) -> Tensor:
     if options.weighting == "pooled":
-        return _pooled(gradient.flatten(3).mean(3), contrast, options, settings)
+        return _pooled(_pool(gradient), contrast, options, settings)
     with torch.set_grad_enabled(settings.create_graph), _full_precision(contrast):
         return combine_elementwise(gradient, contrast, options)
 
@@ -142,9 +169,15 @@ def _contrast(features: Tensor, origin: Tensor | None, create_graph: bool) -> Te
         return features if origin is None else features - origin.to(features.dtype)
 
 
+def _pool(gradients: Tensor) -> Tensor:
+    """(B, T, K, *spatial) -> (B, T, K)."""
+    return gradients.flatten(3).mean(3)
+
+
 def _reshape_each(gradients: Tensor, reshape: Reshape) -> Tensor:
-    """Apply a layer's reshape to (B, T, ...) gradients, image by image."""
+    """Apply a layer's reshape to (B, T, ...) gradients, image by image, in float32 or better."""
     reshaped = reshape(gradients.flatten(0, 1))
+    reshaped = reshaped.to(torch.promote_types(reshaped.dtype, torch.float32))
     return reshaped.reshape(*gradients.shape[:2], *reshaped.shape[1:])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_vae.attr.capture import Side, capture_features
+from captum_vae.attr.capture import Side, capture_features, describe
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import owner_of, unwrap
 
@@ -104,6 +104,7 @@ def run_layers(
     side: Side,
     keep_graph: bool,
     replace_with: Sequence[Tensor] | None = None,
+    explain: Callable[[Posterior], tuple[Tensor, tuple[int, ...]]] | None = None,
 ) -> LayerPass:
     """Call the model once, with gradients recorded from the layers' features on.
 
@@ -115,9 +116,10 @@ def run_layers(
         side: the layers' output, or their input.
         keep_graph: also keep the graph below the features, for training through the maps.
         replace_with: features to put in place of the layers' own.
+        explain: the posterior to its ``codes`` and ``dims``; None takes the mean.
 
     Raises:
-        ValueError: a layer did not run, or the posterior does not depend on it.
+        ValueError: a layer did not run, or what is explained does not depend on any.
     """
     args = (*inputs, *extra)
     adapter.prepare(*args)
@@ -130,13 +132,16 @@ def run_layers(
         ) as caught:
             posterior = adapter(*args)
         features = _all_caught(caught, layers, adapter)
-        return LayerPass(tuple(layers), inputs, extra, side, posterior, features)
+        codes, dims = (posterior.mean, ()) if explain is None else explain(posterior)
+        return LayerPass(
+            tuple(layers), inputs, extra, side, posterior, features, codes=codes, dims=dims
+        )
 
     result = run(keep_graph)
-    if not result.posterior.mean.requires_grad and not keep_graph:
+    if not result.codes.requires_grad and not keep_graph:
         # A no_grad or enable_grad block inside the model ended the recording: record it all.
         result = run(True)
-    if not result.posterior.mean.requires_grad:
+    if not result.codes.requires_grad:
         raise off_path(layers[0])
     return result
 
@@ -156,11 +161,6 @@ def off_path(layer: Module) -> ValueError:
         f"layer {describe(layer)} is not on the path to the posterior: its features do not change "
         "it (or a detach or no_grad in the model hides that they do); choose an encoder layer"
     )
-
-
-def describe(layer: Module) -> str:
-    """A layer in one line."""
-    return str(layer).splitlines()[0].rstrip("(")
 
 
 def _all_caught(
