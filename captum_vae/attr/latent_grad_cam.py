@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,13 +22,19 @@ from captum_vae.attr.arguments import (
     warn_of_collapse,
 )
 from captum_vae.attr.baselines import Baselines, baseline_features
+from captum_vae.attr.capture import describe
 from captum_vae.attr.channel_weights import LayerPlan, PassSettings
 from captum_vae.attr.combine import finish_maps
+from captum_vae.attr.latent_codes import (
+    Quantity,
+    check_quantity,
+    latent_codes,
+    quantity_name,
+)
 from captum_vae.attr.layer_maps import integrated_maps, plan_layers, weighted_maps
 from captum_vae.attr.layer_pass import (
     LayerPass,
     Layers,
-    describe,
     find_layers,
     off_path,
     run_layers,
@@ -49,7 +55,8 @@ from captum_vae.posterior import Posterior, as_adapter
 class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     r"""Method 1: an attention map for every latent dimension, from one forward pass.
 
-    For features A (B, K, h, w) of a layer and the posterior mean mu (B, D) of the model,
+    For features A (B, K, h, w) of a layer and the posterior mean mu (B, D) of the model, or another
+    quantity named by ``of``,
 
         alpha[b, d, k] = mean over positions of d mu[b, d] / d A[b, k]
         M[b, d] = ReLU( sum over k of alpha[b, d, k] A[b, k] )
@@ -74,6 +81,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         device_ids: list[int] | None = None,
         *,
         posterior: Any = None,
+        of: Quantity = "mean",
+        location: Sequence[int] | None = None,
+        seed: int = 0,
         reshape_transform: Callable[[Tensor], Tensor] | None = None,
         dims_per_pass: int | None = None,
         memory_budget: int | None = None,
@@ -87,6 +97,12 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 wrapped module's own device.
             posterior: how to read the posterior, see ``captum_vae.posterior.PosteriorAdapter``;
                 None detects it, strictly, at the first call.
+            of: what of the posterior is explained, one value per latent dimension: ``mean``,
+                ``log_variance`` (or ``logvar``), ``kl`` (to the standard normal), ``sample`` (with
+                ``seed``), or a callable ``Posterior -> (B, D)``.
+            location: of a spatial latent (B, C, h, w): explain its channels at this position,
+                (i, j), not their means over positions.
+            seed: of the noise for ``of="sample"``, which is the same for every image.
             reshape_transform: for token encoders: turns features (B, N, C) into (B, K, *spatial).
                 It must be linear and must not mix images (reshape, transpose, drop a token).
             dims_per_pass: latent dimensions in one backward pass where backward passes are
@@ -95,7 +111,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 CPU, half of the free memory on a CUDA device.
 
         Raises:
-            ValueError: a layer that is not in the model, or a number below 1.
+            ValueError: a layer that is not in the model, a number below 1, or an unknown ``of``.
             TypeError: something that is neither a layer nor a layer's name.
         """
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
@@ -104,6 +120,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1, or None to choose itself")
         self.posterior = as_adapter(forward_func, posterior)
+        self.of = check_quantity(of)
+        self.location = None if location is None else tuple(location)
+        self.seed = seed
         self.reshape_transform = reshape_transform
         self.dims_per_pass = dims_per_pass
         self.memory_budget = memory_budget
@@ -111,13 +130,33 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             find_layers(forward_func, layer)
 
     def __repr__(self) -> str:
-        """Class, layers and the reading of the posterior."""
+        """Class, layers, what of the posterior is explained, and how it is read."""
         names = (
             [describe(layer) for layer in find_layers(self.forward_func, self.layer)]
             if self.layer is not None
             else []
         )
-        return f"{type(self).__name__}(layer={', '.join(names)}, posterior={self.posterior!r})"
+        explained = f"of={quantity_name(self.of)}"
+        if self.of == "sample":
+            explained += f", seed={self.seed}"
+        if self.location is not None:
+            explained += f", location={self.location}"
+        return (
+            f"{type(self).__name__}(layer={', '.join(names)}, {explained}, "
+            f"posterior={self.posterior!r})"
+        )
+
+    def quantity(self, posterior: Posterior) -> Tensor:
+        """What ``of`` and ``location`` choose of a posterior, (B, D).
+
+        Raises:
+            ValueError: the posterior has no variance or no such location, or a callable of the
+                user's gave another shape.
+        """
+        return latent_codes(self._located(posterior), self.of, seed=self.seed)
+
+    def _located(self, posterior: Posterior) -> Posterior:
+        return posterior if self.location is None else posterior.at(self.location)
 
     def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
         """The scalars (B, D') that are explained, and which of them get a map.
@@ -126,7 +165,8 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             posterior: of this batch, with its graph.
             target: as given to ``attribute``.
         """
-        return posterior.mean, latent_dims(target, posterior.mean.shape[1])
+        codes = self.quantity(posterior)
+        return codes, latent_dims(target, codes.shape[1])
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     def attribute(
@@ -275,14 +315,14 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             extra,
             side="input" if attribute_to_layer_input else "output",
             keep_graph=create_graph,
+            explain=lambda posterior: self.codes(posterior, target),
         )
         if not create_graph:
             warn_of_collapse(run.posterior)
         reshaped = tuple(self._reshape(features) for features in run.features)
         for layer, features, given in zip(layers, reshaped, run.features, strict=True):
             check_features(features, given, layer, len(tensors[0]))
-        codes, dims = self.codes(run.posterior, target)
-        return replace(run, codes=codes, dims=dims, reshaped=reshaped)
+        return replace(run, reshaped=reshaped)
 
     def _codes_at(
         self, run: LayerPass, index: int, target: Target, create_graph: bool, features: Tensor
@@ -296,8 +336,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             side=run.side,
             keep_graph=create_graph,
             replace_with=[features],
+            explain=lambda posterior: self.codes(posterior, target),
         )
-        return self.codes(again.posterior, target)[0], again.features[0]
+        return again.codes, again.features[0]
 
     def _plans(self, run: LayerPass, options: MapOptions) -> list[LayerPlan]:
         plans = plan_layers(
@@ -312,8 +353,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
 class MeanSumGradCAM(LatentGradCAM):
     r"""Method 2: one attention map of the summed posterior mean.
 
-    The score is s = sum over d of mu[b, d] (the paper's anomaly section and the authors' code);
-    ``target`` says which dimensions enter the sum, None for all. Maps are (B, 1, h, w).
+    The score is s = sum over d of mu[b, d] (the paper's anomaly section and the authors' code), or
+    of another quantity named by ``of``; ``target`` says which dimensions enter the sum, None for
+    all. Maps are (B, 1, h, w).
 
     Example::
 
@@ -327,7 +369,7 @@ class MeanSumGradCAM(LatentGradCAM):
 
     def codes(self, posterior: Posterior, target: Target) -> tuple[Tensor, tuple[int, ...]]:
         """The sum over the target's dimensions, (B, 1)."""
-        mean = posterior.mean
+        codes = self.quantity(posterior)
         if target is not None:
-            mean = mean[:, list(latent_dims(target, mean.shape[1]))]
-        return mean.sum(1, keepdim=True), (0,)
+            codes = codes[:, list(latent_dims(target, codes.shape[1]))]
+        return codes.sum(1, keepdim=True), (0,)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
 from captum_vae.attr.layer_pass import Layers
 from captum_vae.attr.options import check_choice
@@ -57,10 +58,14 @@ class NormalDifferenceGradCAM(LatentGradCAM):
             seed: of the noise for ``sample``.
             **options: as for ``LatentGradCAM``.
         """
-        super().__init__(forward_func, layer, device_ids, **options)
+        super().__init__(forward_func, layer, device_ids, seed=seed, **options)
+        if self.of != "mean":
+            raise ValueError(
+                f"of={quantity_name(self.of)}: the normal difference is one of whole posteriors; "
+                "choose what counts of it with difference="
+            )
         check_choice("difference", difference, ("mean", "sample", "mahalanobis"))
         self.difference = difference
-        self.seed = seed
         self.normal_mean: Tensor | None = None
         self.normal_variance: Tensor | None = None
 
@@ -79,7 +84,7 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         with torch.no_grad():
             for batch in batches:
                 images = batch if isinstance(batch, Tensor) else batch[0]
-                posterior = self.posterior.prepare(images)(images)
+                posterior = self._located(self.posterior.prepare(images)(images))
                 means.append(posterior.mean.double())
                 if self.difference != "mean" or posterior.log_variance is not None:
                     variances.append(self._log_variance(posterior).double().exp())
@@ -95,6 +100,7 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         """The difference's score, (B, 1)."""
         if self.normal_mean is None:
             raise ValueError("the normal class is unknown; call fit(loader_of_normal_images) first")
+        posterior = self._located(posterior)
         dims = list(latent_dims(target, posterior.mean.shape[1]))
         difference = self.normal_mean.to(posterior.mean)[dims] - posterior.mean[:, dims]
         if self.difference == "mean":

@@ -4,6 +4,7 @@ Letters: B images, D latent dimensions, C latent channels, h x w (or more, or fe
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,7 +62,7 @@ class Posterior:
         Raises:
             ValueError: when the log-variance is unknown, or both arguments are given.
         """
-        log_variance = self._known_log_variance("sample")
+        std = torch.exp(0.5 * self._known_log_variance("sample"))
         if seed is not None and generator is not None:
             raise ValueError("sample() takes a generator or a seed, not both")
         shape = tuple(self.mean.shape)
@@ -71,7 +72,38 @@ class Posterior:
         noise = torch.randn(
             shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
         )
-        return self.mean + torch.exp(0.5 * log_variance) * noise
+        return self.mean + std * noise
+
+    def std(self) -> Tensor:
+        """Standard deviation per dimension: (B, D).
+
+        Raises:
+            ValueError: when the log-variance is unknown.
+        """
+        return torch.exp(0.5 * self._known_log_variance("std"))
+
+    def at(self, location: Sequence[int]) -> "Posterior":
+        """The posterior at one location of a spatial latent: D = C, its channels there.
+
+        Args:
+            location: one index per position axis, such as (i, j); negative ones count from the
+                end.
+
+        Raises:
+            ValueError: the latent has no positions, was read at one only, or none such.
+        """
+        if self.unpooled is None:
+            shape = ", ".join(map(str, self.latent_shape))
+            raise ValueError(
+                f"location={tuple(location)} needs a spatial latent (B, C, h, w) read per channel "
+                f"(spatial='mean'); this one has shape (B, {shape})"
+            )
+        mean, log_variance = self.unpooled
+        return Posterior(
+            _at(mean, tuple(location), "location"),
+            None if log_variance is None else _at(log_variance, tuple(location), "location"),
+            self.latent_shape,
+        )
 
     def _known_log_variance(self, wanted_by: str) -> Tensor:
         if self.log_variance is None:
@@ -123,14 +155,14 @@ def posterior_of_latent(
     return Posterior(pooled, pooled_log_variance, latent_shape, unpooled=(mean, log_variance))
 
 
-def _at(latent: Tensor, position: tuple[int, ...]) -> Tensor:
+def _at(latent: Tensor, position: tuple[int, ...], argument: str = "spatial") -> Tensor:
     sizes = tuple(latent.shape[2:])
     inside = len(position) == len(sizes) and all(
         -size <= index < size for index, size in zip(position, sizes, strict=True)
     )
     if not inside:
         raise ValueError(
-            f"spatial={position} is not a position of the latent {tuple(latent.shape)} "
+            f"{argument}={position} is not a position of the latent {tuple(latent.shape)} "
             + (f"with positions {sizes}" if sizes else "(B, D), which has no positions")
         )
     for index in position:
