@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,12 +82,12 @@ def measured(
     }
 
 
-def estimate(cell: dict[str, Any], row: str, metric: str = "auroc") -> Estimate:
+def estimate(cell: Mapping[str, Any], row: str, metric: str = "auroc") -> Estimate:
     """A row's metric out of what :func:`measured` gives."""
     return Estimate.from_dict(cell["rows"][row][metric])
 
 
-def difference(cell: dict[str, Any], first: str, second: str) -> Estimate:
+def difference(cell: Mapping[str, Any], first: str, second: str) -> Estimate:
     """A paired difference in pixel AUROC out of what :func:`measured` gives."""
     return Estimate.from_dict(cell["differences"][f"{first} - {second}"])
 

@@ -3,12 +3,14 @@
 import importlib
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from captum_vae.experiments.pages import write_results
 from captum_vae.experiments.results import Experiment, Scale
 from captum_vae.experiments.work import Work
+from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.training.devices import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
@@ -58,7 +60,10 @@ def reproduce(
     work = Work(folder, Path(models) if models else folder / "models", device, seed)
     folder.mkdir(parents=True, exist_ok=True)
     seed_everything(seed)
-    findings = value.run(value.settings[scale], data_folder(scale, data), work)
+    with warnings.catch_warnings():
+        # The page lists the active dimensions of every model; a warning per batch adds nothing.
+        warnings.simplefilter("ignore", CollapsedPosteriorWarning)
+        findings = value.run(value.settings[scale], data_folder(scale, data), work)
     facts: dict[str, Any] = {
         "trainings": work.trainings,
         **run_record(work.device, seed=seed),

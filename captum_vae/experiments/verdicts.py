@@ -38,13 +38,17 @@ class Estimate:
 
     def __str__(self) -> str:
         """Three decimals, as ``0.930 [0.921, 0.938]``."""
-        value = _known(self.value)
+        return format(self, "")
+
+    def __format__(self, sign: str) -> str:
+        """The same; with ``+`` as ``+0.930 [+0.921, +0.938]``, for a difference."""
+        number = f"{sign}.3f"
+        value, low, high = _known(self.value), _known(self.low), _known(self.high)
         if value is None:
             return "undefined"
-        ends = (_known(self.low), _known(self.high))
-        if ends[0] is None or ends[1] is None:
-            return f"{value:.3f}"
-        return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+        if low is None or high is None:
+            return format(value, number)
+        return f"{value:{number}} [{low:{number}}, {high:{number}}]"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,19 @@ def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdic
     return Verdict("undecided", f"{because}, which the interval holds")
 
 
+def is_positive(ours: Estimate, *, what: str) -> Verdict:
+    """Is a difference above zero? As :func:`exceeds`, in the words of a difference.
+
+    Args:
+        ours: the difference.
+        what: names it.
+    """
+    verdict = exceeds(ours, 0.0, what=what, than="zero")
+    if _known(ours.value) is None:
+        return verdict
+    return Verdict(verdict.outcome, f"{what} {ours:+}")
+
+
 def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
     """Is a difference small? Its whole interval must lie inside, or outside, the margin.
 
@@ -107,7 +124,7 @@ def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
     value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
     if value is None:
         return Verdict("not testable here", f"{what} is undefined")
-    because = f"{what} {ours}, against a margin of {margin:g}"
+    because = f"{what} {ours:+}, against a margin of {margin:g}"
     if low is None or high is None:
         return Verdict("undecided", f"{because}, without an interval")
     if -margin < low and high < margin:
@@ -139,7 +156,9 @@ def not_testable(verdict: Verdict, why: str) -> Verdict:
         verdict: on the numbers at hand.
         why: such as "measured on rendered scenes, not on UCSD Ped1".
     """
-    return Verdict("not testable here", f"{why}; there: {verdict.outcome}, {verdict.because}")
+    return Verdict(
+        "not testable here", f"{why}; by the numbers alone {verdict.outcome}: {verdict.because}"
+    )
 
 
 def _known(value: float | None) -> float | None:

@@ -64,6 +64,11 @@ class Work:
         )
         return torch.device("cuda" if cuda else "cpu")
 
+    @property
+    def collapsed(self) -> list[str]:
+        """Names of the trainings that left no latent dimension active: their maps are noise."""
+        return [t["name"] for t in self.trainings if t["active_dimensions"]["active"] == 0]
+
     def say(self, message: str) -> None:
         """Tell the person at the terminal."""
         say(message)

@@ -1,0 +1,99 @@
+"""The figures of the MNIST experiment: methods x rectifiers per layer, and changed strokes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from captum_vae.attr import LatentGradCAM
+from captum_vae.data import StrokeDefects, collate_samples
+from captum_vae.experiments.demo import DemoSettings, choose_images, read_digits
+from captum_vae.experiments.demo_figures import draw_reconstruction_baseline, draw_rectifiers
+from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, LAYERS
+from captum_vae.experiments.results import Figure
+from captum_vae.experiments.work import Work
+from captum_vae.localization.choosing import Chosen, spaced
+from captum_vae.models import GaussianVAE
+from captum_vae.report import (
+    ColorScale,
+    GridRow,
+    Picture,
+    Strip,
+    draw_map_grid,
+    save_picture,
+)
+
+SHOWN = 8
+
+
+def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Figure]:
+    """Draw and save the figures of one VAE.
+
+    Args:
+        vae: trained on the digit ``demo.normal``, in eval mode on the work's device.
+        demo: which digits to show.
+        work: where to save.
+    """
+    images = choose_images(demo).to(work.device)
+    folder = work.out / "figures" / f"digit_{demo.normal}"
+    pictures = {
+        f"trained on {demo.normal}, {layer}": draw_rectifiers(
+            vae, layer, images, folder / layer.removeprefix("encoder.")
+        )
+        for layer in LAYERS
+    }
+    headline = f"trained on {demo.normal}, {HEADLINE_LAYER}, maps relative to the reconstruction"
+    pictures[headline] = draw_reconstruction_baseline(vae, HEADLINE_LAYER, images, folder)
+    strokes = f"trained on {demo.normal}, {HEADLINE_LAYER}, changed strokes"
+    pictures[strokes] = draw_strokes(vae, demo, work, folder)
+    return [
+        replace(
+            work.figure(picture),
+            alt=f"VAE {title}: {picture.alt}",
+            caption=f"VAE {title}. {picture.caption}",
+        )
+        for title, picture in pictures.items()
+    ]
+
+
+def draw_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work, folder: Path) -> Picture:
+    """Digits with a stroke pasted or erased, their masks, and three maps of each."""
+    test = read_digits(demo, "test", demo.normal)
+    changed = StrokeDefects(Chosen(test, spaced(range(len(test)), SHOWN)), seed=work.seed)
+    batch = collate_samples([changed[index] for index in range(len(changed))])
+    inputs = batch.image.to(work.device)
+    cam = LatentGradCAM(vae, HEADLINE_LAYER)
+    with torch.no_grad():
+        error = (inputs - vae.reconstruct(inputs)).square()
+    published = cam.attribute(inputs, aggregate="mean", size="input")
+    relative = cam.attribute(
+        inputs,
+        aggregate="mean",
+        rectifier="abs",
+        order="channelwise",
+        baselines="reconstruction",
+        size="input",
+    )
+    shown = list(inputs)
+    masks = [mask.to(inputs.dtype) for mask in batch.mask if mask is not None]
+    rows = [
+        GridRow("image", [Strip(shown)]),
+        GridRow("truth", [Strip(masks)]),
+        *(
+            GridRow(label, [Strip(shown, list(maps[:, 0]), ColorScale.of([maps], low=0.0))])
+            for label, maps in (
+                ("reconstruction\nerror", error),
+                ("method 1, ReLU,\nas published", published),
+                ("method 1, abs,\nrelative to the\nreconstruction", relative),
+            )
+        ),
+    ]
+    figure = draw_map_grid(rows, column_titles=[batch.group], bar_label="score, within each row")
+    return Picture(
+        save_picture(figure, folder / "strokes.png"),
+        alt=f"{len(shown)} digits with a stroke pasted or erased, the truth, and three score maps.",
+        caption="Pen strokes pasted and erased in turn. Colours run from 0 to the row's highest "
+        "value, printed under the row.",
+    )

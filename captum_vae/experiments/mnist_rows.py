@@ -1,0 +1,91 @@
+"""What the MNIST experiment measures: the published maps, ours, baselines and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from captum_vae.attr.options import Rectifier
+from captum_vae.localization import (
+    FeatureDifference,
+    LatentAttention,
+    MeanImageDifference,
+    Protocol,
+    ReconstructionError,
+    Row,
+)
+from captum_vae.localization.layer_scorers import Baseline, Method
+from captum_vae.models import GaussianVAE
+
+LAYERS = ("encoder.conv1", "encoder.conv2")
+HEADLINE_LAYER = "encoder.conv2"
+METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
+RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs", "sigmoid")
+BASELINES: dict[Baseline, str] = {
+    "reconstruction": "reconstruction",
+    "mean_activation": "mean activation",
+}
+
+BRIGHTNESS = "control: the ink itself"
+RECONSTRUCTION = "reconstruction error"
+MEAN_IMAGE = "mean image"
+PROTOCOL = Protocol(threshold="oracle")
+
+
+class Ink:
+    """The control without any model: how white a pixel is."""
+
+    def fit(self, normal: Iterable[Tensor]) -> Ink:
+        """Nothing to learn."""
+        return self
+
+    def score(self, images: Tensor) -> Tensor:
+        """(B, H, W): the mean of the channels of (B, C, H, W)."""
+        return images.mean(1)
+
+
+def published_name(method: str, rectifier: str, layer: str) -> str:
+    """Name of the row of a map as published."""
+    return f"method {method}, {rectifier}, {layer.removeprefix('encoder.')}"
+
+
+def relative_name(baseline: Baseline, layer: str) -> str:
+    """Name of the row of a map relative to a baseline."""
+    words = f"method 1, abs per channel, relative to {BASELINES[baseline]}"
+    return f"{words}, {layer.removeprefix('encoder.')}"
+
+
+def control_name(baseline: Baseline, layer: str) -> str:
+    """Name of the row of a feature difference without latent weights."""
+    words = f"control: feature difference to {BASELINES[baseline]}"
+    return f"{words}, {layer.removeprefix('encoder.')}"
+
+
+BEST = relative_name("reconstruction", HEADLINE_LAYER)
+CONTROL = control_name("reconstruction", HEADLINE_LAYER)
+
+
+def attention_rows(vae: GaussianVAE) -> list[Row]:
+    """All rows: pixel baselines, methods x rectifiers x layers as published, ours, controls."""
+    scorers: dict[str, Any] = {
+        RECONSTRUCTION: ReconstructionError(vae),
+        MEAN_IMAGE: MeanImageDifference(vae),
+        BRIGHTNESS: Ink(),
+    }
+    for layer in LAYERS:
+        for method, kind in METHODS.items():
+            for rectifier in RECTIFIERS:
+                scorers[published_name(method, rectifier, layer)] = LatentAttention(
+                    vae, layer, method=kind, rectifier=rectifier
+                )
+    for layer in LAYERS:
+        for baseline in BASELINES:
+            scorers[relative_name(baseline, layer)] = LatentAttention(
+                vae, layer, rectifier="abs", order="channelwise", baselines=baseline
+            )
+            scorers[control_name(baseline, layer)] = FeatureDifference(
+                vae, layer, baselines=baseline
+            )
+    return [Row(name, scorer, PROTOCOL) for name, scorer in scorers.items()]
