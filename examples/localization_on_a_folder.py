@@ -3,8 +3,8 @@
     python examples/localization_on_a_folder.py [FOLDER] [--image-size 32] [--steps 300]
 
 FOLDER holds ``train`` (normal images), ``good`` (normal images to test on), ``defective`` and
-``masks`` (white on the defects, named as the images in ``defective``). Without FOLDER one is made in
-a temporary place: digits of scikit-learn with defects painted on them.
+``masks`` (white on the defects, named as the images in ``defective``). Without FOLDER one is made
+in a temporary place: digits of scikit-learn with defects painted on them.
 """
 
 import argparse

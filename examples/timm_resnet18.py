@@ -2,9 +2,9 @@
 
     python examples/timm_resnet18.py [FIGURE.png] [--steps 30]
 
-Trains on rendered scenes of pedestrians for a moment, then shows where the most informative latent
-dimension looks, from the backbone's first layer to its last, on a scene with a vehicle that training
-never showed. Without FIGURE.png the picture goes to a temporary folder.
+Trains on rendered scenes of pedestrians for a moment, then shows where the most informative
+latent dimension looks, from the backbone's first layer to its last, on a scene with a vehicle that
+training never showed. Without FIGURE.png the picture goes to a temporary folder.
 """
 
 import argparse
