@@ -177,10 +177,10 @@ def test_user_trains_on_a_folder_of_their_own(config: Path, tmp_path: Path) -> N
     [
         (["--data", "{name: mvtec, root: nowhere, options: {}}"], "nowhere does not exist"),
         (["--data.root", "$UNSET_FOLDER/x", "--data.name", "mnist"], "variable that is not set"),
-        (["--data.name", "mnits"], "data.name is 'mnits'; wanted one of digits,"),
+        (["--data.name", "mnits"], "'mnits' is not among the datasets: digits,"),
         (["--data.options.digit", "3"], "data.options does not fit OneClassDigits"),
         (["--data.augment", "{turn: 3}"], "data.augment does not fit Augmented"),
-        (["--model.name", "resnet"], "model name is 'resnet'"),
+        (["--model.name", "resnet"], "'resnet' is not among the models"),
         (["--model.options.depth", "3"], "model.options does not fit conv"),
         (["--trainer.steps", "0"], "steps must be at least 1"),
         (["--trainer.stesp", "3"], "unrecognized arguments: --trainer.stesp"),

@@ -295,9 +295,6 @@ def measure_active(normal: NormalImages, adapter: PosteriorAdapter) -> ActiveDim
 
 
 def _samples(config: DataConfig) -> SampleDataset:
-    registry = Registry("datasets")
-    if config.name in registry.names:
-        config = replace(config, name=registry.plugin(config.name).reference)
     return cast(SampleDataset, build_dataset(config))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from captum_vae.models.base import GaussianVAE
 from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
 from captum_vae.models.factor import FactorDiscriminator, FactorVAE
 from captum_vae.models.timm_vae import ResNet18VAE, TimmVAE
+from captum_vae.plugins import PluginError, Registry
 
 __all__ = [
-    "MODELS",
     "ConvVAE",
     "FactorDiscriminator",
     "FactorVAE",
@@ -23,25 +22,21 @@ __all__ = [
     "build_model",
 ]
 
-MODELS: dict[str, type[GaussianVAE]] = {
-    "conv": ConvVAE,
-    "factor": FactorVAE,
-    "mnist": MNISTVAE,
-    "resnet18": ResNet18VAE,
-    "timm": TimmVAE,
-    "ucsd": UCSDVAE,
-}
-
 
 def build_model(name: str, **config: Any) -> GaussianVAE:
-    """A built-in VAE by name.
+    """A registered VAE by name: one of this package, or of a third party's entry point.
+
+    A plugin of the group ``captum_vae.models`` is a class that keeps the contract of
+    :class:`GaussianVAE`, by inheriting from it or by offering the same.
 
     Args:
-        name: a key of :data:`MODELS`, or the class's own name, as a checkpoint stores it.
+        name: the name it is registered under (``captum-vae plugins`` lists them), or the class's
+            own name, as a checkpoint stores it.
         config: the model's constructor arguments, such as a ``model.config``.
 
     Raises:
-        ValueError: an unknown name; the message lists the known ones.
+        ValueError: an unknown name, one registered twice, or a plugin that does not import; the
+            message lists the known ones.
         TypeError: an argument that the model does not take.
 
     Example::
@@ -49,12 +44,27 @@ def build_model(name: str, **config: Any) -> GaussianVAE:
         >>> vae = build_model("mnist", latent_dims=16)
         >>> twin = build_model(type(vae).__name__, **vae.config)
     """
-    known = MODELS | {model.__name__: model for model in MODELS.values()}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"model name is {name!r}; wanted one of {', '.join(known)}{hint}")
-    # Each class has its own constructor; the base class's is not theirs.
-    constructor: Any = known[name]
+    registry = Registry("models")
+    constructor = registry.load(_registered_name(registry, name))
     model: GaussianVAE = constructor(**config)
     return model
+
+
+def _registered_name(registry: Registry, name: str) -> str:
+    """``name`` itself, or what a class of that name is registered under."""
+    if name in registry.names:
+        return name
+    references = {}
+    for registered in registry.names:
+        try:
+            reference = registry.plugin(registered).reference
+        except PluginError:  # registered twice, so this name means nothing
+            continue
+        if reference.rpartition(":")[2].rpartition(".")[2] == name:
+            references[reference] = registered
+    if len(references) > 1:
+        raise PluginError(
+            f"{name!r} is the class of several models: {', '.join(references)}; name the model as "
+            f"it is registered: {', '.join(references.values())}"
+        )
+    return next(iter(references.values()), name)

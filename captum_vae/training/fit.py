@@ -1,6 +1,5 @@
 """``captum-vae fit``: a run described by names and options, trained and summed up."""
 
-import importlib
 import inspect
 import json
 import os
@@ -15,37 +14,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_vae.attr.layer_pass import find_layers
-from captum_vae.data import (
-    MNIST,
-    UCSD,
-    Augmented,
-    DSprites,
-    ImageFolder,
-    MovingPedestrians,
-    MVTec,
-    OneClassDigits,
-)
+from captum_vae.data import Augmented
 from captum_vae.losses.elbo import ELBO, Likelihood
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
+from captum_vae.plugins import Registry
 from captum_vae.training.attention_term import AttentionConfig, AttentionTerm
 from captum_vae.training.batches import SeededImages, image_of
 from captum_vae.training.initialization import standardize_encoder
 from captum_vae.training.logs import say
+from captum_vae.training.model_source import import_object
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
 from captum_vae.training.summary import summarize
 from captum_vae.training.trainer import Resume, Trainer, TrainingResult
-
-DATASETS: dict[str, Callable[..., Dataset[Any]]] = {
-    "digits": OneClassDigits,
-    "dsprites": DSprites,
-    "folder": ImageFolder,
-    "mnist": MNIST,
-    "mvtec": MVTec,
-    "pedestrians": MovingPedestrians,
-    "ucsd": UCSD,
-}
-"""Data sets by name; any other can be named as ``package.module:Class``."""
 
 
 @dataclass
@@ -53,7 +34,8 @@ class ModelConfig:
     """Which VAE to train.
 
     Attributes:
-        name: one of captum_vae.models, such as conv, mnist, ucsd, resnet18.
+        name: a registered model, such as conv, mnist, ucsd, resnet18 (captum-vae plugins lists
+            them), or package.module:Class.
         options: its arguments; image_size and in_channels default to those of the data.
         initialization: pytorch, or data to scale the encoder's layers on images of the data,
             which keeps look-alike images from collapsing the posterior.
@@ -69,8 +51,8 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        name: digits, dsprites, folder, mnist, mvtec, pedestrians, ucsd, or
-            package.module:Class.
+        name: a registered data set, such as digits, folder, mnist, mvtec (captum-vae plugins
+            lists them), or package.module:Class.
         root: the folder it lies in, for folder the normal images; environment variables are
             expanded.
         options: further arguments of the data set.
@@ -197,14 +179,27 @@ def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:
     """The model that a configuration names, for images of shape (C, h, w) by default.
 
     Raises:
-        ValueError: an unknown name or option, or one out of range.
+        ValueError: an unknown name or option, one out of range, or a model of another contract
+            than :class:`captum_vae.models.GaussianVAE`.
     """
     channels, height, width = image_shape
     options = {"image_size": [height, width], "in_channels": channels, **config.options}
     try:
-        return build_model(config.name, **options)
+        if ":" in config.name:
+            vae = import_object(config.name, "model.name")(**options)
+        else:
+            vae = build_model(config.name, **options)
     except TypeError as error:
         raise ValueError(f"model.options does not fit {config.name}: {error}") from error
+    wanted = ("encode", "decode", "config", "latent_shape", "output", "parameters")
+    missing = [name for name in wanted if not hasattr(vae, name)]
+    if missing:
+        raise ValueError(
+            f"model.name={config.name!r} gave {type(vae).__name__}, which has no "
+            f"{', '.join(missing)}; wanted a captum_vae.models.GaussianVAE, or a module that "
+            "offers the same"
+        )
+    return cast(GaussianVAE, vae)
 
 
 def build_dataset(config: DataConfig) -> Dataset[Any]:
@@ -214,7 +209,10 @@ def build_dataset(config: DataConfig) -> Dataset[Any]:
         ValueError: an unknown name or option, or an unset environment variable in ``root``.
         FileNotFoundError: the folder is not there.
     """
-    constructor = DATASETS.get(config.name) or _imported(config.name)
+    if ":" in config.name:
+        constructor = import_object(config.name, "data.name")
+    else:
+        constructor = Registry("datasets").load(config.name)
     options = dict(config.options)
     if config.root is not None:
         # The one reader without a root takes the folder of normal images in its place.
@@ -261,18 +259,6 @@ def _some_images(dataset: Dataset[Any], count: int = 128) -> Tensor:
     count = min(count, length)
     images = SeededImages(dataset, seed=0)
     return torch.stack(images.__getitems__([(0, i * length // count) for i in range(count)]))
-
-
-def _imported(reference: str) -> Callable[..., Dataset[Any]]:
-    module, _, name = reference.partition(":")
-    try:
-        constructor: Callable[..., Dataset[Any]] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"data.name is {reference!r}; wanted one of {', '.join(DATASETS)}, or an importable "
-            f"package.module:Class ({error})"
-        ) from error
-    return constructor
 
 
 def _call(

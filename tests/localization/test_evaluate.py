@@ -173,7 +173,7 @@ def test_two_runs_of_the_same_command_give_the_same_results(config, tmp_path):
             "options of the scorer 'mean_image' do not fit",
         ),
         ({"scorers": {}, "choose_among": None}, "name at least one scorer"),
-        ({"normal": {"name": "foldr"}}, "data.name is 'foldr'"),
+        ({"normal": {"name": "foldr"}}, "'foldr' is not among the datasets"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_names_the_fix(
