@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_vae.plugins import Registry
 from captum_vae.posterior.calling import (
     FORWARD,
     ModelCall,
@@ -21,6 +22,9 @@ from captum_vae.posterior.reading import (
     Spread,
     parse_reading,
 )
+
+_RESERVED = ("auto", "mean", "chunk")
+"""Words of `read` that no plugin can take."""
 
 
 class PosteriorAdapter:
@@ -164,13 +168,20 @@ def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
 
     Args:
         forward_func: the model, one of its bound methods, or any callable.
-        posterior: None detects; a PosteriorAdapter is returned as it is; a str, int or pair are
-            the words of the table in `PosteriorAdapter`, with a call before them or not; any other
-            callable reads the model's own output, f(output) -> mean or (mean, log_variance).
+        posterior: None detects; a PosteriorAdapter is returned as it is; the name of a registered
+            posterior asks that plugin; a str, int or pair are the words of the table in
+            `PosteriorAdapter`, with a call before them or not; any other callable reads the
+            model's own output, f(output) -> mean or (mean, log_variance).
+
+    A plugin of the entry-point group ``captum_vae.posteriors`` is a callable (a class or a
+    function) that takes the model and returns a `PosteriorAdapter`, whose `call` and `read` may
+    both be functions, so that it can read anything. A plugin's name stands before a word of the
+    same spelling, but never before `auto`, `mean`, `chunk`, `encode`, `encoder` or `forward`.
 
     Raises:
-        ValueError: for words that name nothing.
-        TypeError: for anything else.
+        ValueError: for words that name nothing, a plugin's name that is registered twice, or a
+            plugin that does not import.
+        TypeError: for anything else, also from a plugin.
     """
     if isinstance(posterior, PosteriorAdapter):
         return posterior
@@ -180,7 +191,19 @@ def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
         call, colon, read = posterior.partition(":")
         if (colon and call != "module") or call in ("encode", "encoder", FORWARD):
             return PosteriorAdapter(forward_func, call=call, read=read or "auto")
+        if posterior not in _RESERVED and posterior in (plugins := Registry("posteriors")).names:
+            return _of_plugin(posterior, plugins.load(posterior), forward_func)
     return PosteriorAdapter(forward_func, read=posterior)
+
+
+def _of_plugin(name: str, plugin: Any, model: Any) -> PosteriorAdapter:
+    adapter = plugin(model)
+    if not isinstance(adapter, PosteriorAdapter):
+        raise TypeError(
+            f"the posterior plugin {name!r} gave {type(adapter).__name__} for the model; wanted a "
+            "captum_vae.posterior.PosteriorAdapter"
+        )
+    return adapter
 
 
 def _module_of_forward(model: Any) -> Any:
