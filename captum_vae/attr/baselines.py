@@ -7,21 +7,19 @@ the reference is ``baselines``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.layer_pass import LayerPass, find_layers, look_at_layers
-from captum_vae.posterior import Posterior, PosteriorAdapter
-from captum_vae.posterior.calling import owner_of
+from captum_vae.posterior import PosteriorAdapter
 
 if TYPE_CHECKING:
     from captum_vae.attr.latent_grad_cam import LatentGradCAM
-
-_IMAGE_NAMES = ("sample", "reconstruction", "recon_x", "recon", "x_hat")
 
 
 class MeanActivation:
@@ -131,48 +129,6 @@ def baseline_features(
         return look_at_layers(adapter, run.layers, (*reference, *run.extra), side=run.side)
 
 
-def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Posterior) -> Tensor:
-    """The VAE's own reconstruction of its first input, from the posterior mean where it can be.
-
-    A model with ``decode`` and ``reconstruct`` is asked to ``reconstruct`` (it may have to turn
-    decoded logits into pixels); else ``decode`` (or ``decoder``) is given the mean; a model without
-    one is run as a whole. If it draws noise, then from a fixed seed; the user's random state is
-    left as it was.
-
-    Args:
-        adapter: knows the model.
-        args: the model's positional arguments; the first is the image (B, C, h, w).
-        posterior: of those arguments.
-
-    Returns:
-        (B, C, h, w), detached.
-
-    Raises:
-        ValueError: no tensor of the input's shape comes out.
-    """
-    image: Tensor = args[0]
-    latent = _latent_of(posterior)
-    model: Any = owner_of(adapter.model) or adapter.model
-    decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
-    with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(image)):
-        torch.manual_seed(0)
-        if hasattr(model, "decode") and callable(getattr(model, "reconstruct", None)):
-            found = _images_like(image, model.reconstruct(image))
-            if found:
-                return found[0]
-        if callable(decode) and latent is not None:
-            found = _images_like(image, decode(latent))
-            if found:
-                return found[0]
-        found = _images_like(image, model(*args))
-    if not found:
-        raise ValueError(
-            "baselines='reconstruction': the model gives no reconstruction of the input's shape "
-            f"{tuple(image.shape)}; pass a callable of the inputs instead"
-        )
-    return found[0]
-
-
 def _fitted_features(baselines: MeanActivation, run: LayerPass) -> tuple[Tensor, ...]:
     wanted = [tuple(f.shape[1:]) for f in run.features]
     fitted = [tuple(f.shape[1:]) for f in baselines.features]
@@ -200,44 +156,3 @@ def _like(value: Any, image: Tensor) -> Tensor:
             "baseline per image, or one for all with a leading 1"
         )
     return value.to(image).expand_as(image)
-
-
-def _latent_of(posterior: Posterior) -> Tensor | None:
-    """The mean in the latent's own shape, or None where it was read at one position only."""
-    if posterior.unpooled is not None:
-        return posterior.unpooled[0].detach()
-    mean = posterior.mean.detach()
-    if mean[0].numel() == torch.Size(posterior.latent_shape).numel():
-        return mean.reshape(-1, *posterior.latent_shape)
-    return None
-
-
-def _images_like(image: Tensor, output: Any) -> list[Tensor]:
-    """Tensors in a model's output that are such images, those of the very shape before flat ones.
-
-    The image itself, which some models return beside its reconstruction, is none of them.
-    """
-    found = [
-        tensor.detach()
-        for tensor in _tensors(output)
-        if tensor.is_floating_point()
-        and tensor.shape[:1] == image.shape[:1]
-        and tensor.numel() == image.numel()
-    ]
-    found.sort(key=lambda tensor: tensor.shape != image.shape)
-    images = [tensor.reshape(image.shape) for tensor in found]
-    return [tensor for tensor in images if not torch.equal(tensor, image)]
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    elif not isinstance(output, (tuple, list)):
-        output = [getattr(output, name) for name in _IMAGE_NAMES if hasattr(output, name)]
-    return [found for item in output for found in _tensors(item)]
-
-
-def _cuda_devices(tensor: Tensor) -> list[int]:
-    return [tensor.device.index or 0] if tensor.is_cuda else []
