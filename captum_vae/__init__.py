@@ -10,6 +10,7 @@ from captum_vae.version import __version__
 
 if TYPE_CHECKING:
     from captum_vae.attr import (
+        DecoderAttribution,
         LatentGradCAM,
         MeanActivation,
         MeanSumGradCAM,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AmbiguousPosteriorError": "captum_vae.posterior",
     "AttentionDisentanglementLoss": "captum_vae.losses",
+    "DecoderAttribution": "captum_vae.attr",
     "LatentGradCAM": "captum_vae.attr",
     "MeanActivation": "captum_vae.attr",
     "MeanSumGradCAM": "captum_vae.attr",
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "AmbiguousPosteriorError",
     "AttentionDisentanglementLoss",
+    "DecoderAttribution",
     "LatentGradCAM",
     "MeanActivation",
     "MeanSumGradCAM",

@@ -2,6 +2,7 @@
 
 from captum_vae.attr.baselines import MeanActivation
 from captum_vae.attr.channel_weights import LayerPlan
+from captum_vae.attr.decoder_attribution import DecoderAttribution
 from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.explanations import explanation_func, input_attributions
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
@@ -10,6 +11,7 @@ from captum_vae.attr.options import PRESETS, MapOptions
 
 __all__ = [
     "PRESETS",
+    "DecoderAttribution",
     "LatentGradCAM",
     "LayerPlan",
     "MapOptions",

@@ -169,6 +169,11 @@ def vector_jacobian_products(
         start += len(wanted)
 
 
+def pass_budget(like: Tensor) -> int:
+    """Bytes that one pass may take, on the device of ``like``."""
+    return torch.cuda.mem_get_info(like.device)[0] // 2 if like.is_cuda else _CPU_BUDGET
+
+
 @dataclass(frozen=True)
 class _Jacobian:
     """Derivative of the codes with respect to the output of the linear maps.
@@ -329,11 +334,7 @@ def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _dims_within_budget(codes: Tensor, features: Sequence[Tensor], settings: PassSettings) -> int:
-    budget = settings.memory_budget
-    if budget is None:
-        budget = _CPU_BUDGET
-        if codes.is_cuda:
-            budget = torch.cuda.mem_get_info(codes.device)[0] // 2
+    budget = settings.memory_budget or pass_budget(codes)
     largest = max(AutogradPath(codes, get_gradient_edge(f)).largest_value() for f in features)
     bytes_per_dim = 3 * largest * codes.element_size() + sum(
         f.numel() * f.element_size() for f in features
