@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from captum_vae.attr.options import Rectifier
 from captum_vae.data import DSprites
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
@@ -59,6 +60,7 @@ class Experiment:
         samples: images encoded for the scores.
         precision: of training; scores are always float32.
         device: cpu or cuda.
+        rectifier: of the maps; None takes the one that the variant's mode is made for.
     """
 
     variant: Variant
@@ -77,6 +79,7 @@ class Experiment:
     samples: int
     precision: Precision
     device: Literal["cpu", "cuda"]
+    rectifier: Rectifier | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +99,7 @@ def disentangle_seeds(
     weight: float = 1.0,
     layer: str = "encoder.conv4",
     aggregation: Aggregation = "mean",
+    rectifier: Rectifier | None = None,
     gate: Gate = "none",
     latent_dims: int = 32,
     learning_rate: float = 1e-4,
@@ -122,6 +126,7 @@ def disentangle_seeds(
         weight: lambda, weight of the overlap.
         layer: encoder layer of the maps.
         aggregation: of the overlap over pairs.
+        rectifier: relu or abs; by default the one that each variant is made for.
         gate: kl leaves collapsed dimensions out of the overlap.
         latent_dims: number of latent dimensions.
         learning_rate: of both optimizers.
@@ -158,6 +163,7 @@ def disentangle_seeds(
             samples=samples,
             precision=precision,
             device=device,
+            rectifier=rectifier,
         )
         for seed in range(first_seed, first_seed + seeds)
         for variant in variants
@@ -265,6 +271,7 @@ def _extra_terms(experiment: Experiment) -> dict[str, AttentionTerm]:
         cast(Mode, experiment.variant),
         aggregation=experiment.aggregation,
         gate=experiment.gate,
+        rectifier=experiment.rectifier,
     )
     term = AttentionTerm(loss, layer=experiment.layer, weight=experiment.weight)
     return {"attention_overlap": term}
@@ -276,8 +283,10 @@ def _finished(experiment: Experiment, out: Path) -> dict[str, Any] | None:
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(asdict(experiment)))
-    if stored["experiment"] != wanted:
-        changed = {k: v for k, v in stored["experiment"].items() if wanted.get(k) != v}
+    # Runs from before it could be chosen took the rectifier of their variant.
+    done = {"rectifier": None, **stored["experiment"]}
+    if done != wanted:
+        changed = {k: v for k, v in done.items() if wanted.get(k) != v}
         raise ValueError(
             f"{path.parent} holds a run with other settings ({changed}); choose another out"
         )

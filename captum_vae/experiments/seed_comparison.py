@@ -39,12 +39,12 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     baseline = of_variant.get(BASELINE, {})
     return {
         "variants": {
-            variant: {q: _interval([row[q] for row in rows.values()]) for q in quantities}
+            variant: {q: t_interval([row[q] for row in rows.values()]) for q in quantities}
             for variant, rows in of_variant.items()
         },
         "differences": {
             variant: {
-                q: _interval([row[q] - baseline[s][q] for s, row in rows.items() if s in baseline])
+                q: t_interval([row[q] - baseline[s][q] for s, row in rows.items() if s in baseline])
                 for q in quantities
             }
             for variant, rows in of_variant.items()
@@ -81,8 +81,15 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"published: {published['source']}"])
 
 
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation (ddof 1) and 95% Student-t interval; None below two values."""
+def t_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation (ddof 1) and 95% Student-t interval; None below two values.
+
+    Args:
+        values: of a quantity, one per seed.
+
+    Returns:
+        ``mean``, ``n``, ``std``, ``low``, ``high``.
+    """
     summary: dict[str, Any] = {"mean": statistics.fmean(values) if values else None}
     summary.update(n=len(values), std=None, low=None, high=None)
     if len(values) > 1:

@@ -83,7 +83,7 @@ def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdic
     """
     value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
     if value is None:
-        return Verdict("not testable here", f"{what} is undefined")
+        return Verdict("not testable here", f"{what} has no value here")
     side = "above" if value > threshold else "below"
     because = f"{what} {ours}, {abs(value - threshold):.3f} {side} {than} ({threshold:.3f})"
     if low is None or high is None:
@@ -123,7 +123,7 @@ def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
         raise ValueError(f"margin is {margin}; wanted a positive difference that counts as small")
     value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
     if value is None:
-        return Verdict("not testable here", f"{what} is undefined")
+        return Verdict("not testable here", f"{what} has no value here")
     because = f"{what} {ours:+}, against a margin of {margin:g}"
     if low is None or high is None:
         return Verdict("undecided", f"{because}, without an interval")
@@ -156,9 +156,10 @@ def not_testable(verdict: Verdict, why: str) -> Verdict:
         verdict: on the numbers at hand.
         why: such as "measured on rendered scenes, not on UCSD Ped1".
     """
-    return Verdict(
-        "not testable here", f"{why}; by the numbers alone {verdict.outcome}: {verdict.because}"
-    )
+    alone = f"by the numbers alone {verdict.outcome}: {verdict.because}"
+    if verdict.outcome == "not testable here":
+        alone = verdict.because
+    return Verdict("not testable here", f"{why}; {alone}")
 
 
 def _known(value: float | None) -> float | None:
