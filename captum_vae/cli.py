@@ -1,6 +1,7 @@
 """The ``captum-vae`` command: subcommands by name, imported only when they run."""
 
 import importlib
+import inspect
 import os
 import sys
 import warnings
@@ -41,6 +42,10 @@ COMMANDS = {
         "captum_vae.experiments.disentanglement_seeds:disentangle_seeds",
         "Compare FactorVAE with and without attention disentanglement on paired seeds",
     ),
+    "explain": Command(
+        "captum_vae.explain.command:explain",
+        "Show what each latent dimension of your own VAE reads in your images",
+    ),
     "fit": Command(
         "captum_vae.training.fit:fit",
         "Train a VAE and report which latent dimensions it uses",
@@ -51,6 +56,7 @@ COMMANDS = {
         "Score a test set with anomaly maps of a VAE and report how well they localize",
         configs="localization/configs",
     ),
+    "info": Command("captum_vae.info:info", "Print versions, devices and what is installed"),
     "plugins": Command(
         "captum_vae.plugins:list_plugins",
         "List registered scorers, data sets, models, and plugins that fail",
@@ -121,10 +127,14 @@ def _run(name: str, arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise ValueError(f"no command {name!r}; wanted one of {', '.join(sorted(COMMANDS))}")
     command = COMMANDS[name]
-    import jsonargparse
-
     module, _, attribute = command.function.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    if not inspect.signature(function).parameters:
+        _run_without_options(name, function, arguments)
+        return
+    # An extra, which commands without options do without.
+    import jsonargparse
+
     parser = jsonargparse.ArgumentParser(
         prog=f"captum-vae {name}", description=command.doc, exit_on_error=False
     )
@@ -133,12 +143,23 @@ def _run(name: str, arguments: list[str]) -> None:
         function, fail_untyped=True, as_positional=command.required == "positional"
     )
     try:
-        parsed = parser.parse_args(_with_shipped_configs(arguments, command))
+        parsed = parser.parse_args(
+            _spelled_out(_with_shipped_configs(arguments, command), function)
+        )
     except jsonargparse.ArgumentError as error:
         raise ValueError(f"{error} (captum-vae {name} --help lists the options)") from error
     options = parser.instantiate(parsed).as_dict()
     options.pop("config")
     function(**options)
+
+
+def _run_without_options(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: captum-vae {name}\n\n{COMMANDS[name].doc}")
+    elif arguments:
+        raise ValueError(f"captum-vae {name} takes no options; got {' '.join(arguments)}")
+    else:
+        function()
 
 
 def _shipped_configs(command: Command) -> dict[str, Path]:
@@ -166,6 +187,22 @@ def _with_shipped_configs(arguments: list[str], command: Command) -> list[str]:
             raise FileNotFoundError(f"--config is {value!r}; wanted {_wanted_config(command)}")
         resolved[place] = argument.replace(value, str(shipped[name]))
     return resolved
+
+
+def _spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:
+    """Let ``--list-layers`` be ``--list_layers``, and a bare flag ``--flag`` be ``--flag=true``."""
+    parameters = inspect.signature(function).parameters
+    spelled = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        name, equals, value = argument.partition("=")
+        plain = name.removeprefix("--").replace("-", "_")
+        if name.startswith("--") and plain in parameters:
+            is_flag = isinstance(parameters[plain].default, bool)
+            if is_flag and not equals and following.startswith("--"):
+                equals, value = "=", "true"
+            argument = f"--{plain}{equals}{value}"
+        spelled.append(argument)
+    return spelled
 
 
 def _one_line(error: Exception) -> str:

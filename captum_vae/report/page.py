@@ -18,11 +18,13 @@ class Picture:
         path: of the file; it must lie in the page's folder or below.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
+        legible_width: CSS pixels to which it may shrink; a narrower page scrolls it sideways.
     """
 
     path: Path
     alt: str
     caption: str
+    legible_width: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ p { max-width: 44rem; margin: 0 0 .8rem; }
 .lead { font-size: 1.15rem; color: var(--soft); }
 section { margin-top: 2.2rem; padding-top: 1.6rem; border-top: 1px solid var(--line); }
 figure { margin: 1rem 0 0; }
+.picture { overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 44rem; margin-top: .6rem; font-size: .92rem; color: var(--soft); }
 .wide { overflow-x: auto; }
@@ -30,7 +31,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem 1.4rem .35rem 0;
 th { font-weight: 600; }
 pre { margin: 1rem 0 0; padding: .9rem 1.1rem; overflow-x: auto; background: #f5f5f7;
   border: 1px solid var(--line); border-radius: 6px; font: .88rem/1.5 ui-monospace, Menlo,
-  Consolas, monospace; }
+  Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 @media (max-width: 40rem) { main { padding: 1.5rem 1rem; } }
 @media print {
@@ -40,8 +41,7 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
   main { padding: 0; max-width: none; min-height: 0; }
   p, figcaption { max-width: none; }
   section { break-inside: avoid; margin-top: 1.2rem; padding-top: 1rem; }
-  figure img { max-height: 88mm; width: auto; }
-  pre { white-space: pre-wrap; }
+  figure img { max-height: 88mm; width: auto; min-width: 0 !important; }
 }
 </style>
 </head>
@@ -59,7 +59,10 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 {% set place = source(picture) %}
 {% set width, height = size(picture) %}
 <figure>
-<img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}">
+<div class="picture">
+<img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}"
+  style="min-width: {{ picture.legible_width }}px">
+</div>
 <figcaption>{{ picture.caption }}</figcaption>
 </figure>
 {% endfor %}

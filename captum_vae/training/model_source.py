@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -88,3 +89,22 @@ def import_object(reference: str, argument: str) -> Callable[..., Any]:
             "current folder or in PYTHONPATH"
         ) from error
     return found
+
+
+def source_of(words: str, options: dict[str, Any]) -> ModelSource:
+    """The source that a user names in one word: a run's folder, a checkpoint, or a factory.
+
+    Raises:
+        ValueError: neither a path that exists nor ``package.module:function``, or options for a
+            checkpoint, which takes none.
+    """
+    if Path(words).exists():
+        if options:
+            raise ValueError(f"model_options are for a function, and {words} is a checkpoint")
+        return ModelSource(checkpoint=words)
+    if ":" in words:
+        return ModelSource(factory=words, options=options)
+    raise ValueError(
+        f"model is {words!r}, which is no file or folder; wanted a run's folder, a checkpoint, or "
+        "package.module:function that returns your model"
+    )

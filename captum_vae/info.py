@@ -1,0 +1,119 @@
+"""``captum-vae info``: what is installed, on which devices, for a bug report or a first look."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+import captum_vae
+from captum_vae.plugins import GROUPS, Registry
+from captum_vae.version import __version__
+
+REQUIRED = ("torch", "torchvision", "captum", "timm", "numpy", "scikit-learn", "scipy", "pillow")
+_EXTRA = re.compile(r"^([\w.-]+)(?:\[[\w,]*\])?.*;.*extra\s*==\s*['\"](\w+)['\"]")
+
+
+def info() -> None:
+    """Print versions, extras, devices, processes, plugins and where the data are."""
+    print(info_text())
+
+
+def info_text() -> str:
+    """The lines of ``captum-vae info``."""
+    lines = [
+        f"captum_vae {__version__} in {Path(captum_vae.__file__).parent}",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        "",
+        "packages:",
+        *(f"  {name} {installed_version(name) or 'MISSING'}" for name in REQUIRED),
+        "",
+        "extras (pip install 'captum-vae[NAME]'):",
+        *(f"  {name}: {_extra_state(packages)}" for name, packages in extras().items()),
+        "",
+        "devices:",
+        *(f"  {line}" for line in devices()),
+        f"  {processes()}",
+        "",
+        "plugins (captum-vae plugins lists them):",
+        *(f"  {_plugin_line(kind)}" for kind in GROUPS),
+        "",
+        f"CAPTUM_VAE_DATA: {_data_folder()}",
+    ]
+    return "\n".join(lines)
+
+
+def installed_version(package: str) -> str | None:
+    """Of a distribution; None when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def extras() -> dict[str, list[str]]:
+    """The distributions that each extra installs, by its name; empty for an uninstalled package."""
+    try:
+        requirements = importlib.metadata.requires("captum-vae") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for requirement in requirements:
+        match = _EXTRA.match(requirement)
+        if match and match[1] != "captum-vae":
+            found.setdefault(match[2], []).append(match[1])
+    return found
+
+
+def devices() -> list[str]:
+    """One line for the CPU and one for each CUDA device."""
+    lines = [f"cpu: {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30
+        lines.append(f"cuda:{index}: {properties.name}, {memory:.0f} GiB")
+    if len(lines) == 1:
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        lines.append(f"cuda: none found (PyTorch is built {built})")
+    return lines
+
+
+def processes() -> str:
+    """How many processes run this, and what more could talk through."""
+    backends = [
+        name
+        for name, there in (
+            ("gloo", dist.is_available() and dist.is_gloo_available()),
+            ("nccl", dist.is_available() and dist.is_nccl_available()),
+        )
+        if there
+    ]
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    started = (
+        f"{count} under torchrun" if "WORLD_SIZE" in os.environ else "1 (torchrun starts more)"
+    )
+    return f"processes: {started}; backends: {', '.join(backends) or 'none'}"
+
+
+def _extra_state(packages: list[str]) -> str:
+    missing = [name for name in packages if installed_version(name) is None]
+    return f"missing {', '.join(missing)}" if missing else "installed"
+
+
+def _plugin_line(kind: str) -> str:
+    registry = Registry(kind)
+    problems = registry.problems()
+    failing = f", FAILING: {', '.join(problems)}" if problems else ""
+    return f"{kind}: {len(registry.names)} registered{failing}"
+
+
+def _data_folder() -> str:
+    folder = os.environ.get("CAPTUM_VAE_DATA")
+    if not folder:
+        return "not set"
+    return folder if Path(folder).is_dir() else f"{folder}, which is no folder"
