@@ -22,6 +22,7 @@ from captum_vae.metrics.pixel_counts import (
     ScoreCounts,
     append_block,
     key_scores,
+    reverse_,
     score_keys,
     sort_,
 )
@@ -207,8 +208,8 @@ class PixelCountsMetric(ListStatesMetric):
         return ThresholdCounts(
             thresholds=key_scores(found.keys),
             true_positives=found.true_positives,
-            false_positives=below.neg_().add_(negatives).flip(0),
-            tied_negatives=tied.flip(0),
+            false_positives=reverse_(below.neg_().add_(negatives)),
+            tied_negatives=reverse_(tied),
             positives=len(codes),
             negatives=negatives,
             region_overlap=None if found.overlap is None else found.overlap.div_(max(regions, 1)),

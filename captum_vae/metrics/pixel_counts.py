@@ -20,6 +20,7 @@ All counts of several processes are lists of pairs and slabs, so concatenating t
 """
 
 import math
+import mmap
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -142,7 +143,7 @@ class ScoreCounts:
         if binade not in slabs:
             if len(pairs[0]) <= _PAIRS_WORTH_A_SLAB:
                 return pairs
-            slab = torch.zeros(1, SLAB, dtype=torch.uint8, device=pairs[0].device)
+            slab = lasting_zeros(SLAB, like=pairs[0], dtype=torch.uint8).unsqueeze(0)
             self.slabs.append(slab)
             self.binades.append(torch.tensor([binade], device=slab.device))
             slabs[binade] = slab[0]
@@ -242,12 +243,23 @@ def append_block(parts: list[Tensor], values: Tensor) -> None:
         filled = len(last)
         room = last.untyped_storage().nbytes() // last.element_size() - filled
         if room <= 0:
-            parts.append(values.new_empty(_BLOCK)[:0])
+            parts.append(lasting_zeros(_BLOCK, like=values, dtype=values.dtype)[:0])
             continue
         taken = values[:room]
         parts[-1] = last.as_strided((filled + len(taken),), (1,), 0)
         parts[-1][filled:] = taken
         values = values[len(taken) :]
+
+
+def lasting_zeros(count: int, *, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """(count,) zeros on the device of ``like``, to be kept for long.
+
+    On a CPU they get pages of their own. Malloc's heap cannot shrink below what lasts in it, so
+    temporaries freed between lasting tensors would add up.
+    """
+    if like.device.type != "cpu":
+        return torch.zeros(count, dtype=dtype, device=like.device)
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
 
 
 def sorted_values(values: Tensor) -> Tensor:
@@ -263,6 +275,17 @@ def sort_(values: Tensor) -> Tensor:
         values.numpy().sort()
     else:
         values.copy_(values.sort().values)
+    return values
+
+
+def reverse_(values: Tensor) -> Tensor:
+    """Reverse (n,) values in place and return them; ``flip`` would take as much memory again."""
+    half = len(values) // 2
+    for part in _slices(0, half, _CHUNK):
+        mirror = slice(len(values) - part.stop, len(values) - part.start)
+        low = values[part].flip(0)
+        values[part] = values[mirror].flip(0)
+        values[mirror] = low
     return values
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from captum_vae.metrics.pixel_counts import check_no_nan
 
-_PART = 1 << 20
+_PART = 1 << 17
 NO_ANOMALOUS = "no anomalous pixel or image in the set"
 NO_NORMAL = "no normal pixel or image in the set"
 
@@ -88,7 +88,7 @@ class ThresholdCounts:
         return "" if self.negatives else NO_NORMAL
 
     def parts(self) -> Iterator["CountsPart"]:
-        """The counts a million thresholds at a time, so that metrics need little memory."""
+        """The counts some thresholds at a time, so that metrics need little memory."""
         before = 0
         for start in range(0, len(self.thresholds), _PART):
             part = slice(start, start + _PART)

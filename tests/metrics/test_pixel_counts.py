@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captum_vae.metrics import pixel_counts
-from captum_vae.metrics.pixel_counts import ScoreCounts, append_block, key_scores, score_keys
+from captum_vae.metrics.pixel_counts import (
+    ScoreCounts,
+    append_block,
+    key_scores,
+    reverse_,
+    score_keys,
+)
 
 SPECIAL = [-math.inf, -3.4e38, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1e-38, 1.0, 3.4e38, math.inf]
 
@@ -173,3 +179,9 @@ def test_memory_does_not_grow_with_the_number_of_scores() -> None:
     held = sum(part.numel() * part.element_size() for part in (*counts.keys, *counts.counts))
     assert len(counts.slabs) == 1
     assert held < 12 * (1 << 23) / 12 + 12 * counts.total() / 256
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 1 << 19, (1 << 19) + 1])
+def test_reversing_in_place_equals_flip(length: int) -> None:
+    values = torch.arange(length)
+    assert torch.equal(reverse_(values.clone()), values.flip(0))
