@@ -284,15 +284,6 @@ def test_several_inputs_take_several_baselines():
     assert_equal(found, wanted)
 
 
-def test_a_data_parallel_model_gives_the_maps_of_the_one_inside():
-    vae = ToyVAE()
-    x = vae.images(3)
-    wrapped = nn.DataParallel(vae)
-    wanted = LatentGradCAM(vae, "conv2").attribute(x)
-    assert_equal(LatentGradCAM(wrapped, vae.conv2).attribute(x), wanted)
-    assert_equal(LatentGradCAM(wrapped, wrapped.module.conv2, device_ids=[0]).attribute(x), wanted)
-
-
 def test_a_deep_copied_model_and_its_attribution_do_not_meddle_with_the_original():
     vae = ToyVAE()
     x = vae.images(2)

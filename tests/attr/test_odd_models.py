@@ -362,16 +362,6 @@ def test_attribute_runs_in_a_thread_of_its_own():
     assert_equal(results[0], wanted)
 
 
-def test_a_compiled_model_is_explained_through_the_module_inside():
-    """torch.compile's hooks cannot see features: the eager module inside runs instead."""
-    vae = ToyVAE()
-    x = vae.images(2)
-    wanted = LatentGradCAM(vae, "conv2").attribute(x)
-    compiled = torch.compile(vae, backend="eager")
-    assert_equal(LatentGradCAM(compiled, "conv2").attribute(x), wanted)
-    assert_equal(LatentGradCAM(compiled, compiled.conv2).attribute(x), wanted)
-
-
 def test_the_repr_names_the_layers_and_the_reading():
     vae = ToyVAE()
     cam = LatentGradCAM(vae, ["conv1", vae.act2], posterior="encode:[0],[1]")

@@ -1,0 +1,1 @@
+"""From other packages' own models to maps."""
