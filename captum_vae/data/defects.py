@@ -6,15 +6,18 @@ The kinds follow DRAEM (Zavrtanik et al., ICCV 2021: Perlin noise cut out and bl
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from captum_vae.data.sample import Sample, SampleDataset
 
+Visibility: TypeAlias = Literal["whole", "patchy"]
+DefectMasks: TypeAlias = Literal["changed", "outlined"]
 DefectKind: TypeAlias = Literal["perlin", "cutpaste", "scratch", "blob"]
 Pixels: TypeAlias = NDArray[np.float32]
 Region: TypeAlias = NDArray[np.bool_]
@@ -28,9 +31,9 @@ _TRIES = 10
 class SyntheticDefects(SampleDataset):
     """Normal images with one defect each, and its mask to the pixel.
 
-    Outside the mask the image is bit-identical to the original; inside, every pixel differs from
-    it by at least ``contrast`` in some channel. The mask has the size of the image. Sample i
-    depends on (seed, i) alone.
+    With masks of the ``"changed"`` pixels, the image is bit-identical to the original outside the
+    mask, and inside every pixel differs from it by at least ``contrast`` in some channel, unless
+    the defect is patchy. The mask has the size of the image. Sample i depends on (seed, i) alone.
 
     Args:
         dataset: normal images.
@@ -39,6 +42,10 @@ class SyntheticDefects(SampleDataset):
         area: smallest and largest share of the image that a defect is drawn on. Scratches are
             as long as 0.2 to 0.8 of the diagonal instead.
         contrast: least difference, in (0, 0.5], that counts as a defect.
+        visibility: ``"whole"``, or ``"patchy"``: the defect fades in and out over its region, as
+            real ones do, see :func:`fade`.
+        masks: the ``"changed"`` pixels, or ``"outlined"`` as annotators draw them: without holes
+            and with a margin, see :func:`outline`.
         seed: a non-negative number.
 
     Raises:
@@ -53,9 +60,17 @@ class SyntheticDefects(SampleDataset):
         defect_rate: float = 1.0,
         area: tuple[float, float] = (0.005, 0.1),
         contrast: float = 0.1,
+        visibility: Visibility = "whole",
+        masks: DefectMasks = "changed",
         seed: int = 0,
     ) -> None:
         """Check the options; nothing is drawn yet."""
+        for option, value, wanted in (
+            ("visibility", visibility, get_args(Visibility)),
+            ("masks", masks, get_args(DefectMasks)),
+        ):
+            if value not in wanted:
+                raise ValueError(f"{option} is {value!r}; wanted one of {', '.join(wanted)}")
         unknown = [kind for kind in kinds if kind not in _PAINTERS]
         if unknown or not kinds:
             raise ValueError(f"kinds is {list(kinds)}; wanted some of {', '.join(_PAINTERS)}")
@@ -71,6 +86,7 @@ class SyntheticDefects(SampleDataset):
         self._size = len(dataset)
         self._kinds, self._defect_rate = tuple(kinds), defect_rate
         self._area, self._contrast, self._seed = area, contrast, seed
+        self._visibility, self._masks = visibility, masks
 
     def __len__(self) -> int:
         """Count the samples of the data set underneath."""
@@ -90,6 +106,10 @@ class SyntheticDefects(SampleDataset):
         kind = self._kinds[index % len(self._kinds)]
         original = sample.image.numpy()
         image, mask = paint_defect(original, kind, random, area=self._area, contrast=self._contrast)
+        if self._visibility == "patchy":
+            image = fade(original, image, mask, random)
+        if self._masks == "outlined":
+            mask = outline(mask)
         return Sample(
             torch.from_numpy(image), torch.from_numpy(mask), 1, f"{sample.name}#{kind}", kind
         )
@@ -127,6 +147,36 @@ def paint_defect(
     if not region.any():
         region[region.shape[0] // 2, region.shape[1] // 2] = True
     return np.where(region, np.where(image < 0.5, image + 0.5, image - 0.5), image), region
+
+
+def fade(original: Pixels, painted: Pixels, mask: Region, random: Random) -> Pixels:
+    """Let a defect fade in and out over its region.
+
+    Its opacity is Perlin noise with eight cells to a side: 0 below -0.3, 1 above 0.3, linear in
+    between, blurred by one pixel.
+
+    Args:
+        original: (C, h, w) without the defect.
+        painted: (C, h, w) with it.
+        mask: (h, w) bool, where it is.
+        random: the source of all randomness.
+
+    Returns:
+        (C, h, w) float32.
+    """
+    noise = perlin_noise(mask.shape[0], mask.shape[1], (8, 8), random)
+    opacity = ndimage.gaussian_filter(((noise + 0.3) / 0.6).clip(0, 1) * mask, 1.0)
+    faded: Pixels = (original + opacity * (painted - original)).astype(np.float32)
+    return faded
+
+
+def outline(mask: Region, margin: int = 2) -> Region:
+    """The mask (h, w) as annotators outline it: no holes or gaps, ``margin`` pixels wider."""
+    filled = np.pad(ndimage.binary_fill_holes(mask), 2 * margin)
+    closed = ndimage.binary_closing(filled, iterations=margin)
+    inner = closed[2 * margin : -2 * margin, 2 * margin : -2 * margin]
+    outlined: Region = ndimage.binary_dilation(inner, iterations=margin)
+    return outlined
 
 
 def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random) -> Pixels:

@@ -1,8 +1,13 @@
 """Choosing a variant of latent attention without test labels, on synthetic defects.
 
 Defects are painted on normal training images that the candidates were not fitted on. What localizes
-them best is chosen. Synthetic defects are not the real ones, so the choice can be wrong: a report
-also measures every candidate on the test set and says which one an oracle would have chosen.
+them best is chosen. They fade in and out, and their masks are outlined as annotators do it: on
+defects that show everywhere and masks exact to the pixel the sharpest map wins, which loses on real
+defects. (MVTec AD bottle showed that: the variant so chosen had a pixel AUROC of .914, smoothed
+ones up to .965. So bottle is no test of this remedy; the other data sets are.)
+
+Synthetic defects are not the real ones, so the choice can be wrong: a report also measures every
+candidate on the test set and says which one an oracle would have chosen.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from captum_vae.attr.options import Rectifier, Weighting
-from captum_vae.data.defects import SyntheticDefects
+from captum_vae.data.defects import DefectMasks, SyntheticDefects, Visibility
 from captum_vae.data.sample import Sample, SampleDataset, collate_samples
 from captum_vae.localization.evaluation import (
     Evaluation,
@@ -50,6 +55,8 @@ class Candidates:
         contrast: least difference between a defect and what was there. Low, since defects that
             every candidate finds leave nothing to choose by.
         area: smallest and largest share of the image that a defect is drawn on.
+        visibility: of the defects, ``patchy`` or ``whole``.
+        masks: of the defects, ``outlined`` or ``changed``.
         seed: of the defects.
     """
 
@@ -64,6 +71,8 @@ class Candidates:
     images: int = 100
     contrast: float = 0.02
     area: tuple[float, float] = (0.01, 0.1)
+    visibility: Visibility = "patchy"
+    masks: DefectMasks = "outlined"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -200,6 +209,8 @@ def choose(
         Chosen(normal, spaced(held_out, candidates.images)),
         area=candidates.area,
         contrast=candidates.contrast,
+        visibility=candidates.visibility,
+        masks=candidates.masks,
         seed=candidates.seed,
     )
     layers = layers_of(rows)

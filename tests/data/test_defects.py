@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from captum_vae.data import OneClassDigits, Sample, SampleDataset, SyntheticDefects, perlin_noise
+from captum_vae.data.defects import outline
 
 KINDS = ("perlin", "cutpaste", "scratch", "blob")
 
@@ -109,3 +110,44 @@ def test_perlin_noise_vanishes_on_its_lattice_and_is_bounded() -> None:
     lattice = noise[127::128, 127::128]
     assert np.abs(lattice).max() < 0.02
     assert 0.5 < np.abs(noise).max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patchy_defects_keep_the_original_outside_and_show_less_inside(kind: str) -> None:
+    whole = SyntheticDefects(Photos(), (kind,))  # type: ignore[arg-type]
+    patchy = SyntheticDefects(Photos(), (kind,), visibility="patchy")  # type: ignore[arg-type]
+    base = Photos()
+    for index in range(0, 40, 3):
+        strong, weak = whole[index], patchy[index]
+        assert strong.mask is not None
+        assert torch.equal(strong.mask, weak.mask)
+        changed = (weak.image - base[index].image).abs()
+        assert changed.sum() < (strong.image - base[index].image).abs().sum()
+        # The blur of one pixel reaches four pixels far at most.
+        reach = torch.nn.functional.max_pool2d(strong.mask.float()[None], 9, 1, 4)[0] > 0
+        assert changed[:, ~reach].max() == 0
+
+
+def test_outlined_masks_have_no_holes_and_a_margin() -> None:
+    ring = np.zeros((32, 32), dtype=bool)
+    ring[8:20, 8:20] = True
+    ring[12:16, 12:16] = False
+    outlined = outline(ring, margin=2)
+    assert outlined[8:20, 8:20].all()  # the hole is filled
+    assert outlined[6:8, 10:18].all()  # two pixels wider
+    assert not outlined[:6].any()
+
+
+def test_an_outline_stays_inside_the_image() -> None:
+    corner = np.zeros((16, 16), dtype=bool)
+    corner[:3, :3] = True
+    outlined = outline(corner, margin=2)
+    assert outlined.shape == (16, 16)
+    assert outlined[:4, :4].all()
+    assert not outlined[8:].any()
+
+
+@pytest.mark.parametrize("option", ["visibility", "masks"])
+def test_an_unknown_kind_of_visibility_or_mask_is_refused_by_name(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} is 'odd'; wanted one of"):
+        SyntheticDefects(Photos(), **{option: "odd"})  # type: ignore[arg-type]
