@@ -299,7 +299,7 @@ def one_frame_per_clip(frames: SampleDataset, count: int) -> list[int]:
 def _has_training_clips(root: Path, subset: Literal["ped1", "ped2"]) -> bool:
     try:
         UCSD(root, subset, "train")
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return False
     return True
 
