@@ -194,6 +194,7 @@ def run(settings: UCSDSettings, data_root: Path | None, work: Work) -> Findings:
     normal = Chosen(training, spaced(range(len(training)), settings.normal_images))
     candidates = Candidates(
         list(LAYERS.values()),
+        fused=True,
         scales=["none", "location"],
         smoothing=list(settings.smoothing),
         images=settings.painted,
@@ -261,8 +262,8 @@ def rows_by_protocol(
 ) -> list[Row]:
     """Every map under all frames and anomalous frames, maps up and masks down.
 
-    Masks are shrunk to the size of the layer's features as replication b did; maps that read no
-    layer take the image's size. Nothing is smoothed there, so smoothed pixel maps are left out.
+    Masks are shrunk to the size of the layer's features as replication b did; maps that do not
+    read one layer take the image's size. Nothing is smoothed there, so smoothed pixel maps are left out.
 
     Args:
         vae: the model.
@@ -280,7 +281,7 @@ def rows_by_protocol(
             if anomaly_map.name.endswith(SMOOTHED):
                 continue
             layers = anomaly_map.scorer.layers
-            shape = shared.features(layers[0]).shape if layers else first.shape
+            shape = shared.features(layers[0]).shape if len(layers) == 1 else first.shape
             small = replace(whole, size=(shape[2], shape[3]))
             rows.append(replace(anomaly_map, smoothing=0.0).row(label(frames, MASKS_DOWN), small))
     return rows
