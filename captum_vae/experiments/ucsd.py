@@ -263,7 +263,8 @@ def rows_by_protocol(
     """Every map under all frames and anomalous frames, maps up and masks down.
 
     Masks are shrunk to the size of the layer's features as replication b did; maps that do not
-    read one layer take the image's size. Nothing is smoothed there, so smoothed pixel maps are left out.
+    read one layer take the image's size. Nothing is smoothed there, so smoothed pixel maps are
+    left out.
 
     Args:
         vae: the model.
