@@ -96,15 +96,13 @@ def level(runs: Sequence[Run], key: Key, quantity: str) -> Estimate:
 
 
 def paired(runs: Sequence[Run], first: Key, second: Key, quantity: str) -> Estimate:
-    """Mean of first minus second over the seeds that both have."""
-    of_second = {run.row["seed"]: run.row[quantity] for run in runs if run.key == second}
-    return _estimate(
-        [
-            run.row[quantity] - of_second[run.row["seed"]]
-            for run in runs
-            if run.key == first and run.row["seed"] in of_second
-        ]
-    )
+    """Mean of first minus second over the seeds for which both have a value."""
+    values = [
+        {run.row["seed"]: run.row[quantity] for run in runs if run.key == key}
+        for key in (first, second)
+    ]
+    both = [(values[0][seed], values[1][seed]) for seed in values[0] if seed in values[1]]
+    return _estimate([a - b for a, b in both if a is not None and b is not None])
 
 
 def judge(runs: Sequence[Run]) -> dict[str, Verdict]:

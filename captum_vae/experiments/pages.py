@@ -39,7 +39,8 @@ def write_results(
     """
     for path in (folder / "results.json", *([report_json] if report_json else [])):
         write_json(path, results)
-    return write_pages(results, folder)
+    # Read back, so that pages show what the file holds: JSON knows no tuples, for one.
+    return write_pages(load_results(folder / "results.json"), folder)
 
 
 def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
