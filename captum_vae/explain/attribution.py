@@ -148,7 +148,7 @@ class BuiltAttribution:
 def build_attribution(
     name: str,
     model: nn.Module,
-    layer: str,
+    layer: str | None,
     adapter: PosteriorAdapter,
     options: Mapping[str, Any],
     *,
@@ -160,7 +160,7 @@ def build_attribution(
     Args:
         name: among ``captum-vae plugins``.
         model: the VAE.
-        layer: its dotted name.
+        layer: its dotted name; None for an attribution without one.
         adapter: reads the posterior.
         options: of the constructor or of ``attribute``, which take what their signatures name.
         reshape_transform: for token encoders.
@@ -180,7 +180,9 @@ def build_attribution(
     if reshape_transform is not None:
         building["reshape_transform"] = reshape_transform
     try:
-        attribution = factory(model, layer, posterior=adapter, **building)
+        attribution = factory(
+            *([model] if layer is None else [model, layer]), posterior=adapter, **building
+        )
     except TypeError as error:
         raise ValueError(
             f"options do not fit the attribution {name!r}: {error}; its maps take "
@@ -195,6 +197,15 @@ def build_attribution(
             raise ValueError(f"baselines='mean_activation' {NEEDS_NORMAL}")
         calling["baselines"] = MeanActivation().fit(attribution, normal)
     return BuiltAttribution(attribution, calling)
+
+
+def needs_layer(name: str) -> bool:
+    """Whether a registered attribution explains the features of a layer.
+
+    Raises:
+        ValueError: an unknown name, or a plugin that does not import.
+    """
+    return "layer" in inspect.signature(Registry("attributions").load(name)).parameters
 
 
 def _order_of(preset: str | None) -> str | None:

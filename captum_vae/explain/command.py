@@ -12,7 +12,12 @@ import torch
 
 from captum_vae.attr.arguments import latent_dims
 from captum_vae.data.resize import ImageSize, height_width
-from captum_vae.explain.attribution import Explanation, build_attribution, explain_images
+from captum_vae.explain.attribution import (
+    Explanation,
+    build_attribution,
+    explain_images,
+    needs_layer,
+)
 from captum_vae.explain.layers import explainable, find_listed, layer_table
 from captum_vae.explain.subject import Subject
 from captum_vae.localization.tables import aligned
@@ -58,7 +63,8 @@ def explain(
             installed package or the current folder), or a run's folder or checkpoint of
             captum-vae fit.
         images: a folder, an image file, or an array in .npy, .npz or .pt: bytes, or in [0, 1].
-        layer: dotted name of the layer whose features are explained.
+        layer: dotted name of the layer whose features are explained; left out for an attribution
+            of the decoder.
         list_layers: print the layers' names, output shapes and which can be explained, no more.
         out: folder to write to; made if needed, files of an earlier run are replaced.
         dims: latent dimensions; all by default.
@@ -111,7 +117,10 @@ def explain(
             "--image_size and --channels"
         )
     count = subject.latent_count(first)
-    if list_layers or layer is None:
+    wanted = needs_layer(attribution)
+    if layer is not None and not wanted:
+        raise ValueError(f"layer is {layer!r}, but the attribution {attribution!r} takes none")
+    if list_layers or (layer is None and wanted):
         listed = find_listed(subject.adapter, first)
         if not list_layers:
             raise ValueError(f"layer is missing; choose one with --layer: {explainable(listed)}")

@@ -161,10 +161,8 @@ def write_explanation_page(path: Path, drawing: Drawing, report: Mapping[str, An
     """
     explanation = drawing.explanation
     model = report["model"]
-    lead = (
-        f"{model['class']} from {model['source']}, seen at its layer {report['layer']}: bright are "
-        "the places that the dimension reads."
-    )
+    layer = f", layer {report['layer']}" if report["layer"] else ""
+    lead = f"{model['class']} from {model['source']}, by {report['attribution']}{layer}."
     if explanation.meaningless:
         lead = (
             f"The posterior of {model['class']} from {model['source']} is collapsed on these "
@@ -172,7 +170,7 @@ def write_explanation_page(path: Path, drawing: Drawing, report: Mapping[str, An
         )
     return write_page(
         path,
-        title="What each latent dimension reads",
+        title="Where each latent dimension is at work",
         lead=lead,
         sections=[
             Section("Maps", _notes(drawing), drawing.grids(path.parent / "figures")),
@@ -230,7 +228,7 @@ def _settings(report: Mapping[str, Any]) -> Section:
     rows = [
         ("model", " ".join([model["source"], _words(model["options"]), f"({model['class']})"])),
         ("posterior, as read", model["posterior_read_by"]),
-        ("layer", report["layer"]),
+        ("layer", report["layer"] or "-"),
         ("attribution", f"{report['attribution']}{f' with {options}' if options else ''}"),
         ("computed as", report["plan"]),
         ("images", f"{report['images']['count']} from {report['images']['path']}"),

@@ -123,6 +123,23 @@ def test_a_summed_attribution_has_one_column(explain, tmp_path):
     assert "mean_sum_grad_cam" in page.pictures[0]["alt"]
 
 
+def test_an_attribution_without_a_layer_is_run_without_one(explain, tmp_path, monkeypatch):
+    from captum_vae import DecoderAttribution
+    from captum_vae.plugins import Registry
+
+    monkeypatch.setattr(Registry, "load", lambda registry, name: DecoderAttribution)
+    arguments = ["--attribution", "decoder_attribution", "--options.rectifier", "abs"]
+    assert explain("conv_vae", *arguments, layer=None)[0] == 0
+    assert found(tmp_path)[0]["maps"].shape == (3, 3, SIDE, SIDE)
+    status, _, error = explain("conv_vae", *arguments)
+    assert status == 2 and "the attribution 'decoder_attribution' takes none" in error
+
+
+def test_maps_under_scales_of_their_own_are_said_to_be(explain, tmp_path):
+    assert explain("conv_vae", "--scale", "own")[0] == 0
+    assert "a colour scale of its own" in Page(tmp_path / "maps" / "index.html").text
+
+
 def test_a_fitted_attribution_asks_for_normal_images_and_takes_them(explain, photos):
     arguments = ["--attribution", "normal_difference_grad_cam"]
     status, _, error = explain("conv_vae", *arguments)

@@ -1,0 +1,3 @@
+"""A module that cannot be imported here, whatever the reason."""
+
+raise RuntimeError("no licence for this machine")
