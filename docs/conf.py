@@ -1,0 +1,49 @@
+"""Sphinx configuration: ``sphinx-build -W --keep-going -b html docs docs/_build/html``.
+
+The build reads no network: no inventories of other projects are fetched. The pages of results and
+of commands are made while they are read, see ``_ext``.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from captum_vae import __version__
+
+project = "captum_vae"
+author = "the captum_vae authors"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "docstrings",
+    "commands",
+    "results",
+]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autoclass_content = "both"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# Fields of a tuple or dataclass are members as well: described once, beside their class.
+napoleon_use_ivar = True
+# Docstrings put names into single backticks, as Markdown does.
+default_role = "code"
+
+html_theme = "furo"
+html_title = f"captum_vae {release}"
+html_show_sphinx = False

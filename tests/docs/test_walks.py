@@ -1,0 +1,76 @@
+"""A newcomer's walks: pages whose Python and commands belong together, followed to the letter."""
+
+import configparser
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.blocks import DOCS, ROOT, blocks_of, forget_modules, run_block
+
+# The continuous integration installs and runs the demo as the README prints it.
+RUN_ELSEWHERE = ("pip ", "captum-vae demo")
+
+
+def follow(page: Path, folder: Path) -> None:
+    """Do what the page says in an empty folder."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    path = os.pathsep.join([str(ROOT), str(folder)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    for block in blocks_of(page):
+        if block.language != "bash":
+            run_block(block, page, names)
+            if block.file == "setup.cfg":
+                install(folder)
+            continue
+        for line in block.body.strip().splitlines():
+            if line.startswith(RUN_ELSEWHERE):
+                continue
+            command, *words = shlex.split(line)
+            assert command == "captum-vae", line
+            done = subprocess.run(
+                [sys.executable, "-m", "captum_vae", *words],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def install(folder: Path) -> None:
+    """What ``pip install .`` leaves of a distribution: its metadata on the path."""
+    config = configparser.ConfigParser()
+    config.read(folder / "setup.cfg")
+    name = config["metadata"]["name"]
+    info = folder / f"{name.replace('-', '_')}-{config['metadata']['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    groups = config["options.entry_points"]
+    entries = [f"[{group}]\n{lines.strip()}\n" for group, lines in groups.items()]
+    (info / "entry_points.txt").write_text("\n".join(entries))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    forget_modules(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_quickstart_leads_to_maps_and_tables(folder: Path) -> None:
+    follow(DOCS / "quickstart.md", folder)
+    left = ("maps.png", "maps/index.html", "evaluation/index.html", "maps_of_run/index.html")
+    assert [name for name in left if not (folder / name).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_plugins_of_the_manual_work_by_name(folder: Path) -> None:
+    follow(DOCS / "plugins.md", folder)
+    assert "edges" in (folder / "stripes_evaluation" / "table.csv").read_text()
