@@ -116,7 +116,7 @@ SETTINGS: dict[Literal["smoke", "cpu", "paper"], UCSDSettings] = {
         batch_size=32,
         learning_rate=1e-3,
         every=10,
-        normal_images=200,
+        normal_images=120,
         painted=40,
     ),
     "paper": UCSDSettings(
@@ -194,7 +194,6 @@ def run(settings: UCSDSettings, data_root: Path | None, work: Work) -> Findings:
     normal = Chosen(training, spaced(range(len(training)), settings.normal_images))
     candidates = Candidates(
         list(LAYERS.values()),
-        fused=True,
         scales=["none", "location"],
         smoothing=list(settings.smoothing),
         images=settings.painted,
