@@ -299,7 +299,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     settings={
         "smoke": MNISTSettings(20, 32, 32, 1e-3, 40, 16, 50),
-        "cpu": MNISTSettings(400, 64, 32, 1e-3, 500, 400, 1000),
+        "cpu": MNISTSettings(400, 64, 32, 1e-3, 300, 200, 1000),
         "paper": MNISTSettings(5300, 128, 32, 1e-3, 2000, 1000, 1000),
     },
     run=run,

@@ -22,6 +22,7 @@ _SCALES = {
 }
 _CLAIM_COLUMNS = ("claim", "source", "verdict", "because")
 _TRAINING_COLUMNS = ("model", "steps", "active dimensions", "final losses", "seconds")
+_PROTOCOL_COLUMNS = ("protocol", "")
 
 
 def write_results(
@@ -91,7 +92,7 @@ def markdown_page(results: Mapping[str, Any], *, figures: str | None = ".") -> s
         for figure in results["figures"]:
             lines += [f"![{figure['alt']}]({figures}/{figure['file']})", "", figure["caption"], ""]
     lines += ["## Trainings", "", *_markdown_table(_TRAINING_COLUMNS, _trainings(results)), ""]
-    lines += ["## Protocol", "", *_markdown_table(("", ""), _protocol(results)), ""]
+    lines += ["## Protocol", "", *_markdown_table(_PROTOCOL_COLUMNS, _protocol(results)), ""]
     lines += ["```bash", results["command"], "```", "", _footer(results)]
     return "\n".join(lines) + "\n"
 
@@ -141,7 +142,7 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
     if pictures:
         sections.append(Section("Figures", pictures=pictures))
     trainings = Table(_TRAINING_COLUMNS, _trainings(results))
-    protocol = Table(("", ""), _protocol(results))
+    protocol = Table(_PROTOCOL_COLUMNS, _protocol(results))
     return [
         *sections,
         Section("Trainings", tables=[trainings]),
