@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_vae.attr.channel_weights import (
-    PassSettings,
-    closed_form_weights,
-    plan_layer,
-    vector_jacobian_products,
-)
+from captum_vae.attr.channel_weights import PassSettings, plan_layer
 from captum_vae.attr.combine import combine_pooled, finish_maps
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
-from captum_vae.attr.layer_maps import integrated_maps, plan_layers, weighted_maps
+from captum_vae.attr.layer_maps import integrated_maps, plan_layers, pooled_weights, weighted_maps
 from captum_vae.attr.layer_pass import find_layers, off_path, run_layers
 from captum_vae.attr.normal_difference import Difference, NormalDifferenceGradCAM
 from captum_vae.attr.options import (
@@ -263,10 +258,7 @@ class LatentAttention(LayerScorer):
         plan = plan_layer(codes, features)
         if plan.path == "off_path":
             raise off_path(find_layers(self.model, layer)[0])
-        if plan.cut is not None:
-            return closed_form_weights(codes, features, plan.cut, dims).detach()
-        chunks = vector_jacobian_products(codes, [features], dims, PassSettings())
-        return torch.cat([gradient.flatten(3).mean(3) for (gradient,) in chunks], 1).detach()
+        return pooled_weights(codes, features, dims, plan, _unchanged, PassSettings()).detach()
 
     def _codes_at(self, shared: ModelPass, layer: str, features: Tensor) -> tuple[Tensor, Tensor]:
         again = run_layers(
