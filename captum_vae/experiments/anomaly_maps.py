@@ -211,9 +211,9 @@ def metric_row(cell: Mapping[str, Any], name: str) -> list[Estimate]:
 
 
 def apart(first: Estimate, second: Estimate) -> Estimate:
-    """First minus second where no paired test exists, with an interval that is sure to hold it.
+    """First minus second where no paired test exists.
 
-    Its ends are those that both intervals allow, so it is wider than a paired one.
+    The ends of its interval are those that both intervals allow, so it is wider than a paired one.
     """
     if first.value is None or second.value is None:
         return Estimate(None)
