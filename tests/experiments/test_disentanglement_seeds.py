@@ -1,11 +1,13 @@
 """Paired seeds: the comparison against numbers worked out by hand, and a run of a few steps."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from captum_vae.cli import main
+from captum_vae.experiments.disentanglement_seeds import Experiment, run_experiments
 from captum_vae.experiments.seed_comparison import compare, comparison_table
 
 
@@ -56,6 +58,23 @@ def test_the_table_shows_the_published_figures():
     table = comparison_table(compare(RUNS))
     assert "+0.100 [-0.148, +0.348]" in table
     assert "| published ad_factorvae | 0.91 |" in table
+
+
+def test_a_run_from_before_the_rectifier_could_be_chosen_counts_as_finished(tmp_path: Path):
+    experiment = Experiment(
+        variant="paper", seed=0, steps=9, batch_size=8, gamma=40.0, weight=1.0,
+        layer="encoder.conv4", aggregation="mean", gate="none", latent_dims=32,
+        learning_rate=1e-4, metrics=("mig",), protocol="paper", samples=9, precision="float32",
+        device="cpu",
+    )  # fmt: skip
+    stored = asdict(experiment)
+    del stored["rectifier"]
+    folder = tmp_path / experiment.name
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"experiment": stored, "row": {"mig": 0.5}}))
+    assert run_experiments([experiment], tmp_path, 1) == [{"mig": 0.5}]
+    with pytest.raises(ValueError, match=r"other settings \(\{'rectifier': None\}\)"):
+        run_experiments([replace(experiment, rectifier="abs")], tmp_path, 1)
 
 
 @pytest.fixture(scope="module")
