@@ -23,7 +23,7 @@ from captum_vae.experiments.demo_figures import DemoImages, draw_demo
 from captum_vae.experiments.demo_page import write_demo_page
 from captum_vae.losses import ELBO
 from captum_vae.models import MNISTVAE
-from captum_vae.posterior import CollapsedPosteriorWarning
+from captum_vae.posterior import CollapsedPosteriorWarning, as_adapter
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
 from captum_vae.training.devices import Accelerator
 from captum_vae.training.logs import say
@@ -132,6 +132,8 @@ def demo(
         {"demo": asdict(settings), "training_images": count, "trainer": asdict(trainer)},
         seconds=trained - started,
     )
+    reading = as_adapter(vae).prepare(images.normal[:1].to(result.device))
+    report["posterior_read_by"] = repr(reading)
     report["packages"] = {name: importlib.metadata.version(name) for name in PACKAGES}
     report["pictures"] = [f"figures/{picture.path.name}" for picture in pictures.values()]
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

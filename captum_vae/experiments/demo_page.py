@@ -86,6 +86,7 @@ def _settings(report: Mapping[str, Any]) -> Section:
     rows = [
         ("data", f"{DATA_NAMES[demo['dataset']]}, 28 x 28 pixels"),
         ("layer", demo["layer"]),
+        ("posterior, as read", report["posterior_read_by"]),
         (
             "training",
             f"{report['steps']} steps of {trainer['batch_size']} images, "

@@ -47,7 +47,7 @@ def explain(
     image_size: ImageSize = None,
     channels: int | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
-    shown_dims: int = 12,
+    shown_dims: int = 10,
     shown_images: int = 16,
     scale: Literal["common", "own"] = "common",
     batch_size: int = 16,

@@ -52,6 +52,12 @@ def test_the_json_tells_settings_versions_and_active_dimensions(out: Path) -> No
     assert {"command", "version", "seed", "machine"} <= set(report)
 
 
+def test_the_report_shows_how_the_posterior_was_read(out: Path) -> None:
+    reading = json.loads((out / "report.json").read_text())["posterior_read_by"]
+    assert reading.startswith("PosteriorAdapter(call='encode'")
+    assert reading in Page(out / "report.html").text
+
+
 def test_only_the_report_is_left_behind(out: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["figures", "report.html", "report.json"]
 
