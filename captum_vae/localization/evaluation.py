@@ -92,6 +92,12 @@ class RowResult:
     images: list[ImageResult]
     seconds: float
 
+    @property
+    def threshold(self) -> float | None:
+        """From it on a pixel is called anomalous; None if none was fitted on normal images."""
+        score = self.pixel.scores.get("f1")
+        return None if score is None else score.threshold
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images and curves, for JSON."""
         entries = self.pixel.to_dict()

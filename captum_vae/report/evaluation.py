@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_vae.localization.evaluation import Evaluation, RowResult
+from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult
 from captum_vae.localization.tables import text_table
 from captum_vae.metrics.pixel_curve import roc_curve, thinned
 from captum_vae.metrics.region_overlap import pro_curve
@@ -83,11 +85,10 @@ def write_evaluation_report(
     row = evaluation.row(main)
     drawn = [evaluation.row(name) for name in curves] if curves else evaluation.rows
     columns, cells = text_table(evaluation)
-    highest = max((image.highest for image in row.images), default=1.0)
-    scale = ColorScale(0.0, highest) if highest > 0 else ColorScale(highest, 0.0)
+    scale, threshold = shared_scale(row.images), row.threshold
     pictures = [
         Picture(
-            save_picture(draw_images(shown, scale), folder / f"{kind}.png"),
+            save_picture(draw_images(shown, scale, threshold), folder / f"{kind}.png"),
             f"{kind} images: image, ground truth and anomaly map side by side",
             caption,
         )
@@ -111,8 +112,10 @@ def write_evaluation_report(
         Section(
             "Images",
             [
-                f"Maps of {main}. One colour scale for the whole test set, from 0 to "
-                f"{highest:.3g}, the largest 99th percentile of any test image's map."
+                f"Maps of {main}. One colour scale for the whole test set, from {scale.low:.3g} to "
+                f"{scale.high:.3g}: half of the images with a defect have more than 1% of their "
+                "pixels above it, drawn in its last colour.",
+                *_threshold_lines(row),
             ],
             pictures=pictures,
         ),
@@ -139,26 +142,42 @@ def write_evaluation_report(
     return write_page(folder / "index.html", title=title, lead=lead, sections=sections)
 
 
-def draw_images(shown: Sequence[ShownImage], scale: ColorScale) -> Figure:
+def shared_scale(images: Sequence[ImageResult]) -> ColorScale:
+    """The scale of all maps of a test set: up to the median of the defective images' highest.
+
+    An image's highest value is the 99th percentile of its map. The largest of all would leave
+    most images dark for the sake of one.
+
+    Args:
+        images: of a row; those without a defect count only when there are no others.
+    """
+    defective = [image.highest for image in images if not math.isnan(image.auroc)]
+    highest = statistics.median(defective or [image.highest for image in images] or [1.0])
+    return ColorScale(0.0, highest) if highest > 0 else ColorScale(highest, 0.0)
+
+
+def draw_images(
+    shown: Sequence[ShownImage], scale: ColorScale, threshold: float | None = None
+) -> Figure:
     """Image, ground truth and anomaly map side by side, one row per image, one colour scale.
 
     Args:
         shown: at least one.
         scale: of all maps.
+        threshold: adds a column of the pixels at or above it.
     """
-    rows = [
-        GridRow(
-            f"{_short(item.name)}\n{_score(item.auroc)}",
-            [
-                Strip([item.image, item.mask.to(item.image.dtype)]),
-                Strip([item.image], [item.anomaly_map], scale),
-            ],
-        )
-        for item in shown
-    ]
+    rows = []
+    for item in shown:
+        kind = item.image.dtype
+        planes = [item.image, item.mask.to(kind)]
+        if threshold is not None:
+            planes.append((item.anomaly_map >= threshold).to(kind))
+        strips = [Strip(planes), Strip([item.image], [item.anomaly_map], scale)]
+        rows.append(GridRow(f"{_short(item.name)}\n{_score(item.auroc)}", strips))
+    found = () if threshold is None else ("called\nanomalous",)
     return draw_map_grid(
         rows,
-        column_titles=[("image", "ground truth"), ("anomaly map",)],
+        column_titles=[("image", "ground truth", *found), ("anomaly map",)],
         bar_label="anomaly score",
     )
 
@@ -202,6 +221,13 @@ def draw_curves(rows: Sequence[RowResult]) -> Figure:
             handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False
         )
     return figure
+
+
+def _threshold_lines(row: RowResult) -> list[str]:
+    if row.threshold is None:
+        return []
+    source = row.pixel.scores["f1"].threshold_source
+    return [f"Called anomalous: scores of {row.threshold:.3g} or more ({source})."]
 
 
 def _differences(evaluation: Evaluation) -> list[Section]:

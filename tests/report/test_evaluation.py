@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from captum_vae.report.evaluation import (
     ShownImage,
     draw_curves,
     draw_images,
+    shared_scale,
     write_evaluation_report,
 )
 
@@ -67,11 +69,35 @@ def test_the_page_holds_table_pictures_choice_and_protocol_escaped(evaluation, t
     assert f"pixel AUROC {auroc:.3f} over 4 images" in text
 
 
-def test_the_scale_ends_at_the_largest_value_of_any_image_of_the_main_row(evaluation, tmp_path):
+def test_the_scale_ends_at_the_median_of_the_defective_images():
+    images = [
+        ImageResult(place, str(place), "g", auroc, highest)
+        for place, (auroc, highest) in enumerate(
+            [(0.9, 1.0), (0.9, 2.0), (0.9, 100.0), (math.nan, 7.0), (math.nan, 8.0)]
+        )
+    ]
+    assert shared_scale(images) == ColorScale(0.0, 2.0)
+    assert shared_scale(images[3:]) == ColorScale(0.0, 7.5)
+    assert shared_scale([]) == ColorScale(0.0, 1.0)
+
+
+def test_the_page_says_how_far_its_scale_goes(evaluation, tmp_path):
     page = write_evaluation_report(
         tmp_path, evaluation, title="t", main="bad maps", worst=[shown()], best=[]
     )
-    assert "from 0 to 3.5" in page.read_text()
+    scale = shared_scale(evaluation.row("bad maps").images)
+    assert f"from 0 to {scale.high:.3g}:" in page.read_text()
+
+
+def test_pixels_from_the_threshold_on_stand_beside_the_truth():
+    item = shown("x/1.png")
+    threshold = float(item.anomaly_map.flatten().median())
+    figure = draw_images([item], ColorScale(0.0, 2.0), threshold)
+    assert "called\nanomalous" in [text.get_text() for text in figure.texts]
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    called = (item.anomaly_map >= threshold).numpy()
+    shades = [np.asarray(a).reshape(*called.shape, -1)[..., 0] for a in drawn]
+    assert any(np.array_equal(shade > 0.5, called) for shade in shades)
 
 
 def test_every_image_stands_under_the_same_scale_with_its_truth_beside():
