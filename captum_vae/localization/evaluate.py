@@ -324,6 +324,7 @@ def _fact_lines(facts: dict[str, Any], active: ActiveDimensions | None) -> list[
         counted = f"{active.count} of {active.kl.numel()} over {active.images} normal images"
     return [
         ("model", json.dumps(facts["model"])),
+        ("posterior, as read", facts["model"]["posterior_read_by"]),
         ("active latent dimensions", counted),
         ("normal images", json.dumps(facts["normal"])),
         ("test images", json.dumps(facts["test"])),

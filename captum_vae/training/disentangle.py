@@ -41,12 +41,14 @@ class ModelScores:
     Attributes:
         disentanglement: every metric asked for.
         active: KL and spread of its dimensions over 2000 images.
+        posterior: how it was read, in words.
         reconstruction: binary cross-entropy of the image decoded from the posterior mean, nats per
             image, over 2000 random images.
     """
 
     disentanglement: DisentanglementReport
     active: ActiveDimensions
+    posterior: str
     reconstruction: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ def disentangle(
     report = {
         **run_record(torch.device(device)),
         "checkpoint": path.name,
+        "posterior_read_by": scores.posterior,
         "step": state["step"],
         "model": {"name": state["model"]["name"], "config": state["model"]["config"]},
         "training": state["settings"],
@@ -174,6 +177,7 @@ def score_model(
             kl=active.kl if prune == "kl" else None,
         ),
         active=active,
+        posterior=repr(posterior.prepare(data.images(torch.tensor([0])).to(device))),
         reconstruction=_reconstruction(model, data, seed, device),
     )
 

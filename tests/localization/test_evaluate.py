@@ -1,5 +1,6 @@
 """``captum-vae evaluate`` from configuration to files, on images written to disk."""
 
+import html
 import json
 import os
 import subprocess
@@ -127,6 +128,8 @@ def test_the_report_shows_images_table_curves_and_protocol(config, tmp_path):
     for picture in ("worst.png", "best.png", "normal.png", "curves.png"):
         assert picture in page and (tmp_path / "out" / picture).stat().st_size > 1000
     assert "all frames with known truth" in page
+    reading = results(tmp_path)["model"]["posterior_read_by"]
+    assert reading.startswith("PosteriorAdapter(call='encode'") and reading in html.unescape(page)
     assert "An oracle, which reads the test labels, would have chosen" in page
     lines = (tmp_path / "out" / "table.csv").read_text().splitlines()
     assert len(lines) == 7

@@ -40,6 +40,7 @@ def test_the_command_prints_a_table_and_writes_the_scores(run, tmp_path, capsys)
     assert stored["protocol"] == {"votes": "paper", "samples": 600, "prune": "std", "seed": 0}
     assert stored["step"] == 1 and stored["model"]["config"]["latent_dims"] == 4
     assert stored["active_dimensions"]["dimensions"] == 4
+    assert stored["posterior_read_by"].startswith("PosteriorAdapter(call='encode'")
 
 
 def test_the_report_lies_beside_the_checkpoint_by_default(run):
