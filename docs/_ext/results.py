@@ -40,7 +40,8 @@ def page(text: str, document: str = "results/index") -> str:
     up = "../" * document.count("/")
 
     def sections(match: re.Match[str]) -> str:
-        return "\n".join(section(path, f"{up}results/{path.name}") for path in files(match[1]))
+        found = [section(path, f"{up}results/{path.name}") for path in files(match[1])]
+        return "\n".join(found) or "*No such results are committed yet.*"
 
     return MARKER.sub(sections, text)
 
@@ -93,12 +94,12 @@ def training(result: Result) -> str:
     used = result["active_dimensions"]
     protocol = result["protocol"]
     facts = {
-        "model": f"{protocol['model']['name']} {json.dumps(protocol['model']['options'])}",
+        "model": f"{protocol['model']['name']} {_json(protocol['model']['options'])}",
         "initialization": protocol["model"]["initialization"],
-        "data": f"{protocol['data']['name']} {json.dumps(protocol['data']['options'])}, "
+        "data": f"{protocol['data']['name']} {_json(protocol['data']['options'])}, "
         f"{protocol['data']['images']} images of {_shape(protocol['data']['shape'])}",
-        "augmentation": json.dumps(protocol["data"]["augment"]),
-        "objective": json.dumps(protocol["objective"]),
+        "augmentation": _json(protocol["data"]["augment"]),
+        "objective": _json(protocol["objective"]),
         "steps and batch": f"{result['steps']} steps of {protocol['trainer']['batch_size']}",
         "final losses": ", ".join(f"{k} {_cell(v)}" for k, v in result["final_losses"].items()),
         "active dimensions": f"**{used['active']} of {used['dimensions']}** (KL above "
@@ -208,7 +209,7 @@ def _evaluated(result: Result) -> dict[str, Any]:
 
 def _data(data: Result) -> str:
     counted = f", {data['images']} images" if "images" in data else ""
-    return f"{data['name']} {json.dumps(data['options'])}{counted}"
+    return f"{data['name']} {_json(data['options'])}{counted}"
 
 
 def _choice(choice: Result) -> str:
@@ -258,8 +259,12 @@ def _short(value: Any) -> str:
         numbers = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
         if numbers and len(value) > 12:
             return f"{len(value)} numbers from {_cell(min(value))} to {_cell(max(value))}"
-        return json.dumps(value)
+        return _json(value)
     return _cell(value)
+
+
+def _json(value: Any) -> str:
+    return f"`{json.dumps(value)}`" if value else "none"
 
 
 def _cell(value: Any) -> str:
@@ -273,7 +278,8 @@ def _shape(sizes: Sequence[int]) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    cell = cell.replace("|", "\\|").replace("\n", " ")
+    return cell if "`" in cell else cell.replace("$", "\\$")
 
 
 def _replace(app: Sphinx, document: str, source: list[str]) -> None:

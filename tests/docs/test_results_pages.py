@@ -1,0 +1,151 @@
+"""Results pages are functions of the JSON files, and every file is on a page."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import DOCS
+
+pytest.importorskip("sphinx")
+
+sys.path.insert(0, str(DOCS / "_ext"))
+import docstrings  # noqa: E402
+import results  # noqa: E402
+
+MARKERS = {
+    page: results.MARKER.findall(page.read_text(encoding="utf-8"))
+    for page in sorted((DOCS / "results").glob("*.md"))
+}
+FILES = sorted((DOCS / "results").glob("*.json"))
+
+
+def test_every_file_is_on_exactly_one_results_page() -> None:
+    shown = [
+        path for found in MARKERS.values() for marker in found for path in results.files(marker)
+    ]
+    assert sorted(shown) == FILES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_section_names_its_file_and_is_the_same_each_time(path: Path) -> None:
+    section = results.section(path, "there.json")
+    assert section.startswith(f"## {path.stem}\n")
+    assert "there.json" in section
+    assert section == results.section(path, "there.json")
+
+
+def test_a_training_page_states_the_files_numbers() -> None:
+    path = DOCS / "results" / "training_mnist_one.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    used = stored["active_dimensions"]
+    text = results.section(path, "x")
+    assert f"**{used['active']} of {used['dimensions']}**" in text
+    assert f"`{stored['command']}`" in text
+    assert stored["commit"][:10] in text
+
+
+def test_a_new_kind_of_file_is_shown_as_tables(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "news.json").write_text(
+        json.dumps(
+            {
+                "command": "do it",
+                "machine": {"cores": 2},
+                "kl": list(range(20)),
+                "rows": [{"way": "a|b", "seconds": {"low": 0.5}}, {"way": "c", "other": None}],
+            }
+        )
+    )
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    text = results.page("before\n<!-- results: others -->\nafter", "results/other")
+    assert "| machine.cores | 2 |" in text
+    assert "| kl | 20 numbers from 0 to 19 |" in text
+    assert (
+        "| way | seconds.low | other |\n| --- | --- | --- |\n| a\\|b | 0.5 |  |\n| c |  |  |"
+        in text
+    )
+    assert "{download}`news.json <../results/news.json>`" in text
+
+
+def test_an_evaluation_is_shown_with_intervals_and_undefined_values(tmp_path: Path) -> None:
+    scores = {
+        name: {"value": 0.25}
+        for name in ("auroc", "aupro", "average_precision", "f1_max", "best_iou")
+    }
+    scores["image_auroc"] = {"value": None}
+    row = {
+        "name": "error",
+        "protocol": {"frames": "all", "smoothing": 2.0},
+        "scores": scores,
+        "intervals": {"auroc": {"low": 0.2, "high": 0.3}, "aupro": {"low": None, "high": None}},
+    }
+    data = {"name": "ucsd", "options": {}, "images": 9}
+    file = tmp_path / "localization_x.json"
+    evaluation = {
+        "model": {"checkpoint": "runs/x", "class": "ConvVAE"},
+        "normal": data,
+        "test": data,
+        "rows": [row],
+        "differences": {"a - b": {"difference": 0.1, "low": 0.0, "high": 0.2, "p_value": 0.04}},
+    }
+    file.write_text(json.dumps(evaluation))
+    text = results.section(file, "x")
+    assert (
+        "| error | 2 | 0.250 [0.200, 0.300] | 0.250 | 0.250 | 0.250 | 0.250 | undefined |" in text
+    )
+    assert "| a - b | 0.1 | [0, 0.2] | 0.04 |" in text
+
+
+def test_a_reproduction_is_the_commands_own_page_one_level_down() -> None:
+    page = {
+        "experiment": "none",
+        "title": "Digits",
+        "about": "About.",
+        "scale": "smoke",
+        "data": "rendered",
+        "claims": [{"text": "c", "source": "s", "verdict": "confirmed", "because": "b"}],
+        "tables": [],
+        "figures": [],
+        "trainings": [],
+        "protocol": {},
+        "settings": {},
+        "command": "# not a heading",
+        "version": "1",
+        "commit": None,
+        "seed": 0,
+        "seconds": 1.0,
+        "machine": {"device": "cpu", "cpu": "x", "threads": 1, "torch": "2"},
+    }
+    assert results.renderer_of("reproduce_none.json", page) is results.reproduction
+    lines = results.reproduction(page).splitlines()
+    assert "### Digits" in lines
+    assert "#### Claims and verdicts" in lines
+    assert "| c | s | confirmed | b |" in lines
+    assert "# not a heading" in lines
+
+
+def test_docstring_tables_and_formulas_become_markup() -> None:
+    assert docstrings.list_tables(["| a | b |", "|---|---|", "| 1 | 2 |"]) == [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+        "   * - a",
+        "     - b",
+        "   * - 1",
+        "     - 2",
+        "",
+    ]
+    assert docstrings.literal_formulas(["For A,", "", "    y = x", "", "Then."]) == [
+        "For A,",
+        "",
+        "::",
+        "",
+        "    y = x",
+        "",
+        "Then.",
+    ]
+    assert docstrings.escaped_stars(["(B, K, *spatial)", "*emphasis* stays"]) == [
+        "(B, K, \\*spatial)",
+        "*emphasis* stays",
+    ]
