@@ -1,16 +1,14 @@
 """A newcomer's walks: pages whose Python and commands belong together, followed to the letter."""
 
 import configparser
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docs.blocks import DOCS, ROOT, blocks_of, forget_modules, run_block
+from captum_vae.cli import main
+from tests.docs.blocks import DOCS, blocks_of, forget_modules, run_block
 
 # The continuous integration installs and runs the demo as the README prints it.
 RUN_ELSEWHERE = ("pip ", "captum-vae demo")
@@ -19,8 +17,6 @@ RUN_ELSEWHERE = ("pip ", "captum-vae demo")
 def follow(page: Path, folder: Path) -> None:
     """Do what the page says in an empty folder."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    path = os.pathsep.join([str(ROOT), str(folder)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     for block in blocks_of(page):
         if block.language != "bash":
             run_block(block, page, names)
@@ -32,14 +28,7 @@ def follow(page: Path, folder: Path) -> None:
                 continue
             command, *words = shlex.split(line)
             assert command == "captum-vae", line
-            done = subprocess.run(
-                [sys.executable, "-m", "captum_vae", *words],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=600,
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            assert main(words) == 0, line
 
 
 def install(folder: Path) -> None:
