@@ -21,6 +21,7 @@ All counts of several processes are lists of pairs and slabs, so concatenating t
 
 import math
 import mmap
+import os
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -259,7 +260,9 @@ def lasting_zeros(count: int, *, like: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if like.device.type != "cpu":
         return torch.zeros(count, dtype=dtype, device=like.device)
-    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
+    # Private where that can be said, or a forked process would write into its parent's counters.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize, **private), dtype=dtype)
 
 
 def sorted_values(values: Tensor) -> Tensor:

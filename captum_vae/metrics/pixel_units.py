@@ -3,10 +3,10 @@
 Resampling images must not go back to their pixels. So each unit (image or clip) keeps a histogram
 of its normal scores, its anomalous scores and their shares of regions. A bin is a range of
 consecutive float32 numbers: at first 8,192 bins per factor of two, so that no range has to be known
-beforehand; when all histograms together exceed two million entries (56 MiB), neighbouring bins
-are joined two by two, over all units. :func:`unit_table` finally joins bins to a grid of at most
-about a thousand, none of which holds more than 1/512 of all anomalous or of all normal pixels
-unless a single bin does.
+beforehand; when all histograms together exceed 262,144 entries of 36 bytes, or 1,024 per unit where
+that is more, neighbouring bins are joined two by two, over all units. :func:`unit_table` finally
+joins bins to a grid of at most about a thousand, none of which holds more than 1/512 of all
+anomalous or of all normal pixels unless a single bin does.
 
 Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as
 tied. Point estimates come from :class:`~captum_vae.metrics.pixel_curve.ThresholdCounts`, which are
@@ -22,7 +22,8 @@ from torch import Tensor
 from captum_vae.metrics.pixel_counts import run_sums, score_keys, sorted_values
 
 FIRST_SHIFT = 10
-_ENTRIES = 1 << 21
+_ENTRIES = 1 << 18
+_ENTRIES_PER_UNIT = 1 << 10
 _LARGEST_SHARE = 512
 
 
@@ -84,13 +85,17 @@ class UnitEntries:
         overlap = run_sums((codes & 0xFFFFFFFF).double().reciprocal(), counts)
         self._append(unit, bins, counts, torch.zeros_like(counts), overlap)
         # Counting now and then only: it would take a second per thousand images otherwise.
-        if len(self.bins) % 32 == 0 and sum(len(part) for part in self.bins) > 2 * _ENTRIES:
+        if len(self.bins) % 32 == 0:
             self.compact()
 
     def compact(self) -> None:
-        """Merge the entries, in coarser and coarser bins until they are few."""
+        """Merge the entries where they are many, in coarser and coarser bins until they are few."""
+        merged = len(self.bins[0]) if self.bins else 0
+        if sum(len(part) for part in self.bins) <= 2 * max(_ENTRIES, merged):
+            return
         self.merge()
-        while self.bins and len(self.bins[0]) > _ENTRIES:
+        most = max(_ENTRIES, _ENTRIES_PER_UNIT * len(torch.unique(self.units[0])))
+        while len(self.bins[0]) > most:
             self.shift += 1
             self.merge()
 

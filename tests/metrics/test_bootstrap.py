@@ -70,6 +70,7 @@ def test_the_grid_stays_fine_for_scores_in_a_narrow_range() -> None:
 
 def test_histograms_get_coarser_instead_of_larger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_units, "_ENTRIES", 4000)
+    monkeypatch.setattr(pixel_units, "_ENTRIES_PER_UNIT", 100)
     maps, masks = images()
     metric = PixelMetrics(units="images")
     for index in range(len(maps)):
