@@ -85,7 +85,7 @@ class UnitEntries:
         overlap = run_sums((codes & 0xFFFFFFFF).double().reciprocal(), counts)
         self._append(unit, bins, counts, torch.zeros_like(counts), overlap)
         # Counting now and then only: it would take a second per thousand images otherwise.
-        if len(self.bins) % 32 == 0:
+        if len(self.bins) % 32 < 2:  # two parts came
             self.compact()
 
     def compact(self) -> None:

@@ -82,6 +82,22 @@ def test_histograms_get_coarser_instead_of_larger(monkeypatch: pytest.MonkeyPatc
     assert interval.grid_value == pytest.approx(result.scores["auroc"].value, abs=5e-3)
 
 
+def test_histograms_stay_bounded_however_many_images_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pixel_units, "_ENTRIES", 2000)
+    monkeypatch.setattr(pixel_units, "_ENTRIES_PER_UNIT", 100)
+    metric = PixelMetrics(units="groups")
+    entries = []
+    for seed in range(150):
+        maps = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(seed))
+        metric.update(maps, maps > 0.9, ["one clip"])
+        entries.append(sum(len(part) for part in metric.parts("entry_bins")))
+    # Twice the limit before they are merged, and what 32 parts bring until someone looks.
+    assert max(entries) <= 2 * 2000 + 16 * 256
+    assert entries[-1] < 150 * 100
+
+
 def test_resamples_are_those_of_drawing_the_images_themselves() -> None:
     """Against drawing whole images and computing the exact AUROC of their pixels anew."""
     maps, masks = images()
