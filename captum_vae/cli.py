@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -193,7 +194,7 @@ def _spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str
     """Let ``--list-layers`` be ``--list_layers``, and a bare flag ``--flag`` be ``--flag=true``."""
     parameters = inspect.signature(function).parameters
     spelled = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in pairwise([*arguments, "--"]):
         name, equals, value = argument.partition("=")
         plain = name.removeprefix("--").replace("-", "_")
         if name.startswith("--") and plain in parameters:

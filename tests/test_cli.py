@@ -246,3 +246,9 @@ def test_shipped_configuration_builds_its_model_on_its_data(
     image = dataset[0].image
     model = build_vae(ModelConfig(**config["model"]), image.shape)
     assert model(image[None].repeat(2, 1, 1, 1))[0].shape == (2, *image.shape)
+
+
+def test_a_command_without_options_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of commands that take options; ``explain`` says which one it cannot do without."""
+    assert cli.main(["explain"]) == 2
+    assert "zip" not in capsys.readouterr().err
