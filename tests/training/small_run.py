@@ -6,6 +6,7 @@ image read, so that there is time for a signal), ``nan_at`` (step at which the l
 """
 
 import ast
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -96,5 +97,7 @@ def _value(text: str) -> Any:
 
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has them, and so this, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pairs = (argument.partition("=") for argument in sys.argv[2:])
     train(sys.argv[1], {name: _value(value) for name, _, value in pairs})
