@@ -60,8 +60,8 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 {% set width, height = size(picture) %}
 <figure>
 <div class="picture">
-<img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}"{% if picture.legible_width %}
-  style="min-width: {{ picture.legible_width }}px"{% endif %}>
+<img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}"
+{%- if picture.legible_width %} style="min-width: {{ picture.legible_width }}px"{% endif %}>
 </div>
 <figcaption>{{ picture.caption }}</figcaption>
 </figure>
