@@ -18,7 +18,7 @@ from captum_vae.localization.scorer import AnomalyScorer, Scorer, fit_together
 from captum_vae.metrics.bootstrap import (
     Interval,
     PairedDifference,
-    bootstrap_interval,
+    bootstrap_intervals,
     paired_difference,
 )
 from captum_vae.metrics.pixel import PixelMetrics, PixelResult, Units
@@ -26,9 +26,6 @@ from captum_vae.metrics.pixel_counts import ScoreCounts
 from captum_vae.metrics.pixel_curve import LocalizationScore
 from captum_vae.metrics.pixel_image_auroc import ImageAUROC
 from captum_vae.metrics.pixel_images import scores_of_image
-
-INTERVALS = ("auroc", "aupro")
-"""Metrics that get a bootstrap interval."""
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps batches under a title, for a progress bar."""
@@ -79,7 +76,7 @@ class RowResult:
         protocol: of the row.
         pixel: every pixel metric, the counts for the curves, the table for the bootstrap.
         image_auroc: from the image scores.
-        intervals: bootstrap intervals of some metrics, by name.
+        intervals: bootstrap intervals of ``BOOTSTRAP_METRICS``, by name.
         images: one entry per test image with a known mask, by index; empty unless asked for.
         seconds: spent on scoring and measuring. What scorers share counts for the first of them.
     """
@@ -357,12 +354,12 @@ class _RowCounter:
 
     def result(self, resamples: int, seed: int) -> RowResult:
         pixel = self.pixel.compute()
-        intervals = {}
+        intervals: dict[str, Interval] = {}
         if pixel.units is not None:
-            for metric in INTERVALS:
-                intervals[metric] = bootstrap_interval(
-                    pixel.units, metric, resamples=resamples, seed=seed
-                )
+            values = {name: score.value for name, score in pixel.scores.items()}
+            intervals = bootstrap_intervals(
+                pixel.units, values=values, resamples=resamples, seed=seed
+            )
         shares = _gather((self.images, self.seconds))
         images = sorted((image for share, _ in shares for image in share), key=lambda i: i.index)
         seconds = sum(seconds for _, seconds in shares)

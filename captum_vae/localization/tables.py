@@ -12,6 +12,9 @@ from captum_vae.localization.evaluation import Evaluation, RowResult
 METRICS = ("auroc", "aupro", "average_precision", "f1_max", "best_iou")
 """Pixel metrics of the table, in order; F1 and IoU are the oracle's, over all thresholds."""
 
+_WITH_INTERVAL = ("auroc", "aupro")
+"""Metrics whose interval fits into the text table; JSON and CSV have all."""
+
 TITLES = {
     "auroc": "pixel AUROC",
     "aupro": "AUPRO",
@@ -23,7 +26,7 @@ TITLES = {
 
 
 def text_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of text: name, smoothing, each metric, AUROC with its interval."""
+    """Column titles and rows of text: name, smoothing, each metric, some with intervals."""
     columns = ["scorer", "sigma", *(TITLES[name] for name in (*METRICS, "image_auroc"))]
     return columns, [_cells(row) for row in evaluation.rows]
 
@@ -37,17 +40,17 @@ def markdown(evaluation: Evaluation) -> str:
 
 def to_csv(evaluation: Evaluation) -> str:
     """The numbers in full, intervals included; an undefined value is an empty cell."""
-    names = [*METRICS, "image_auroc"]
-    header = ["scorer", "smoothing_sigma", *names, "auroc_low", "auroc_high", "seconds"]
+    ends = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(["scorer", "smoothing_sigma", *ends, "image_auroc", "seconds"])
     for row in evaluation.rows:
-        scores = {**row.pixel.scores, "image_auroc": row.image_auroc}
-        ends = [math.nan, math.nan]
-        if "auroc" in row.intervals:
-            ends = [row.intervals["auroc"].low, row.intervals["auroc"].high]
-        values = [*(scores[name].value for name in names), *ends]
+        values = []
+        for name in METRICS:
+            interval = row.intervals.get(name)
+            values.append(row.pixel.scores[name].value)
+            values += [interval.low, interval.high] if interval else [math.nan, math.nan]
+        values.append(row.image_auroc.value)
         writer.writerow(
             [row.name, row.protocol.smoothing, *map(_number, values), f"{row.seconds:.2f}"]
         )
@@ -68,7 +71,7 @@ def _cells(row: RowResult) -> list[str]:
     for name in METRICS:
         cells.append(_value(row.pixel.scores[name].value))
         interval = row.intervals.get(name)
-        if interval is not None and not interval.reason:
+        if name in _WITH_INTERVAL and interval is not None and not interval.reason:
             cells[-1] += f" [{interval.low:.3f}, {interval.high:.3f}]"
     return [*cells, _value(row.image_auroc.value)]
 

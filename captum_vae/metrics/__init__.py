@@ -17,6 +17,7 @@ from captum_vae.metrics.bootstrap import (
     Interval,
     PairedDifference,
     bootstrap_interval,
+    bootstrap_intervals,
     paired_difference,
 )
 from captum_vae.metrics.pixel_counts import ScoreCounts
@@ -131,6 +132,7 @@ __all__ = [
     "best_iou",
     "beta_vae_score",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "dci_scores",
     "encode_samples",
     "evaluate_disentanglement",

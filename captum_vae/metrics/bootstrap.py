@@ -7,11 +7,13 @@ per unit, so a thousand resamples of a metric are one matrix product.
 
 Approximate is the grid of the table, see :mod:`captum_vae.metrics.pixel_units`, and the number of
 resamples. ``grid_value`` is the metric of all units on that grid: its distance to the exact value
-is what the grid costs.
+is what the grid costs. Where the exact value is given, the interval moves by that distance.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +92,7 @@ def bootstrap_interval(
     table: UnitTable,
     metric: str = "auroc",
     *,
+    value: float | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -101,6 +104,7 @@ def bootstrap_interval(
         table: of one scorer.
         metric: one of ``BOOTSTRAP_METRICS``. F1 and IoU choose their threshold anew in
             each resample.
+        value: the exact metric of all units; None leaves the interval around that of the grid.
         confidence: in (0, 1).
         resamples: draws of as many units as there are.
         seed: of the draws.
@@ -109,11 +113,57 @@ def bootstrap_interval(
     Raises:
         ValueError: the metric is unknown, or a number is out of its range.
     """
-    _check(metric, confidence, resamples)
-    whole = _values(table, metric, torch.ones(1, len(table.units)), fpr_limit)
-    drawn = _values(table, metric, draw_units(len(table.units), resamples, seed), fpr_limit)
-    low, high, valid, reason = _percentiles(drawn, confidence, len(table.units))
-    return Interval(metric, low, high, confidence, float(whole), len(table.units), valid, reason)
+    values = {} if value is None else {metric: value}
+    return bootstrap_intervals(
+        table,
+        (metric,),
+        values=values,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        fpr_limit=fpr_limit,
+    )[metric]
+
+
+def bootstrap_intervals(
+    table: UnitTable,
+    metrics: Sequence[str] | None = None,
+    *,
+    values: Mapping[str, float] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    fpr_limit: float = 0.3,
+) -> dict[str, Interval]:
+    """Intervals of several metrics from the same resamples, by metric.
+
+    Args:
+        table: of one scorer.
+        metrics: None takes all ``BOOTSTRAP_METRICS``.
+        values: exact metrics of all units, by metric, as far as they are known.
+        confidence: in (0, 1).
+        resamples: draws of as many units as there are.
+        seed: of the draws.
+        fpr_limit: of AUPRO.
+
+    Raises:
+        ValueError: a metric is unknown, or a number is out of its range.
+    """
+    wanted = BOOTSTRAP_METRICS if metrics is None else tuple(metrics)
+    for metric in wanted:
+        _check(metric, confidence, resamples)
+    units = len(table.units)
+    whole = _Resampled.of(table, torch.ones(1, units))
+    drawn = _Resampled.of(table, draw_units(units, resamples, seed))
+    found = {}
+    for metric in wanted:
+        grid = float(whole.values(metric, fpr_limit))
+        low, high, valid, reason = _percentiles(drawn.values(metric, fpr_limit), confidence, units)
+        exact = (values or {}).get(metric, grid)
+        # No metric leaves [0, 1]; what is undefined stays NaN.
+        low, high = (min(max(end + exact - grid, 0.0), 1.0) for end in (low, high))
+        found[metric] = Interval(metric, low, high, confidence, grid, units, valid, reason)
+    return found
 
 
 def paired_difference(
@@ -138,8 +188,8 @@ def paired_difference(
     tables = (first, second)
     ones = torch.ones(1, len(first.units))
     weights = draw_units(len(first.units), resamples, seed)
-    whole = [_values(table, metric, ones, fpr_limit) for table in tables]
-    drawn = [_values(table, metric, weights, fpr_limit) for table in tables]
+    whole = [_Resampled.of(table, ones).values(metric, fpr_limit) for table in tables]
+    drawn = [_Resampled.of(table, weights).values(metric, fpr_limit) for table in tables]
     difference = drawn[0] - drawn[1]
     low, high, valid, reason = _percentiles(difference, confidence, len(first.units))
     below, above = int((difference <= 0).sum()), int((difference >= 0).sum())
@@ -165,18 +215,32 @@ def draw_units(units: int, resamples: int, seed: int) -> Tensor:
     return weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=weights.dtype))
 
 
-def _values(table: UnitTable, metric: str, weights: Tensor, fpr_limit: float) -> Tensor:
-    """(R,) float64 metric of each row of weights (R, U); NaN without a class."""
-    weights = weights.to(table.overlap)
-    positives = weights @ table.positives.double()
-    negatives = weights @ table.negatives.double()
-    overlap = weights @ table.overlap
-    if metric == "aupro":
-        values = _aupro(negatives, overlap, fpr_limit)
-    else:
-        values = _OF_PIXELS[metric](positives, negatives)
-    undefined = (positives.sum(1) == 0) | (negatives.sum(1) == 0)
-    return values.masked_fill(undefined, math.nan).cpu()
+@dataclass(frozen=True)
+class _Resampled:
+    """Counts of R resamples in G bins, from the highest scores to the lowest."""
+
+    positives: Tensor  # (R, G) float64
+    negatives: Tensor  # (R, G) float64
+    overlap: Tensor  # (R, G) float64
+
+    @classmethod
+    def of(cls, table: UnitTable, weights: Tensor) -> _Resampled:
+        """With weights (R, U) on the units."""
+        weights = weights.to(table.overlap)
+        return cls(
+            weights @ table.positives.double(),
+            weights @ table.negatives.double(),
+            weights @ table.overlap,
+        )
+
+    def values(self, metric: str, fpr_limit: float) -> Tensor:
+        """(R,) float64 metric of each resample; NaN without a class."""
+        if metric == "aupro":
+            values = _aupro(self.negatives, self.overlap, fpr_limit)
+        else:
+            values = _OF_PIXELS[metric](self.positives, self.negatives)
+        undefined = (self.positives.sum(1) == 0) | (self.negatives.sum(1) == 0)
+        return values.masked_fill(undefined, math.nan).cpu()
 
 
 def _auroc(positives: Tensor, negatives: Tensor) -> Tensor:

@@ -253,8 +253,10 @@ def test_the_csv_holds_the_numbers_in_full(fitted):
     evaluation = measure_rows(fitted, load(Spots(9, defects=True), 4), resamples=20)
     lines = list(csv.DictReader(io.StringIO(to_csv(evaluation))))
     for line, row in zip(lines, evaluation.rows, strict=True):
-        assert float(line["auroc"]) == row.pixel.scores["auroc"].value
-        assert float(line["auroc_low"]) == row.intervals["auroc"].low
+        for metric in ("auroc", "aupro", "average_precision", "f1_max", "best_iou"):
+            assert float(line[metric]) == row.pixel.scores[metric].value
+            assert float(line[f"{metric}_low"]) == row.intervals[metric].low
+            assert float(line[f"{metric}_high"]) == row.intervals[metric].high
 
 
 def test_rows_of_the_same_name_are_refused(fitted):

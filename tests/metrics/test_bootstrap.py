@@ -10,6 +10,7 @@ from captum_vae.metrics import (
     UnitTable,
     auroc,
     bootstrap_interval,
+    bootstrap_intervals,
     image_table,
     paired_difference,
     pixel_units,
@@ -51,6 +52,35 @@ def test_the_grid_costs_little(metric: str) -> None:
     result = measured(*images())
     interval = bootstrap_interval(result.units, metric, resamples=10)
     assert interval.grid_value == pytest.approx(result.scores[metric].value, abs=3e-3)
+
+
+def test_nearly_equal_scores_keep_the_interval_around_the_exact_value() -> None:
+    """Scores that differ in their last bits, as those of a sigmoid do, share bins of the grid."""
+    maps, masks = images()
+    result = measured(1 - maps.sigmoid() * 1e-6, masks)
+    exact = result.scores["auroc"].value
+    plain = bootstrap_interval(result.units)
+    moved = bootstrap_interval(result.units, value=exact)
+    assert abs(plain.grid_value - exact) > 0.01
+    assert moved.low < exact < moved.high
+    shift = exact - plain.grid_value
+    assert moved.low - plain.low == pytest.approx(shift)
+    assert moved.high - plain.high == pytest.approx(shift)
+
+
+def test_an_interval_never_leaves_the_range_of_its_metric() -> None:
+    table = table_of(*images())
+    assert bootstrap_interval(table, value=1.0).high == 1.0
+    assert bootstrap_interval(table, value=0.0).low == 0.0
+
+
+def test_all_intervals_at_once_are_those_of_one_metric_each() -> None:
+    table = table_of(*images())
+    together = bootstrap_intervals(table, values={"aupro": 0.5}, resamples=20)
+    assert list(together) == list(BOOTSTRAP_METRICS)
+    for metric, interval in together.items():
+        value = 0.5 if metric == "aupro" else None
+        assert interval == bootstrap_interval(table, metric, value=value, resamples=20)
 
 
 @pytest.mark.parametrize("metric", BOOTSTRAP_METRICS)
