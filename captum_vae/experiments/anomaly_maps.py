@@ -9,27 +9,15 @@ from typing import Any
 from torch import nn
 
 from captum_vae.attr.options import Rectifier
-from captum_vae.data.sample import SampleDataset, collate_samples
-from captum_vae.experiments.localizing import METRICS
-from captum_vae.experiments.results import Figure
-from captum_vae.experiments.verdicts import Estimate, Verdict, not_testable
+from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.work import Work
-from captum_vae.localization.choosing import Candidates, choose, load
-from captum_vae.localization.evaluation import Row, fit_rows, layers_of, score_all
+from captum_vae.localization.choosing import Candidates, choose
+from captum_vae.localization.evaluation import Row
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention, Method
-from captum_vae.localization.model_pass import NormalImages
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
-from captum_vae.localization.protocol import Protocol, resize_maps
-from captum_vae.localization.scorer import Scorer
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.scorer import Scale, Scorer
 from captum_vae.posterior import as_adapter
-from captum_vae.report import (
-    ColorScale,
-    GridRow,
-    Picture,
-    Strip,
-    draw_map_grid,
-    save_picture,
-)
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 """The paper's two methods by the replications' numbers."""
@@ -42,6 +30,33 @@ MEAN_IMAGE = "mean image"
 CHOSEN = "ours, chosen without labels"
 CONTROL = "control: ours without latent weights"
 SMOOTHED = ", smoothed like ours"
+
+
+@dataclass(frozen=True)
+class ChosenNames:
+    """Names in the tables of a chosen map and what it is compared with.
+
+    Attributes:
+        ours: of the map.
+        control: of the same without latent weights.
+        smoothed: what the names of pixel maps under the same smoothing end in.
+    """
+
+    ours: str = CHOSEN
+    control: str = CONTROL
+    smoothed: str = SMOOTHED
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The map against each that it has to beat: reconstruction, mean image, control."""
+        return [
+            (self.ours, RECONSTRUCTION + self.smoothed),
+            (self.ours, MEAN_IMAGE + self.smoothed),
+            (self.ours, self.control),
+        ]
+
+
+OURS = ChosenNames()
 
 
 @dataclass(frozen=True)
@@ -119,15 +134,17 @@ def baseline_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap]
     return maps
 
 
-def pixel_maps(vae: nn.Module, sigma: float) -> list[AnomalyMap]:
-    """Reconstruction error and mean-image difference, raw and smoothed by ``sigma``."""
-    reconstruction = ReconstructionError(vae, distance="absolute")
-    mean_image = MeanImageDifference(vae, distance="absolute")
+def pixel_maps(vae: nn.Module, ending: str = "", sigma: float = 0.0) -> list[AnomalyMap]:
+    """Reconstruction error and mean-image difference.
+
+    Args:
+        vae: the model.
+        ending: of their names.
+        sigma: smoothing in pixels of the mask.
+    """
     return [
-        AnomalyMap(RECONSTRUCTION, reconstruction),
-        AnomalyMap(MEAN_IMAGE, mean_image),
-        AnomalyMap(RECONSTRUCTION + SMOOTHED, reconstruction, sigma),
-        AnomalyMap(MEAN_IMAGE + SMOOTHED, mean_image, sigma),
+        AnomalyMap(RECONSTRUCTION + ending, ReconstructionError(vae, distance="absolute"), sigma),
+        AnomalyMap(MEAN_IMAGE + ending, MeanImageDifference(vae, distance="absolute"), sigma),
     ]
 
 
@@ -136,20 +153,38 @@ class ChosenMaps:
     """What was chosen without test labels.
 
     Attributes:
-        ours: the chosen variant.
-        control: the same without latent weights.
+        names: in the tables.
+        scorer: the chosen variant.
+        smoothing: of the chosen variant, sigma in pixels of the mask.
         variant: its options in words.
         synthetic: its pixel AUROC on the synthetic defects.
         among: number of variants.
         painted: number of images with synthetic defects.
     """
 
-    ours: AnomalyMap
-    control: AnomalyMap
+    names: ChosenNames
+    scorer: LatentAttention
+    smoothing: float
     variant: str
     synthetic: float
     among: int
     painted: int
+
+    @property
+    def ours(self) -> AnomalyMap:
+        """The chosen map."""
+        return AnomalyMap(self.names.ours, self.scorer, self.smoothing)
+
+    @property
+    def maps(self) -> list[AnomalyMap]:
+        """Pixel maps under the same smoothing, the chosen map, and its control."""
+        own = self.scorer
+        control = FeatureDifference(own.model, own.layers, baselines=own.baselines, scale=own.scale)
+        return [
+            *pixel_maps(own.model, self.names.smoothed, self.smoothing),
+            self.ours,
+            AnomalyMap(self.names.control, control, self.smoothing),
+        ]
 
 
 def choose_maps(
@@ -161,6 +196,8 @@ def choose_maps(
     name: str,
     normal_images: int,
     batch_size: int,
+    scales: Sequence[Scale] | None = None,
+    names: ChosenNames = OURS,
 ) -> ChosenMaps:
     """Choose a variant on synthetic defects painted on normal images; no test image is read.
 
@@ -168,10 +205,12 @@ def choose_maps(
         vae: trained last by ``work``.
         candidates: the variants.
         normal: normal training images.
-        work: keeps the choice.
+        work: keeps how all of them did.
         name: of the choice among the kept cells.
         normal_images: how many images the variants are fitted on at most.
         batch_size: images per pass.
+        scales: only variants so scaled may be chosen; None allows all.
+        names: in the tables.
     """
     adapter = as_adapter(vae, None)
     rows = candidates.rows(vae, adapter, Protocol(threshold="oracle"))
@@ -190,147 +229,17 @@ def choose_maps(
         ).to_dict()
 
     key = [work.trainings[-1]["model"], asdict(candidates), len(normal), normal_images]
-    choice = work.stored(f"choice-{name}", key, look)
-    chosen = next(row for row in rows if row.name == choice["name"])
-    scorer, sigma = chosen.scorer, chosen.protocol.smoothing
-    assert isinstance(scorer, LatentAttention)
-    control = FeatureDifference(vae, scorer.layers, baselines=scorer.baselines, scale=scorer.scale)
-    return ChosenMaps(
-        AnomalyMap(CHOSEN, scorer, sigma),
-        AnomalyMap(CONTROL, control, sigma),
-        choice["name"],
-        choice["synthetic"][choice["name"]],
-        len(rows),
-        choice["painted"],
-    )
-
-
-def metric_row(cell: Mapping[str, Any], name: str) -> list[Estimate]:
-    """A row's metrics out of a measured cell, in the order of ``localizing.METRICS``."""
-    return [Estimate.from_dict(cell["rows"][name][metric]) for metric in METRICS]
-
-
-def apart(first: Estimate, second: Estimate) -> Estimate:
-    """First minus second where no paired test exists.
-
-    The ends of its interval are those that both intervals allow, so it is wider than a paired one.
-    """
-    if first.value is None or second.value is None:
-        return Estimate(None)
-    value = first.value - second.value
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return Estimate(value)
-    return Estimate(value, first.low - second.high, first.high - second.low)
-
-
-def negated(difference: Estimate) -> Estimate:
-    """The same difference, second minus first."""
-    value, low, high = (
-        None if x is None else -x for x in (difference.value, difference.high, difference.low)
-    )
-    return Estimate(value, low, high)
-
-
-def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str, Verdict]:
-    """The verdicts, or that nothing can be tested where there are doubts about what was measured.
-
-    Args:
-        verdicts: by claim.
-        doubts: such as "measured on rendered scenes, not on UCSD"; none leaves the verdicts.
-    """
-    return {
-        name: not_testable(verdict, "; ".join(doubts))
-        if doubts and verdict.outcome != "not testable here"
-        else verdict
-        for name, verdict in verdicts.items()
+    found = work.stored(f"choice-{name}", key, look)
+    scorers = {row.name: row.scorer for row in rows}
+    sigmas = {row.name: row.protocol.smoothing for row in rows}
+    # Best first.
+    allowed = {
+        variant: (scorer, synthetic)
+        for variant, synthetic in found["synthetic"].items()
+        if isinstance(scorer := scorers[variant], LatentAttention)
+        and (scales is None or scorer.scale in scales)
     }
-
-
-def doubts_of(work: Work, *, rendered: str = "") -> list[str]:
-    """Why verdicts would mean nothing: rendered data, or a VAE without an active dimension."""
-    doubts = [f"measured on {rendered}"] if rendered else []
-    if work.collapsed:
-        doubts.append(f"no dimension is active in the VAE of {', '.join(work.collapsed)}")
-    return doubts
-
-
-def best_of(found: Mapping[str, Estimate]) -> str:
-    """The name with the highest value; of equals, and where none is defined, the first."""
-    return max(found, key=lambda name: _or_lowest(found[name].value))
-
-
-def draw_examples(
-    work: Work,
-    vae: nn.Module,
-    maps: Sequence[AnomalyMap],
-    normal: SampleDataset,
-    test: SampleDataset,
-    indices: Sequence[int],
-    *,
-    file: str,
-    caption: str,
-) -> Figure:
-    """A picture of test images with their ground truth and maps, a colour scale per map.
-
-    Args:
-        work: gives folder and device.
-        vae: the model.
-        maps: fitted here on ``normal``.
-        normal: normal images.
-        test: test images with masks.
-        indices: of the images shown.
-        file: of the picture, below the work's folder.
-        caption: of the picture.
-    """
-    protocol = Protocol(threshold="oracle")
-    rows = [anomaly_map.row("", protocol) for anomaly_map in maps]
-    adapter = as_adapter(vae, None)
-    fit_rows(
-        rows, NormalImages(load(normal, 16), vae, adapter, layers_of(rows), device=work.device)
+    variant, (scorer, synthetic) = next(iter(allowed.items()))
+    return ChosenMaps(
+        names, scorer, sigmas[variant], variant, synthetic, len(allowed), found["painted"]
     )
-    labels, truths, found = [], [], []
-    for index in indices:
-        batch = collate_samples([test[index]])
-        mask = batch.mask[0]
-        assert mask is not None
-        size = (mask.shape[0], mask.shape[1])
-        scored = {
-            id(scorer): scores
-            for scorer, scores, _ in score_all(
-                [row.scorer for row in rows], batch.image.to(work.device)
-            )
-        }
-        prepared = [row.protocol.transform(scored[id(row.scorer)], size)[0].cpu() for row in rows]
-        labels.append("\n".join(batch.name[0].split("/")[-2:]))
-        truths.append((resize_maps(batch.image[0], size).clamp(0, 1), mask.float()))
-        found.append(prepared)
-    scales = [ColorScale.of([prepared[place] for prepared in found]) for place in range(len(maps))]
-    grid = [
-        GridRow(
-            label,
-            [
-                Strip([image, truth]),
-                *(Strip([image], [m], scale) for m, scale in zip(prepared, scales, strict=True)),
-            ],
-        )
-        for label, (image, truth), prepared in zip(labels, truths, found, strict=True)
-    ]
-    drawn = draw_map_grid(
-        grid,
-        column_titles=[("image", "truth"), *((_folded(m.name),) for m in maps)],
-        bar_label="anomaly score",
-    )
-    picture = Picture(
-        save_picture(drawn, work.out / file),
-        "test images, their ground truth and their anomaly maps side by side",
-        caption,
-    )
-    return work.figure(picture)
-
-
-def _folded(name: str) -> str:
-    return name.replace(", ", ",\n")
-
-
-def _or_lowest(value: float | None) -> float:
-    return float("-inf") if value is None else value

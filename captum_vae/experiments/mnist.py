@@ -26,9 +26,9 @@ from captum_vae.experiments.verdicts import (
     Estimate,
     Verdict,
     all_of,
+    doubted,
     exceeds,
     is_positive,
-    not_testable,
     stays_within,
 )
 from captum_vae.experiments.work import Work
@@ -128,15 +128,11 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
         figures += draw_figures(vae, demo, work)
     verdicts = judge(cells)
     where = "MNIST, 28 x 28 pixels"
-    doubts = []
+    rendered = ""
     if data is None:
         where = "scikit-learn's 1,797 digits, 8 x 8 pixels brought to 28 x 28, in place of MNIST"
-        doubts.append(f"measured on {where}")
-    if work.collapsed:
-        doubts.append(f"no dimension is active in the {', '.join(work.collapsed)}")
-    if doubts:
-        why = "; ".join(doubts)
-        verdicts = {name: not_testable(verdict, why) for name, verdict in verdicts.items()}
+        rendered = where
+    verdicts = doubted(verdicts, work.doubts(rendered=rendered))
     return Findings(where, verdicts, tables, figures, _protocol(settings))
 
 
@@ -198,7 +194,7 @@ def _trained(settings: MNISTSettings, data: Path | None, normal: int, work: Work
     if data is not None:
         source = DataConfig("mnist", root=str(data / "mnist"), options={"digits": [normal]})
     return work.trained(
-        f"VAE of the digit {normal}",
+        f"the digit {normal}",
         ModelConfig("mnist", options={"latent_dims": settings.latent_dims}),
         source,
         ObjectiveConfig(likelihood="bernoulli", learning_rate=settings.learning_rate),

@@ -5,24 +5,16 @@ Liu et al. 2020, as quoted in section 4.3 of replication b; replication a's publ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
-from captum_vae.experiments.anomaly_maps import (
-    baseline_maps,
-    choose_maps,
-    doubted,
-    doubts_of,
-    draw_examples,
-    pixel_maps,
-    published_maps,
-)
-from captum_vae.experiments.localizing import measured
+from captum_vae.experiments.anomaly_maps import AnomalyMap, choose_maps
+from captum_vae.experiments.map_comparison import MapComparison
 from captum_vae.experiments.mvtec_findings import (
     ALL_IMAGES,
     ANOMALOUS,
@@ -36,8 +28,10 @@ from captum_vae.experiments.mvtec_findings import (
     verdicts,
 )
 from captum_vae.experiments.results import Experiment, Figure, Findings
+from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work
 from captum_vae.localization.choosing import Candidates, Chosen, spaced
+from captum_vae.localization.evaluation import Row
 from captum_vae.localization.protocol import Frames, Protocol
 from captum_vae.models import GaussianVAE
 from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
@@ -188,7 +182,7 @@ def run(settings: MVTecSettings, data_root: Path | None, work: Work) -> Findings
     rendered = "rendered textures, not on MVTec AD" if data_root is None else ""
     return Findings(
         data=_data_words(found, "MVTec AD" if data_root else "rendered textures"),
-        verdicts=doubted(verdicts(found, padded), doubts_of(work, rendered=rendered)),
+        verdicts=doubted(verdicts(found, padded), work.doubts(rendered=rendered)),
         tables=result_tables(found, padded),
         figures=figures,
         protocol=_protocol_words(settings, found),
@@ -219,60 +213,40 @@ def _measure(
         normal_images=settings.normal_images,
         batch_size=8,
     )
-    published = published_maps(vae, PUBLISHED_LAYERS)
-    maps = [
-        *pixel_maps(vae, chosen.ours.smoothing),
-        *published,
-        *baseline_maps(vae, LAYERS),
-        chosen.ours,
-        chosen.control,
-    ]
-    rows = [
-        m.row(label, Protocol(frames=frames, threshold="oracle"))
-        for label, frames in _IMAGES.items()
-        for m in maps
-    ]
-    key = [work.trainings[-1]["model"], asdict(settings), chosen.variant, len(category.test)]
-
-    def measure() -> dict[str, Any]:
-        work.say(f"measuring {len(rows)} rows on {len(category.test)} images: {title}")
-        return measured(
-            vae,
-            rows,
-            normal,
-            category.test,
-            device=work.device,
-            pairs=PAIRS,
-            batch_size=8,
-            resamples=settings.resamples,
-            seed=work.seed,
-        )
-
-    cell = work.stored(f"maps-{category.name}-{padding}", key, measure)
+    compared = MapComparison(
+        vae, work, title, PUBLISHED_LAYERS, LAYERS, [chosen], normal, category.test
+    )
+    cell = compared.measure(
+        _rows,
+        name=f"maps-{category.name}-{padding}",
+        settings=settings,
+        pairs=PAIRS,
+        units="images",
+        batch_size=8,
+        resamples=settings.resamples,
+    )
     findings = CategoryFindings(
         category.name,
         padding,
         cell,
         chosen,
-        tuple(m.name for m in maps),
+        tuple(m.name for m in compared.maps),
         len(training),
         len(category.test),
     )
     if not draws:
         return findings, []
-    shown = [next(m for m in published if m.name == FIGURE_MAP), chosen.ours]
-    figure = draw_examples(
-        work,
-        vae,
-        shown,
-        normal,
-        category.test,
-        one_image_per_defect(category.test, 3),
-        file=f"mvtec_{category.name}.png",
-        caption=f"{category.name}: the map as published, and ours with a baseline. Each map has "
-        "one colour scale for all images; its two numbers stand underneath.",
-    )
-    return findings, [figure]
+    shown = one_image_per_defect(category.test, 3)
+    file = f"mvtec_{category.name}.png"
+    return findings, [compared.draw(FIGURE_MAP, category.test, shown, file=file)]
+
+
+def _rows(maps: Sequence[AnomalyMap]) -> list[Row]:
+    return [
+        anomaly_map.row(label, Protocol(frames=frames, threshold="oracle"))
+        for label, frames in _IMAGES.items()
+        for anomaly_map in maps
+    ]
 
 
 def _trained(

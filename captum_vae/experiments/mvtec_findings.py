@@ -8,29 +8,32 @@ from typing import Any, Literal
 
 from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
-    CONTROL,
-    MEAN_IMAGE,
     METHODS,
+    OURS,
     RECONSTRUCTION,
     RECTIFIERS,
-    SMOOTHED,
     ChosenMaps,
-    apart,
-    best_of,
-    metric_row,
-    negated,
     published_name,
     row_name,
 )
 from captum_vae.experiments.localizing import difference, estimate
+from captum_vae.experiments.map_comparison import (
+    METRIC_COLUMNS,
+    choice_table,
+    metric_row,
+    minus,
+)
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.results import Cell, Claim, ResultTable
 from captum_vae.experiments.verdicts import (
     Estimate,
     Verdict,
     all_of,
+    apart,
+    best_of,
     exceeds,
     is_positive,
+    negated,
 )
 
 PUBLISHED_LAYERS = {
@@ -53,11 +56,6 @@ _PUBLISHED = [
     for method in METHODS
     for rectifier in RECTIFIERS
 ]
-_OURS = [
-    (CHOSEN, RECONSTRUCTION + SMOOTHED),
-    (CHOSEN, MEAN_IMAGE + SMOOTHED),
-    (CHOSEN, CONTROL),
-]
 
 
 def _primary(name: str) -> str:
@@ -66,7 +64,7 @@ def _primary(name: str) -> str:
 
 PAIRS = [
     (_primary(first), _primary(second))
-    for first, second in [*((name, RECONSTRUCTION) for name in _PUBLISHED), *_OURS]
+    for first, second in [*((name, RECONSTRUCTION) for name in _PUBLISHED), *OURS.pairs]
 ]
 """The paired tests that the verdicts may need."""
 
@@ -183,9 +181,9 @@ def verdicts(
             [c.above(c.best(), RECONSTRUCTION) for c in found]
         ),
         "corner_beats_black": _corner_beats_black(found, padded),
-        "ours_beats_reconstruction": all_of([c.above(*_OURS[0]) for c in found]),
-        "ours_beats_mean_image": all_of([c.above(*_OURS[1]) for c in found]),
-        "weights_beat_control": all_of([c.above(*_OURS[2]) for c in found]),
+        "ours_beats_reconstruction": all_of([c.above(*OURS.pairs[0]) for c in found]),
+        "ours_beats_mean_image": all_of([c.above(*OURS.pairs[1]) for c in found]),
+        "weights_beat_control": all_of([c.above(*OURS.pairs[2]) for c in found]),
     }
 
 
@@ -201,7 +199,7 @@ def result_tables(
     tables = [_beside(found, "auroc"), _beside(found, "best_iou"), _maps(found)]
     if padded is not None:
         tables.append(_paddings(_same_category(found, padded), padded))
-    return [*tables, _choices(found)]
+    return [*tables, choice_table([(c.name, c.chosen) for c in found])]
 
 
 def published(source: str, category: str, metric: Metric, rectifier: str = "") -> float | None:
@@ -226,9 +224,9 @@ def _beside(found: Sequence[CategoryFindings], metric: Metric) -> ResultTable:
                 category.at(RECONSTRUCTION, metric),
                 best,
                 faithful,
-                _minus(faithful, paper),
+                minus(faithful, paper),
                 ours,
-                _minus(ours, paper),
+                minus(ours, paper),
             ]
         )
     words = _WORDS[metric]
@@ -267,11 +265,10 @@ def _maps(found: Sequence[CategoryFindings]) -> ResultTable:
         for category in found
         for name in category.maps
     ]
-    columns = ["pixel AUROC", "AUPRO", "average precision", "best IoU (oracle)"]
     return ResultTable(
         "maps",
         "Every map in every category",
-        ["category", "map", *columns, f"pixel AUROC, {ANOMALOUS}"],
+        ["category", "map", *METRIC_COLUMNS, f"pixel AUROC, {ANOMALOUS}"],
         rows,
         "Brackets are 95% bootstrap intervals over images.",
     )
@@ -294,18 +291,6 @@ def _paddings(first: CategoryFindings, second: CategoryFindings) -> ResultTable:
         ],
         rows,
         "Two VAEs, trained alike but for the padding.",
-    )
-
-
-def _choices(found: Sequence[CategoryFindings]) -> ResultTable:
-    return ResultTable(
-        "choice",
-        "What was chosen without labels",
-        ["category", "variant", "of", "painted images", "pixel AUROC on synthetic defects"],
-        [
-            [c.name, c.chosen.variant, c.chosen.among, c.chosen.painted, c.chosen.synthetic]
-            for c in found
-        ],
     )
 
 
@@ -332,7 +317,3 @@ def _shortfall(ours: Estimate, paper: float) -> Estimate:
     gap = negated(ours)
     value, low, high = (None if x is None else x + paper for x in (gap.value, gap.low, gap.high))
     return Estimate(value, low, high)
-
-
-def _minus(ours: Estimate, paper: float | None) -> Cell:
-    return None if paper is None or ours.value is None else ours.value - paper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -162,5 +162,50 @@ def not_testable(verdict: Verdict, why: str) -> Verdict:
     return Verdict("not testable here", f"{why}; {alone}")
 
 
+def apart(first: Estimate, second: Estimate) -> Estimate:
+    """First minus second where no paired test exists.
+
+    The ends of its interval are those that both intervals allow, so it is wider than a paired one.
+    """
+    if first.value is None or second.value is None:
+        return Estimate(None)
+    value = first.value - second.value
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value)
+    return Estimate(value, first.low - second.high, first.high - second.low)
+
+
+def negated(difference: Estimate) -> Estimate:
+    """The same difference, second minus first."""
+    value, low, high = (
+        None if x is None else -x for x in (difference.value, difference.high, difference.low)
+    )
+    return Estimate(value, low, high)
+
+
+def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str, Verdict]:
+    """The verdicts, or that nothing can be tested where there are doubts about what was measured.
+
+    Args:
+        verdicts: by claim.
+        doubts: such as "measured on rendered scenes, not on UCSD"; none leaves the verdicts.
+    """
+    return {
+        name: not_testable(verdict, "; ".join(doubts))
+        if doubts and verdict.outcome != "not testable here"
+        else verdict
+        for name, verdict in verdicts.items()
+    }
+
+
+def best_of(found: Mapping[str, Estimate]) -> str:
+    """The name with the highest value; of equals, and where none is defined, the first."""
+    return max(found, key=lambda name: _or_lowest(found[name].value))
+
+
 def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
+
+
+def _or_lowest(value: float | None) -> float:
+    return float("-inf") if value is None else value

@@ -29,7 +29,9 @@ from captum_vae.training.fit import (
 )
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
+from captum_vae.training.summary import commit
 from captum_vae.training.trainer import Trainer
+from captum_vae.version import __version__
 
 _NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
 """Options of the trainer that leave its result as it is, or nearly so."""
@@ -68,6 +70,17 @@ class Work:
     def collapsed(self) -> list[str]:
         """Names of the trainings that left no latent dimension active: their maps are noise."""
         return [t["name"] for t in self.trainings if t["active_dimensions"]["active"] == 0]
+
+    def doubts(self, *, rendered: str = "") -> list[str]:
+        """Why verdicts would mean nothing: other data, or a VAE without an active dimension.
+
+        Args:
+            rendered: what was measured on in place of the published data; empty if on those.
+        """
+        doubts = [f"measured on {rendered}"] if rendered else []
+        if self.collapsed:
+            doubts.append(f"no dimension is active in the VAE of {', '.join(self.collapsed)}")
+        return doubts
 
     def say(self, message: str) -> None:
         """Tell the person at the terminal."""
@@ -125,6 +138,8 @@ class Work:
                 "final_losses": {k: round(v, 4) for k, v in result.losses.items()},
                 "active_dimensions": result.active.to_dict(),
                 "device": str(result.device),
+                "version": __version__,
+                "commit": commit(),
                 "seconds": round(time.perf_counter() - started, 1),
                 "configuration": configuration,
             }
@@ -139,13 +154,16 @@ class Work:
     def stored(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it gave when it was last called under the same name and key.
 
+        Other code makes other numbers, so a cell counts for one version and commit alone.
+
         Args:
             name: of the cell, part of its file's name.
             key: JSON data on which the cell depends, apart from the seed;
                 ``trainings[-1]["model"]`` stands for the model that was trained last.
             compute: gives JSON data.
         """
-        path = self.out / "cells" / f"{name}-{digest([key, self.seed])}.json"
+        depends = [key, self.seed, __version__, commit()]
+        path = self.out / "cells" / f"{name}-{digest(depends)}.json"
         if not path.is_file():
             write_json(path, compute())
         return json.loads(path.read_text(encoding="utf-8"))

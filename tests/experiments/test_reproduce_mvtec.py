@@ -12,9 +12,9 @@ from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
     CONTROL,
     MEAN_IMAGE,
+    OURS,
     RECONSTRUCTION,
     SMOOTHED,
-    AnomalyMap,
     ChosenMaps,
     published_name,
     row_name,
@@ -38,7 +38,7 @@ from captum_vae.experiments.mvtec_findings import (
 )
 from captum_vae.experiments.mvtec_rendered import RenderedTexture
 from captum_vae.experiments.reproduce import reproduce
-from captum_vae.localization import ReconstructionError
+from captum_vae.localization import LatentAttention
 from captum_vae.models import ConvVAE, ResNet18VAE
 from captum_vae.training.fit import build_dataset
 
@@ -82,8 +82,8 @@ def _findings(
     }
     differences = {f"{a} - {b}": around(found[a] - found[b]) for a, b in PAIRS}
     vae = ConvVAE(2, image_size=16, channels=(2,), hidden=4)
-    ours = AnomalyMap(CHOSEN, ReconstructionError(vae), 4.0)
-    chosen = ChosenMaps(ours, ours, "layer3, sigma 4", 0.9, 36, 32)
+    scorer = LatentAttention(vae, "encoder.conv1")
+    chosen = ChosenMaps(OURS, scorer, 4.0, "layer3, sigma 4", 0.9, 36, 32)
     cell = {"rows": rows, "differences": differences}
     return CategoryFindings(name, padding, cell, chosen, NAMES, 50, 10)
 

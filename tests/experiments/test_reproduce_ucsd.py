@@ -12,15 +12,12 @@ from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
     CONTROL,
     MEAN_IMAGE,
+    OURS,
     RECONSTRUCTION,
     SMOOTHED,
-    AnomalyMap,
     ChosenMaps,
-    apart,
     baseline_maps,
-    best_of,
-    doubted,
-    negated,
+    choose_maps,
     pixel_maps,
     published_maps,
     published_name,
@@ -42,12 +39,14 @@ from captum_vae.experiments.ucsd_findings import (
     MASKS_DOWN,
     PAIRS,
     PRIMARY,
+    UNSCALED,
     label,
     result_tables,
     verdicts,
 )
-from captum_vae.experiments.verdicts import Estimate, Verdict
+from captum_vae.experiments.work import Work
 from captum_vae.localization import LatentAttention, ReconstructionError
+from captum_vae.localization.choosing import Candidates
 from captum_vae.models import ConvVAE
 from captum_vae.training.fit import build_dataset
 
@@ -63,8 +62,11 @@ OTHERS = [
     RECONSTRUCTION + SMOOTHED,
     MEAN_IMAGE + SMOOTHED,
     *(f"{layer}, method 1, abs, baseline mean activation" for layer in LAYERS),
+    *(name + UNSCALED.smoothed for name in (RECONSTRUCTION, MEAN_IMAGE)),
     CHOSEN,
     CONTROL,
+    UNSCALED.ours,
+    UNSCALED.control,
 ]
 
 
@@ -93,9 +95,9 @@ def vae() -> ConvVAE:
 
 
 @pytest.fixture
-def chosen(vae: ConvVAE) -> ChosenMaps:
-    ours = AnomalyMap(CHOSEN, LatentAttention(vae, "encoder.conv1"), 2.0)
-    return ChosenMaps(ours, ours, "conv1, sigma 2", 0.9, 48, 40)
+def chosen(vae: ConvVAE) -> list[ChosenMaps]:
+    scorer = LatentAttention(vae, "encoder.conv1")
+    return [ChosenMaps(OURS, scorer, 2.0, "conv1, sigma 2", 0.9, 48, 40)]
 
 
 def _table(tables: list[ResultTable], name: str) -> dict[Any, Any]:
@@ -171,15 +173,41 @@ def test_ours_is_compared_with_reconstruction_and_mean_image_under_its_smoothing
     assert found["weights_beat_control"].outcome == "confirmed"
 
 
+def test_the_unscaled_map_is_compared_under_its_own_smoothing():
+    values = {UNSCALED.ours: 0.9, RECONSTRUCTION + UNSCALED.smoothed: 0.8, RECONSTRUCTION: 0.95}
+    found = verdicts(_cell(values), "Ped2")
+    assert found["unscaled_beats_reconstruction"].outcome == "confirmed"
+    values[UNSCALED.control] = 0.95
+    assert verdicts(_cell(values), "Ped2")["unscaled_beats_control"].outcome == "refuted"
+
+
+def test_the_unscaled_choice_is_the_best_of_its_kind_in_the_same_ranking(vae, tmp_path):
+    work = Work(tmp_path, tmp_path / "models")
+    work.trainings.append({"name": "scene", "model": "conv-1"})
+    candidates = Candidates(
+        ["encoder.conv1", "encoder.conv2"], scales=["none", "location"], smoothing=[0.0], images=4
+    )
+    normal = MovingPedestrians("train", clips=1, frames=12, image_size=(32, 48))
+    options = {"name": "scene", "normal_images": 8, "batch_size": 4}
+    blind = choose_maps(vae, candidates, normal, work, **options)
+    unscaled = choose_maps(
+        vae, candidates, normal, work, scales=["none"], names=UNSCALED, **options
+    )
+    (cell,) = (tmp_path / "cells").iterdir()
+    ranking = json.loads(cell.read_text())["synthetic"]
+    assert blind.variant == max(ranking, key=ranking.get)
+    assert unscaled.variant == max((v for v in ranking if "scale none" in v), key=ranking.get)
+    assert (blind.among, unscaled.among) == (8, 4)
+    assert [m.name for m in unscaled.maps] == [
+        RECONSTRUCTION + UNSCALED.smoothed,
+        MEAN_IMAGE + UNSCALED.smoothed,
+        UNSCALED.ours,
+        UNSCALED.control,
+    ]
+
+
 def test_every_claim_has_a_verdict():
     assert set(verdicts(_cell({}), "Ped2")) == {claim.name for claim in EXPERIMENT.claims}
-
-
-def test_doubts_leave_every_claim_untestable_and_keep_the_numbers():
-    found = doubted({"a": Verdict("refuted", "x -0.1")}, ["measured on rendered scenes"])
-    assert found["a"].outcome == "not testable here"
-    assert "x -0.1" in found["a"].because
-    assert doubted({"a": Verdict("refuted", "x")}, [])["a"].outcome == "refuted"
 
 
 def test_published_figures_stand_beside_ours_with_the_shortfall(chosen):
@@ -213,7 +241,8 @@ def test_the_published_maps_are_those_of_the_paper(vae):
 
 def test_masks_shrink_to_the_size_of_each_layers_features(vae):
     images = MovingPedestrians(clips=1, frames=1, image_size=(32, 48))
-    maps = [*pixel_maps(vae, 2.0), *published_maps(vae, LAYERS), *baseline_maps(vae, LAYERS)]
+    smooth = pixel_maps(vae, SMOOTHED, 2.0)
+    maps = [*pixel_maps(vae), *smooth, *published_maps(vae, LAYERS), *baseline_maps(vae, LAYERS)]
     rows = {row.name: row.protocol for row in rows_by_protocol(vae, maps, images)}
     down = label(ANOMALOUS, MASKS_DOWN)
     assert rows[row_name("conv1, method 1, relu", down)].size == (16, 24)
@@ -222,21 +251,6 @@ def test_masks_shrink_to_the_size_of_each_layers_features(vae):
     assert rows[row_name("conv3, method 1, relu", down)].frames == "anomalous"
     assert rows[row_name(RECONSTRUCTION + SMOOTHED, PRIMARY)].smoothing == 2.0
     assert row_name(RECONSTRUCTION + SMOOTHED, down) not in rows
-
-
-def test_intervals_of_an_unpaired_difference_hold_what_both_allow():
-    found = apart(Estimate(0.8, 0.7, 0.9), Estimate(0.6, 0.5, 0.65))
-    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.05, 0.4))
-    assert apart(Estimate(None), Estimate(0.6)).value is None
-    assert apart(Estimate(0.8), Estimate(0.6)).low is None
-
-
-def test_a_difference_turned_round_swaps_the_ends_of_its_interval():
-    assert negated(Estimate(0.1, -0.2, 0.3)) == Estimate(-0.1, -0.3, 0.2)
-
-
-def test_an_undefined_value_is_never_the_best():
-    assert best_of({"a": Estimate(None), "b": Estimate(0.1)}) == "b"
 
 
 def test_the_paper_scale_has_the_published_settings():
@@ -295,7 +309,7 @@ def test_smoke_runs_on_rendered_scenes_and_a_second_run_repeats_nothing(tmp_path
 
 
 def test_the_reconstruction_row_is_the_absolute_error(vae):
-    (raw, *_) = pixel_maps(vae, 1.0)
+    (raw, _) = pixel_maps(vae)
     images = torch.rand(2, 1, 32, 48)
     assert isinstance(raw.scorer, ReconstructionError)
     with torch.no_grad():

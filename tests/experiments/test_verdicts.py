@@ -8,8 +8,12 @@ from captum_vae.experiments.verdicts import (
     Estimate,
     Verdict,
     all_of,
+    apart,
+    best_of,
+    doubted,
     exceeds,
     is_positive,
+    negated,
     not_testable,
     stays_within,
 )
@@ -114,3 +118,25 @@ def test_an_estimate_survives_json_without_nan() -> None:
     estimate = Estimate(0.5, math.nan, 0.75)
     assert estimate.to_dict() == {"value": 0.5, "low": None, "high": 0.75}
     assert Estimate.from_dict(estimate.to_dict()) == Estimate(0.5, None, 0.75)
+
+
+def test_doubts_leave_every_claim_untestable_and_keep_the_numbers():
+    found = doubted({"a": Verdict("refuted", "x -0.1")}, ["measured on rendered scenes"])
+    assert found["a"].outcome == "not testable here"
+    assert "x -0.1" in found["a"].because
+    assert doubted({"a": Verdict("refuted", "x")}, [])["a"].outcome == "refuted"
+
+
+def test_intervals_of_an_unpaired_difference_hold_what_both_allow():
+    found = apart(Estimate(0.8, 0.7, 0.9), Estimate(0.6, 0.5, 0.65))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.05, 0.4))
+    assert apart(Estimate(None), Estimate(0.6)).value is None
+    assert apart(Estimate(0.8), Estimate(0.6)).low is None
+
+
+def test_a_difference_turned_round_swaps_the_ends_of_its_interval():
+    assert negated(Estimate(0.1, -0.2, 0.3)) == Estimate(-0.1, -0.3, 0.2)
+
+
+def test_an_undefined_value_is_never_the_best():
+    assert best_of({"a": Estimate(None), "b": Estimate(0.1)}) == "b"

@@ -155,3 +155,29 @@ def test_a_cell_that_failed_is_not_stored(work: Work) -> None:
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_cell_is_computed_anew_by_other_code(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = iter(["a1", "a1", "b2"])
+    monkeypatch.setattr(work_module, "commit", lambda: next(commits))
+    counted = [work.stored("cell", [1], lambda number=number: number) for number in range(3)]
+    assert counted == [0, 0, 2]
+
+
+def test_a_training_says_which_code_it_was_trained_by(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "commit", lambda: "a1")
+    train(work)
+    monkeypatch.setattr(work_module, "commit", lambda: "b2")
+    train(work)
+    assert [training["commit"] for training in work.trainings] == ["a1", "a1"]
+
+
+def test_doubts_name_rendered_data_and_collapsed_models(work: Work) -> None:
+    assert work.doubts() == []
+    work.trainings.append({"name": "bottle", "active_dimensions": {"active": 0}})
+    assert work.doubts(rendered="textures, not on MVTec AD") == [
+        "measured on textures, not on MVTec AD",
+        "no dimension is active in the VAE of bottle",
+    ]
