@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captum_vae.experiments.charts import chart_svg
+from captum_vae.experiments.results import Chart
 from captum_vae.experiments.verdicts import Estimate
 from captum_vae.experiments.work import write_json
 from captum_vae.report import Picture, Section, Table, write_page
@@ -21,8 +23,11 @@ _SCALES = {
     "paper": "Scale paper: the published settings.",
 }
 _CLAIM_COLUMNS = ("claim", "source", "verdict", "because")
-_TRAINING_COLUMNS = ("model", "steps", "active dimensions", "final losses", "seconds")
+_TRAINING_COLUMNS = ("model", "steps", "active dimensions", "final losses", "seconds", "commit")
 _PROTOCOL_COLUMNS = ("protocol", "")
+
+CHARTS = "charts"
+"""The folder of the charts beside the pages."""
 
 
 def write_results(
@@ -45,7 +50,9 @@ def write_results(
 
 
 def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write index.html, results.md and a CSV file per table, whose bytes the results determine.
+    """Write the pages, and a file per table and chart; the results determine their bytes.
+
+    They are index.html, results.md, NAME.csv for every table and charts/NAME.svg for every chart.
 
     Args:
         results: as read from results.json.
@@ -60,6 +67,10 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     (folder / "results.md").write_text(markdown_page(results), encoding="utf-8")
     for table in results["tables"]:
         (folder / f"{table['name']}.csv").write_text(csv_table(table), encoding="utf-8")
+        for chart in charts_of(results, table):
+            (folder / CHARTS).mkdir(exist_ok=True)
+            svg = chart_svg(chart, table, background="white")
+            (folder / CHARTS / f"{chart.name}.svg").write_text(svg, encoding="utf-8")
     return write_page(
         folder / "index.html",
         title=results["title"],
@@ -69,12 +80,23 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     )
 
 
-def markdown_page(results: Mapping[str, Any], *, figures: str | None = ".") -> str:
+def linked_chart(chart: Chart, table: Mapping[str, Any]) -> str:
+    """A chart in Markdown: the file that :func:`write_pages` puts beside the page."""
+    return f"![{chart.alt}]({CHARTS}/{chart.name}.svg)\n\n{chart.caption}"
+
+
+def markdown_page(
+    results: Mapping[str, Any],
+    *,
+    figures: str | None = ".",
+    chart_block: Callable[[Chart, Mapping[str, Any]], str] = linked_chart,
+) -> str:
     """The page in Markdown.
 
     Args:
         results: as read from results.json.
         figures: folder of the figures as seen from the page; None leaves them out.
+        chart_block: the Markdown of a chart, called with the chart and its table.
 
     Example::
 
@@ -86,6 +108,8 @@ def markdown_page(results: Mapping[str, Any], *, figures: str | None = ".") -> s
     for table in results["tables"]:
         lines += [f"## {table['title']}", ""]
         lines += [table["note"], ""] if table["note"] else []
+        for chart in charts_of(results, table):
+            lines += [chart_block(chart, table), ""]
         lines += [*_markdown_table(table["columns"], _cells(table)), ""]
     if figures is not None and results["figures"]:
         lines += ["## Figures", ""]
@@ -122,6 +146,15 @@ def csv_table(table: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
+def charts_of(results: Mapping[str, Any], table: Mapping[str, Any]) -> list[Chart]:
+    """The charts that draw a table; none in results that were written before there were any."""
+    return [
+        Chart.from_dict(chart)
+        for chart in results.get("charts", ())
+        if chart["table"] == table["name"]
+    ]
+
+
 def load_results(path: str | Path) -> dict[str, Any]:
     """The results that a file holds."""
     results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -132,9 +165,12 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
     sections = [Section("Claims and verdicts", tables=[Table(_CLAIM_COLUMNS, _claims(results))])]
     for table in results["tables"]:
         notes = [table["note"]] if table["note"] else []
-        sections.append(
-            Section(table["title"], notes, tables=[Table(table["columns"], _cells(table))])
-        )
+        charts = [
+            Picture(folder / CHARTS / f"{chart.name}.svg", chart.alt, chart.caption)
+            for chart in charts_of(results, table)
+        ]
+        cells = Table(table["columns"], _cells(table))
+        sections.append(Section(table["title"], notes, charts, [cells]))
     pictures = [
         Picture(folder / figure["file"], figure["alt"], figure["caption"])
         for figure in results["figures"]
@@ -165,6 +201,7 @@ def _trainings(results: Mapping[str, Any]) -> list[list[str]]:
                 f"{active['active']} of {active['dimensions']}",
                 ", ".join(f"{name} {value:.5g}" for name, value in losses.items()),
                 f"{training['seconds']:.0f}",
+                str(training.get("commit") or "unknown")[:10],
             ]
         )
     return rows

@@ -93,6 +93,81 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A value that every row of a chart is read against.
+
+    Attributes:
+        value: where its line stands.
+        name: of the line, such as ``chance``.
+    """
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A table's numbers as dots with their intervals, one row per label.
+
+    Attributes:
+        name: of its SVG file.
+        title: headline.
+        table: name of the table it draws.
+        labels: columns whose words, joined, name a row.
+        ours: columns of this run's numbers.
+        axis: the quantity, with its unit.
+        caption: how to read it.
+        alt: what it shows, for those who cannot see it.
+        published: columns of the sources' numbers.
+        reference: a line across all rows.
+    """
+
+    name: str
+    title: str
+    table: str
+    labels: Sequence[str]
+    ours: Sequence[str]
+    axis: str
+    caption: str
+    alt: str
+    published: Sequence[str] = ()
+    reference: Reference | None = None
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Chart:
+        """The chart of :func:`dataclasses.asdict`."""
+        reference = entries["reference"]
+        return cls(**{**entries, "reference": reference and Reference(**reference)})
+
+    def check(self, tables: Sequence[ResultTable]) -> None:
+        """Check that the tables hold what is to be drawn.
+
+        Raises:
+            ValueError: no such table or column, or a column to draw holds words.
+        """
+        table = next((table for table in tables if table.name == self.table), None)
+        if table is None:
+            raise ValueError(
+                f"chart {self.name!r} draws table {self.table!r}; wanted one of "
+                f"{[table.name for table in tables]}"
+            )
+        for column in (*self.labels, *self.published, *self.ours):
+            if column not in table.columns:
+                raise ValueError(
+                    f"chart {self.name!r} draws column {column!r} of table {self.table!r}; wanted "
+                    f"one of {list(table.columns)}"
+                )
+        for column in (*self.published, *self.ours):
+            place = list(table.columns).index(column)
+            for row in table.rows:
+                if isinstance(row[place], str):
+                    raise ValueError(
+                        f"chart {self.name!r} draws column {column!r} of table {self.table!r}, "
+                        f"which holds the words {row[place]!r}; wanted numbers"
+                    )
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a run of an experiment found.
 
@@ -102,6 +177,7 @@ class Findings:
         tables: in the order of the page.
         figures: in the order of the page.
         protocol: what was compared with what, as pairs of words.
+        charts: drawn from the tables, each beside its own.
     """
 
     data: str
@@ -109,6 +185,19 @@ class Findings:
     tables: Sequence[ResultTable]
     figures: Sequence[Figure] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)
+    charts: Sequence[Chart] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the charts can be drawn.
+
+        Raises:
+            ValueError: as of :meth:`Chart.check`, or two charts of one name.
+        """
+        names = [chart.name for chart in self.charts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"charts are named {names}; wanted a name for each, for its file")
+        for chart in self.charts:
+            chart.check(self.tables)
 
 
 @dataclass(frozen=True)
@@ -164,6 +253,7 @@ class Experiment(Generic[Settings]):
             "data": findings.data,
             "claims": claims,
             "tables": [table.to_dict() for table in findings.tables],
+            "charts": [asdict(chart) for chart in findings.charts],
             "figures": [asdict(figure) for figure in findings.figures],
             "protocol": dict(findings.protocol),
             "settings": asdict(settings),

@@ -6,13 +6,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from captum_vae.report.template import PAGE
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the page.
+    """A PNG or SVG beside the page.
 
     Attributes:
         path: of the file; it must lie in the page's folder or below.
@@ -69,7 +70,7 @@ def write_page(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["source"] = lambda picture: _relative(picture.path, path.parent)
-    environment.globals["size"] = lambda picture: _png_size(picture.path)
+    environment.globals["size"] = lambda picture: _size(picture.path)
     text = environment.from_string(PAGE).render(
         title=title, lead=lead, sections=sections, footer=footer
     )
@@ -88,8 +89,17 @@ def _relative(picture: Path, folder: Path) -> str:
         ) from error
 
 
-def _png_size(picture: Path) -> tuple[int, int]:
+def _size(picture: Path) -> tuple[int, int]:
     """Width and height in pixels, which keep the page from jumping while it loads."""
+    return _svg_size(picture) if picture.suffix == ".svg" else _png_size(picture)
+
+
+def _svg_size(picture: Path) -> tuple[int, int]:
+    root = ElementTree.parse(picture).getroot()
+    return int(root.attrib["width"]), int(root.attrib["height"])
+
+
+def _png_size(picture: Path) -> tuple[int, int]:
     header = picture.read_bytes()[:24]
     if header[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{picture} is no PNG file")

@@ -18,6 +18,7 @@ from captum_vae.experiments.pages import (
     write_results,
 )
 from captum_vae.experiments.results import (
+    Chart,
     Claim,
     Experiment,
     Figure,
@@ -59,6 +60,11 @@ FINDINGS = Findings(
     ],
     figures=[Figure("figures/dots.png", "dots", "Dots & more.")],
     protocol={"frames": "all"},
+    charts=[
+        Chart(
+            "layers", "Layers", "scores", ["layer"], ["ours"], "AUROC", "A & B.", "dots", ["paper"]
+        )
+    ],
 )
 FACTS: dict[str, Any] = {
     "trainings": [
@@ -87,7 +93,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_page_is_regenerated_from_the_json_byte_for_byte(folder: Path) -> None:
     write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder, folder / "copy.json")
-    pages = ["index.html", "results.md", "scores.csv"]
+    pages = ["index.html", "results.md", "scores.csv", "charts/layers.svg"]
     written = {page: (folder / page).read_bytes() for page in pages}
     assert (folder / "copy.json").read_bytes() == (folder / "results.json").read_bytes()
     for page in pages:
@@ -129,6 +135,33 @@ def test_markdown_shows_figures_from_the_folder_that_is_named_or_none() -> None:
         results, figures="../images/toy"
     )
     assert "dots.png" not in markdown_page(results, figures=None)
+
+
+def test_a_chart_stands_beside_its_table_on_both_pages(folder: Path) -> None:
+    text = write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder).read_text()
+    scores = text.index("<h2>Scores</h2>")
+    chart = text.index('<img src="charts/layers.svg" alt="dots" width="736"')
+    assert scores < chart < text.index("<td>conv1</td>")
+    assert "A &amp; B." in text
+    markdown = (folder / "results.md").read_text()
+    chart = markdown.index("![dots](charts/layers.svg)\n\nA & B.\n")
+    assert markdown.index("## Scores") < chart < markdown.index("| conv1 |")
+
+
+def test_results_written_before_there_were_charts_still_make_pages(folder: Path) -> None:
+    results = EXPERIMENT.results("smoke", FINDINGS, FACTS)
+    del results["charts"]
+    assert Page(write_results(results, folder)).faults == []
+    assert not (folder / "charts").exists()
+
+
+def test_a_chart_can_be_shown_in_a_way_of_ones_own() -> None:
+    text = markdown_page(
+        EXPERIMENT.results("smoke", FINDINGS, FACTS),
+        chart_block=lambda chart, table: f"{chart.name} of {len(table['rows'])} rows",
+    )
+    assert "\nlayers of 2 rows\n" in text
+    assert "layers.svg" not in text
 
 
 def test_csv_holds_the_numbers_in_full_with_both_ends() -> None:

@@ -72,3 +72,10 @@ def test_a_picture_is_the_same_bytes_twice(tmp_path: Path) -> None:
 def test_another_ending_than_png_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wanted a name that ends in \.png"):
         save_picture(Figure(), tmp_path / "a.jpg")
+
+
+def test_an_svg_is_shown_at_its_own_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>')
+    shown = written(tmp_path, Section("S", pictures=[Picture(path, "a", "c")])).pictures
+    assert shown == [{"src": "a.svg", "alt": "a", "width": "30", "height": "20"}]
