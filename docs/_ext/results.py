@@ -6,6 +6,7 @@ itself: by the renderer of its kind, or as tables of whatever it holds. Nothing 
 into the text, so that the same file always gives the same page.
 """
 
+import html
 import json
 import re
 import sys
@@ -16,7 +17,9 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from captum_vae.experiments.charts import chart_svg
 from captum_vae.experiments.pages import markdown_page
+from captum_vae.experiments.results import Chart
 from captum_vae.experiments.seed_comparison import comparison_table
 
 DOCS = Path(__file__).parent.parent
@@ -154,13 +157,23 @@ def reproduction(result: Result) -> str:
     """A result of ``captum-vae reproduce``: the very page that the command writes."""
     folder = f"reproduce_{result['experiment']}"
     here = (DOCS / "images" / folder).is_dir()
-    text = markdown_page(result, figures=f"../images/{folder}" if here else None)
+    figures = f"../images/{folder}" if here else None
+    text = markdown_page(result, figures=figures, chart_block=inline_chart)
     in_code = False
     lines = []
     for line in text.splitlines():
         in_code ^= line.startswith("```")
         lines.append(f"##{line}" if line.startswith("#") and not in_code else line)
     return "\n".join(lines)
+
+
+def inline_chart(chart: Chart, table: Result) -> str:
+    """A chart as part of the page, where it takes the text's colour in light and dark mode."""
+    return (
+        '```{raw} html\n<figure style="margin: 1rem 0; overflow-x: auto">\n'
+        f"{chart_svg(chart, table)}<figcaption>{html.escape(chart.caption)}</figcaption>\n"
+        "</figure>\n```"
+    )
 
 
 def anything(result: Result) -> str:

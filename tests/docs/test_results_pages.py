@@ -2,10 +2,13 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from captum_vae.experiments.results import Chart
 from tests.docs.blocks import DOCS
 
 pytest.importorskip("sphinx")
@@ -149,3 +152,26 @@ def test_docstring_tables_and_formulas_become_markup() -> None:
         "(B, K, \\*spatial)",
         "*emphasis* stays",
     ]
+
+
+def test_a_chart_is_part_of_the_page_and_needs_no_file() -> None:
+    chart = Chart("c", "", "t", ["map"], ["ours"], "AUROC", "Above 0.5 & below.", "dots")
+    table = {"name": "t", "columns": ["map", "ours"], "rows": [["conv1", 0.9]]}
+    block = results.inline_chart(chart, table)
+    lines = block.splitlines()
+    assert (lines[0], lines[-1]) == ("```{raw} html", "```")
+    figure = ElementTree.fromstring("\n".join(lines[1:-1]))
+    svg, caption = figure
+    assert "conv1" in list(svg.itertext())
+    # Without a colour of its own it takes that of the page, in light and in dark mode.
+    assert "color" not in svg.attrib
+    assert caption.text == "Above 0.5 & below."
+
+
+def test_the_charts_of_a_file_are_on_its_page() -> None:
+    stored = json.loads((DOCS / "results" / "reproduce_mnist.json").read_text(encoding="utf-8"))
+    first = stored["tables"][0]
+    chart = Chart("c", "Ours", first["name"], ["scorer"], ["pixel AUROC"], "AUROC", "", "dots")
+    text = results.reproduction({**stored, "charts": [asdict(chart)]})
+    assert text.index(first["title"]) < text.index("<svg ") < text.index("## Trainings")
+    assert "<svg " not in results.reproduction({**stored, "charts": []})
