@@ -112,11 +112,22 @@ def write_between_markers(path: Path, text: str) -> None:
     Raises:
         ValueError: the file lacks the markers.
     """
-    content = path.read_text()
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise ValueError(f"{path} needs the lines {BEGIN} and {END}, once each")
-    before, rest = content.split(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    try:
+        path.write_text(between_markers(path.read_text(), text))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def between_markers(content: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """A page with the text in place of what stands between two of its lines.
+
+    Raises:
+        ValueError: the page lacks the markers.
+    """
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise ValueError(f"the lines {begin} and {end} are needed, once each")
+    before, rest = content.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def main(arguments: list[str] | None = None) -> None:

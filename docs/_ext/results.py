@@ -17,11 +17,6 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.pages import markdown_page
-from captum_vae.experiments.results import Chart
-from captum_vae.experiments.seed_comparison import comparison_table
-
 DOCS = Path(__file__).parent.parent
 RESULTS = DOCS / "results"
 MARKER = re.compile(r"<!-- results: (.+?) -->")
@@ -29,6 +24,11 @@ OTHERS = "others"
 
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
+from captum_vae.experiments.charts import chart_svg  # noqa: E402
+from captum_vae.experiments.pages import markdown_page  # noqa: E402
+from captum_vae.experiments.results import Chart  # noqa: E402
+from captum_vae.experiments.seed_comparison import comparison_table  # noqa: E402
+from captum_vae.experiments.verdicts import Estimate  # noqa: E402
 
 Result = Mapping[str, Any]
 
@@ -126,10 +126,7 @@ def localization(result: Result) -> str:
     for row in result["rows"]:
         cells = [row["name"], _cell(row["protocol"]["smoothing"])]
         for name in ("auroc", "aupro", "average_precision", "f1_max", "best_iou", "image_auroc"):
-            value, interval = row["scores"][name]["value"], row["intervals"].get(name)
-            known = interval and interval["low"] is not None
-            ends = f" [{interval['low']:.3f}, {interval['high']:.3f}]" if known else ""
-            cells.append("undefined" if value is None else f"{value:.3f}{ends}")
+            cells.append(str(estimate(row, name)))
         lines.append(f"| {' | '.join(map(_escaped, cells))} |")
     choice = result.get("choice")
     if choice:
@@ -145,6 +142,12 @@ def localization(result: Result) -> str:
             cells = [name, _cell(test["difference"]), ends, _cell(test["p_value"])]
             lines.append(f"| {' | '.join(map(_escaped, cells))} |")
     return "\n".join(lines)
+
+
+def estimate(row: Result, metric: str) -> Estimate:
+    """A metric of an evaluation's row with its interval, where it has one."""
+    interval = row["intervals"].get(metric) or {"low": None, "high": None}
+    return Estimate(row["scores"][metric]["value"], interval["low"], interval["high"])
 
 
 def seeds(result: Result) -> str:

@@ -1,0 +1,116 @@
+"""The README's tables, made from ``docs/results/*.json``.
+
+    python docs/_ext/readme.py
+
+rewrites README.md between its markers. Its tests say so when that is due.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import results
+from results import Result, speed_summary
+
+README = results.DOCS.parent / "README.md"
+OURS = "latent attention (chosen without labels)"
+CONTROL = "control: the chosen, without latent weights"
+OTHERS = {
+    CONTROL: "same without latent weights",
+    "reconstruction error": "reconstruction error",
+    "mean image": "mean image",
+}
+PUBLISHED = "as published"
+DATA = {
+    "bottle": "MVTec AD bottle",
+    "hazelnut": "MVTec AD hazelnut",
+    "transistor": "MVTec AD transistor",
+    "magnetic_tile": "magnetic tile",
+    "ped2": "UCSD Ped2",
+}
+"""Names of the localization files' data, in the table's order."""
+VERDICTS = ("confirmed", "refuted", "undecided", "not testable here")
+
+
+def tables() -> dict[str, str]:
+    """The table for each pair of markers."""
+    return {
+        "speed": speed_summary.table([dict(run) for _, run in stored("speed")]),
+        "localization": localization(dict(stored("localization"))),
+        "reproduced": reproduced(dict(stored("reproduce"))),
+    }
+
+
+def stored(kind: str) -> Iterator[tuple[str, Result]]:
+    """The files of a kind, by what their names say besides: (``bottle``, its content)."""
+    for path in sorted(results.RESULTS.glob(f"{kind}_*.json")):
+        name = path.stem.removeprefix(f"{kind}_")
+        yield name, json.loads(path.read_text(encoding="utf-8"))
+
+
+def localization(evaluations: Mapping[str, Result]) -> str:
+    """Pixel AUROC, a line per data set; a star where a paired test tells the cell from ours."""
+    titles = ["data", "test images", "chosen without labels", *OTHERS.values(), "as published"]
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
+    for name in [*filter(evaluations.__contains__, DATA), *sorted(evaluations.keys() - DATA)]:
+        evaluation = evaluations[name]
+        rows = {row["name"]: row for row in evaluation["rows"]}
+        link = f"[{DATA.get(name, name)}](docs/results/localization_{name}.json)"
+        cells = [link, _units(evaluation), str(results.estimate(rows[OURS], "auroc"))]
+        for other in [*OTHERS, best_published(rows)]:
+            told_apart = difference(evaluation, other)["sign"] != 0
+            cells.append(f"{results.estimate(rows[other], 'auroc')}{' *' if told_apart else ''}")
+        lines.append(cells)
+    return _markdown(lines)
+
+
+def reproduced(experiments: Mapping[str, Result]) -> str:
+    """How many claims each experiment confirms and refutes, a line per experiment."""
+    lines = [["experiment", "scale", *VERDICTS], ["---", "---"] + ["---:"] * len(VERDICTS)]
+    for name, experiment in experiments.items():
+        found = [claim["verdict"] for claim in experiment["claims"]]
+        counts = [str(found.count(verdict)) for verdict in VERDICTS]
+        link = f"[{experiment['title']}](docs/results/reproduce_{name}.json)"
+        lines.append([link, experiment["scale"], *counts])
+    return _markdown(lines)
+
+
+def best_published(rows: Mapping[str, Result]) -> str:
+    """Of the maps as published, the one with the highest pixel AUROC on the test images."""
+    names = [name for name in rows if name.startswith(PUBLISHED)]
+    return max(names, key=lambda name: float(rows[name]["scores"]["auroc"]["value"]))
+
+
+def difference(evaluation: Result, other: str) -> dict[str, Any]:
+    """The paired test of ours minus another row.
+
+    Returns:
+        ``low`` and ``high`` of the difference's interval and its ``sign``: 1 where ours is better,
+        -1 where it is worse, 0 where the interval holds zero.
+    """
+    test = evaluation["differences"][f"{OURS} - {other}"]
+    return {**test, "sign": (test["low"] > 0) - (test["high"] < 0)}
+
+
+def main() -> None:
+    """Rewrite the README."""
+    text = README.read_text(encoding="utf-8")
+    for name, content in tables().items():
+        markers = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        text = speed_summary.between_markers(text, content, *markers)
+    README.write_text(text, encoding="utf-8")
+
+
+def _units(evaluation: Result) -> str:
+    """How many test images there are, and of how many clips they are where those were resampled."""
+    images = evaluation["rows"][0]["images"]
+    units = next(iter(evaluation["differences"].values()))["units"]
+    return str(images) if units == images else f"{images} in {units} clips"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Numbers that the README and the manual quote are those of docs/results, and no others.
+
+Each measured sentence is written here as a function of the result files, and its page must hold it
+word for word: where a new file says something else, the failure prints the new sentence. What
+looks measured and stands in no such sentence is an error, unless it is a definition listed here.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.docs.blocks import DOCS, ROOT
+
+pytest.importorskip("sphinx")
+
+sys.path.insert(0, str(DOCS / "_ext"))
+import readme  # noqa: E402
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+]
+
+DEFINITIONS = {
+    "Python 3.10 or later": "what the package asks for",
+    "with its 95% interval": "a confidence level",
+    "a 95% interval of Student's t": "a confidence level",
+    "Section 3.3 of the paper": "where a formula stands",
+    "below 0.05 (or a KL below 0.01 nats)": "thresholds of the metric",
+    "a KL above 0.01 nats and a standard deviation of the mean above 0.1": "thresholds",
+    "a false positive rate of 0.3": "the integration limit of AUPRO",
+    "As many as fit into six seconds, 3 to 30": "a rule of the benchmark",
+    "more than\n  15 seconds": "a rule of the benchmark",
+}
+"""Passages whose numbers are chosen, not measured, and what they are."""
+
+_UNIT = (
+    r"(?:%|percent|times|x(?! ?\d)|(?:milli|micro)?seconds?|minutes?|hours?|ms|s|[kMGT]i?B|"
+    r"FPS|images (?:a|per) second)(?![\w])"
+)
+_SPELLED = (
+    "two|three|four|five|six|seven|eight|nine|ten|twelve|fifteen|twenty|thirty|forty|fifty|sixty|"
+    "ninety|hundred|thousand"
+)
+MEASURED = re.compile(
+    rf"(?<![\w.])\d*\.\d+(?:{_UNIT})?|(?<![\w.])\d[\d,]*[ -]?{_UNIT}|\b(?:{_SPELLED})[ -]{_UNIT}"
+)
+"""Decimals, and numbers with a unit of time, memory, share or ratio, in digits or words."""
+
+NOT_PROSE = [
+    re.compile(pattern, re.MULTILINE | re.DOTALL)
+    for pattern in (
+        r"^```.*?^```$",
+        r"^<!-- (\w+):begin -->.*?<!-- \1:end -->$",
+        r"<!--.*?-->",
+        r"^    \S[^\n]*$",  # indented code
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"`[^`\n]+`",
+        r"(?<=\])\([^)\n]*\)",  # where a link leads
+        r"^## Citations\n.*?(?=^## |\Z)",
+    )
+]
+
+
+class Sentence(NamedTuple):
+    """A measured sentence.
+
+    Attributes:
+        page: file below the repository.
+        text: makes the sentence from docs/results.
+    """
+
+    page: str
+    text: Callable[[], str]
+
+
+def result(name: str) -> Any:
+    return json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def cost_of_all_maps() -> str:
+    """Where a closed form applies, 32 dimensions, relative to method 2 by autograd."""
+    rows = [
+        row
+        for _, run in readme.stored("speed")
+        for row in run["rows"]
+        if row["dims"] == 32 and row["plan"] in ("pooled", "masked")
+    ]
+    ours, loop = (
+        {
+            (row["encoder"], row["layer"]): row["ratios"]["method2_autograd"]["median"]
+            for row in rows
+            if row["way"] == way
+        }
+        for way in ("method1", "captum_loop")
+    )
+    exception = ours.pop(("MNIST", "conv2"))
+    assert exception > max(ours.values())
+    return (
+        f"all 32 maps of method 1 cost {min(ours.values()):.2f} to {max(ours.values()):.2f} times "
+        "what the one map of method 2 costs with an autograd backward "
+        f"({exception:.2f} before the ReLU of the MNIST encoder); looping Captum's `LayerGradCam` "
+        f"over the dimensions costs {min(loop.values()):.0f} to {max(loop.values()):.0f} times that"
+    )
+
+
+def compared(other: str) -> dict[int, list[str]]:
+    """The data sets where the choice is better (1), worse (-1) or not told apart (0)."""
+    found: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    evaluations = dict(readme.stored("localization"))
+    for name, title in readme.DATA.items():
+        sign = readme.difference(evaluations[name], other)["sign"]
+        found[sign].append(title.split()[-1])
+    return found
+
+
+def comparison(other: str) -> str:
+    words = {1: "better on", -1: "worse on", 0: "not told apart on"}
+    found = compared(other)
+    return listed(f"{words[sign]} {listed(found[sign])}" for sign in words if found[sign])
+
+
+def against_the_reconstruction() -> str:
+    return f"Against the reconstruction error the choice is {comparison('reconstruction error')}."
+
+
+def against_the_control() -> str:
+    assert not compared(readme.CONTROL)[1], "the latent weights do add something now"
+    return (
+        "Against the same feature difference without latent weights it is "
+        f"{comparison(readme.CONTROL)}: the weights add nothing measurable here"
+    )
+
+
+def how_small_the_data_are() -> str:
+    hazelnut, transistor = result("localization_hazelnut"), result("localization_transistor")
+    sizes = [(e["normal"]["images"], e["test"]["images"]) for e in (hazelnut, transistor)]
+    assert sizes[0] == sizes[1]
+    normal, test = sizes[0]
+    return f"hazelnut and transistor have {normal} normal and {test} test images each"
+
+
+def the_reproduction_of_ped2() -> str:
+    ucsd = result("reproduce_ucsd")
+    (verdict,) = (c["verdict"] for c in ucsd["claims"] if c["name"] == "ours_beats_reconstruction")
+    return (
+        "that the choice beats the reconstruction error is "
+        f"{verdict} by the reproduction on UCSD below, after {ucsd['settings']['steps']} steps"
+    )
+
+
+SENTENCES = [
+    Sentence("README.md", cost_of_all_maps),
+    Sentence("README.md", against_the_reconstruction),
+    Sentence("README.md", against_the_control),
+    Sentence("README.md", how_small_the_data_are),
+    Sentence("README.md", the_reproduction_of_ped2),
+]
+
+
+def listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def measured(text: str, known: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """(Line, number) of what looks measured in a page's prose outside the known passages."""
+    for passage in known:
+        text = text.replace(passage, blank(passage))
+    for pattern in NOT_PROSE:
+        text = pattern.sub(lambda match: blank(match[0]), text)
+    for match in MEASURED.finditer(text):
+        yield text[: match.start()].count("\n") + 1, match[0]
+
+
+def blank(passage: str) -> str:
+    return re.sub(r"[^\n]", " ", passage)
+
+
+@pytest.mark.parametrize("sentence", SENTENCES, ids=lambda sentence: sentence.text.__name__)
+def test_a_measured_sentence_says_what_the_results_say(sentence: Sentence) -> None:
+    text = sentence.text()
+    page = (ROOT / sentence.page).read_text(encoding="utf-8")
+    assert text in page, f"by docs/results, {sentence.page} should say: {text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_number_stands_in_the_prose_without_a_result(page: Path) -> None:
+    name = str(page.relative_to(ROOT))
+    known = [*DEFINITIONS, *(s.text() for s in SENTENCES if s.page == name)]
+    found = [f"{name}:{line}: {n}" for line, n in measured(page.read_text("utf-8"), known)]
+    assert not found, "numbers without a sentence in SENTENCES: " + "; ".join(found)
+
+
+@pytest.mark.parametrize("passage", DEFINITIONS)
+def test_every_definition_is_still_somewhere(passage: str) -> None:
+    assert any(passage in page.read_text(encoding="utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it takes 90 seconds",
+        "3 times as fast",
+        "a 12x gain",
+        "two times that",
+        "AUROC .95",
+        "0.95 on bottle",
+        "in 12% of them",
+        "needs 300 MiB",
+        "all of it in three minutes",
+    ],
+)
+def test_a_number_in_the_prose_is_seen(text: str) -> None:
+    assert [line for line, _ in measured(f"# Title\n\n{text}\n", [])] == [3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "method 2, 32 maps, 128 x 128 pixels, on 9, 7, 2 and 4",
+        "`weight=0.5` and $\\alpha = 0.5$",
+        "[the run](speed_0.5.json)",
+        "```python\nx = 0.5\n```",
+        "<!-- speed:begin -->\n| 0.5x |\n<!-- speed:end -->",
+        "    pytest --limit 0.5",
+        "## Citations\n\narXiv:2009.07896",
+    ],
+)
+def test_code_tables_links_and_citations_are_not_prose(text: str) -> None:
+    assert list(measured(f"# Title\n\n{text}\n", [])) == []
+
+
+def test_a_checked_sentence_is_left_out_and_its_line_still_counts() -> None:
+    text = "# Title\n\nIt is\n2.5 times\nas fast.\n\nOr 3.5 times."
+    assert list(measured(text, ["2.5 times\nas fast"])) == [(7, "3.5")]

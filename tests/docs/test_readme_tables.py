@@ -1,0 +1,103 @@
+"""The README's tables are those that ``python docs/_ext/readme.py`` makes of docs/results."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import DOCS, ROOT
+
+pytest.importorskip("sphinx")
+
+sys.path.insert(0, str(DOCS / "_ext"))
+import readme  # noqa: E402
+
+BLOCKS = readme.tables()
+
+
+def row(name: str, value: float, low: float, high: float) -> dict:
+    return {
+        "name": name,
+        "images": 7,
+        "scores": {"auroc": {"value": value}},
+        "intervals": {"auroc": {"low": low, "high": high}},
+    }
+
+
+@pytest.fixture
+def evaluation() -> dict:
+    values = {
+        readme.OURS: 0.9,
+        readme.CONTROL: 0.91,
+        "reconstruction error": 0.8,
+        "mean image": 0.9,
+        "as published, method 1": 0.4,
+        "as published, method 2": 0.6,
+    }
+    tests = {
+        readme.CONTROL: (-0.02, -0.001),
+        "reconstruction error": (0.05, 0.15),
+        "mean image": (-0.01, 0.01),
+        "as published, method 1": (0.45, 0.55),
+        "as published, method 2": (0.25, 0.35),
+    }
+    return {
+        "rows": [row(name, value, value - 0.05, value + 0.05) for name, value in values.items()],
+        "differences": {
+            f"{readme.OURS} - {other}": {"low": low, "high": high, "units": 3}
+            for other, (low, high) in tests.items()
+        },
+    }
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_readme_holds_what_the_script_makes_of_the_results(name: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = f"<!-- {name}:begin -->\n{BLOCKS[name]}\n<!-- {name}:end -->\n"
+    assert block in text, "run: python docs/_ext/readme.py"
+
+
+@pytest.mark.parametrize("kind", ["speed", "localization", "reproduce"])
+def test_every_file_of_a_kind_is_in_the_tables(kind: str) -> None:
+    expected = {path.name for path in (DOCS / "results").glob(f"{kind}_*.json")}
+    found = {f"{kind}_{name}.json" for name, _ in readme.stored(kind)}
+    assert found == expected != set()
+
+
+def test_a_star_marks_what_the_paired_test_tells_apart(evaluation: dict) -> None:
+    line = readme.localization({"bottle": evaluation}).splitlines()[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == [
+        "[MVTec AD bottle](docs/results/localization_bottle.json)",
+        "7 in 3 clips",
+        "0.900 [0.850, 0.950]",
+        "0.910 [0.860, 0.960] *",
+        "0.800 [0.750, 0.850] *",
+        "0.900 [0.850, 0.950]",
+        "0.600 [0.550, 0.650] *",
+    ]
+
+
+def test_a_data_set_without_a_title_is_listed_last_by_its_files_name(evaluation: dict) -> None:
+    lines = readme.localization({"another": evaluation, "ped2": evaluation}).splitlines()[2:]
+    assert [line.split("]")[0] for line in lines] == ["| [UCSD Ped2", "| [another"]
+
+
+def test_claims_are_counted_by_verdict() -> None:
+    claims = [{"verdict": v} for v in ("refuted", "confirmed", "refuted", "not testable here")]
+    experiment = {"title": "Digits", "scale": "cpu", "claims": claims}
+    line = readme.reproduced({"mnist": experiment}).splitlines()[2]
+    assert line == "| [Digits](docs/results/reproduce_mnist.json) | cpu | 1 | 2 | 0 | 1 |"
+
+
+def test_the_script_rewrites_only_what_stands_between_markers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "README.md"
+    old = "".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\nkept\n" for name in BLOCKS)
+    page.write_text(old)
+    monkeypatch.setattr(readme, "README", page)
+    readme.main()
+    new = page.read_text()
+    assert new.count("kept\n") == len(BLOCKS) and "old" not in new
+    assert all(block in new for block in BLOCKS.values())
