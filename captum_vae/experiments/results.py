@@ -105,6 +105,10 @@ class Reference:
     name: str
 
 
+CHANCE = Reference(0.5, "chance")
+"""The AUROC of a map that knows nothing."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A table's numbers as dots with their intervals, one row per label.
