@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
+from captum_vae.experiments.anomaly_charts import mvtec_charts
 from captum_vae.experiments.anomaly_maps import AnomalyMap, choose_maps
 from captum_vae.experiments.map_comparison import MapComparison
 from captum_vae.experiments.mvtec_findings import (
@@ -186,6 +187,7 @@ def run(settings: MVTecSettings, data_root: Path | None, work: Work) -> Findings
         tables=result_tables(found, padded),
         figures=figures,
         protocol=_protocol_words(settings, found),
+        charts=mvtec_charts(),
     )
 
 

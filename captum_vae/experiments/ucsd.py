@@ -15,6 +15,7 @@ from torch import nn
 
 from captum_vae.data import UCSD
 from captum_vae.data.sample import SampleDataset, collate_samples
+from captum_vae.experiments.anomaly_charts import ucsd_charts
 from captum_vae.experiments.anomaly_maps import SMOOTHED, AnomalyMap, choose_maps
 from captum_vae.experiments.map_comparison import MapComparison
 from captum_vae.experiments.results import Experiment, Findings
@@ -224,6 +225,7 @@ def run(settings: UCSDSettings, data_root: Path | None, work: Work) -> Findings:
         tables=result_tables(cell, scene.name, [m.name for m in compared.maps], [blind, unscaled]),
         figures=[figure],
         protocol=_protocol_words(settings, scene.name, len(training), blind.variant),
+        charts=ucsd_charts(scene.name),
     )
 
 

@@ -252,19 +252,21 @@ def _beside(cell: Mapping[str, Any], scene: str) -> ResultTable:
         )
     paper = _highest([_published("paper", layer) for layer in LAYERS])
     theirs = _highest([_replication_b_best(layer) for layer in LAYERS])
-    faithful, ours = _at(cell, _best(cell, _PUBLISHED)), _at(cell, CHOSEN)
-    rows.append(
-        [
-            "best layer; ours chosen without labels",
-            paper,
-            None,
-            theirs,
-            faithful,
-            minus(faithful, paper),
-            ours,
-            minus(ours, paper),
-        ]
-    )
+    faithful = _at(cell, _best(cell, _PUBLISHED))
+    for name in (CHOSEN, UNSCALED.ours):
+        ours = _at(cell, name)
+        rows.append(
+            [
+                f"best layer; {name}",
+                paper,
+                None,
+                theirs,
+                faithful,
+                minus(faithful, paper),
+                ours,
+                minus(ours, paper),
+            ]
+        )
     return ResultTable(
         "beside",
         "Pixel AUROC beside the published figures",
@@ -281,8 +283,8 @@ def _beside(cell: Mapping[str, Any], scene: str) -> ResultTable:
         rows,
         "Of each layer, replication b and ours as published show the best of both methods and "
         "both rectifiers, since the paper does not say which it took. Ours with a baseline is "
-        "method 1, abs, times the distance to the mean activation; the last line is the variant "
-        "chosen on synthetic defects, with its smoothing. Replication a reports that attention "
+        "method 1, abs, times the distance to the mean activation; the last two lines are variants "
+        "chosen on synthetic defects, with their smoothing. Replication a reports that attention "
         "did worse than its own baseline, without figures."
         + (
             ""

@@ -219,7 +219,7 @@ def test_published_figures_stand_beside_ours_with_the_shortfall(chosen):
     assert table["conv2", "minus paper"] == pytest.approx(-0.22)
     assert table["VAE reconstruction error", "paper, Ped1"] == 0.86
     assert table["VAE reconstruction error", "minus paper"] == pytest.approx(-0.01)
-    last = "best layer; ours chosen without labels"
+    last = "best layer; ours, chosen without labels"
     assert table[last, "minus paper (baseline)"] == pytest.approx(0.02)
 
 
