@@ -10,11 +10,11 @@ from typing import Any
 from captum_vae.attr.options import Rectifier
 from captum_vae.experiments.disentanglement_seeds import Experiment as SeedRun
 from captum_vae.experiments.disentanglement_seeds import run_experiments
-from captum_vae.experiments.dsprites_figures import draw_scores
 from captum_vae.experiments.dsprites_findings import (
     HEADLINE_GAMMA,
     PUBLISHED_STEPS,
     Run,
+    charts,
     judge,
     tables,
 )
@@ -119,13 +119,12 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
     if settings.steps < ENOUGH * PUBLISHED_STEPS:
         why = f"trained for {settings.steps:,} of the published {PUBLISHED_STEPS:,} steps"
         verdicts = {name: not_testable(verdict, why) for name, verdict in verdicts.items()}
-    picture = draw_scores(runs, work.out / "figures" / "scores.png")
     return Findings(
         "dSprites, all 737,280 images drawn by this package's renderer",
         verdicts,
         tables(runs),
-        [work.figure(picture)],
-        _protocol(settings),
+        protocol=_protocol(settings),
+        charts=charts(),
     )
 
 

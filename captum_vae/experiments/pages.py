@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.results import Chart
+from captum_vae.experiments.results import Chart, Scatter, read_chart
 from captum_vae.experiments.verdicts import Estimate
 from captum_vae.experiments.work import write_json
 from captum_vae.report import Picture, Section, Table, write_page
@@ -80,7 +80,7 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     )
 
 
-def linked_chart(chart: Chart, table: Mapping[str, Any]) -> str:
+def linked_chart(chart: Chart | Scatter, table: Mapping[str, Any]) -> str:
     """A chart in Markdown: the file that :func:`write_pages` puts beside the page."""
     return f"![{chart.alt}]({CHARTS}/{chart.name}.svg)\n\n{chart.caption}"
 
@@ -89,7 +89,7 @@ def markdown_page(
     results: Mapping[str, Any],
     *,
     figures: str | None = ".",
-    chart_block: Callable[[Chart, Mapping[str, Any]], str] = linked_chart,
+    chart_block: Callable[[Chart | Scatter, Mapping[str, Any]], str] = linked_chart,
 ) -> str:
     """The page in Markdown.
 
@@ -146,12 +146,10 @@ def csv_table(table: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def charts_of(results: Mapping[str, Any], table: Mapping[str, Any]) -> list[Chart]:
+def charts_of(results: Mapping[str, Any], table: Mapping[str, Any]) -> list[Chart | Scatter]:
     """The charts that draw a table; none in results that were written before there were any."""
     return [
-        Chart.from_dict(chart)
-        for chart in results.get("charts", ())
-        if chart["table"] == table["name"]
+        read_chart(chart) for chart in results.get("charts", ()) if chart["table"] == table["name"]
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,39 +137,57 @@ class Chart:
     alt: str
     published: Sequence[str] = ()
     reference: Reference | None = None
-
-    @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> Chart:
-        """The chart of :func:`dataclasses.asdict`."""
-        reference = entries["reference"]
-        return cls(**{**entries, "reference": reference and Reference(**reference)})
+    kind: Literal["rows"] = "rows"
 
     def check(self, tables: Sequence[ResultTable]) -> None:
         """Check that the tables hold what is to be drawn.
 
         Raises:
-            ValueError: no such table or column, or a column to draw holds words.
+            ValueError: no such table or column, or a column of numbers holds words.
         """
-        table = next((table for table in tables if table.name == self.table), None)
-        if table is None:
-            raise ValueError(
-                f"chart {self.name!r} draws table {self.table!r}; wanted one of "
-                f"{[table.name for table in tables]}"
-            )
-        for column in (*self.labels, *self.published, *self.ours):
-            if column not in table.columns:
-                raise ValueError(
-                    f"chart {self.name!r} draws column {column!r} of table {self.table!r}; wanted "
-                    f"one of {list(table.columns)}"
-                )
-        for column in (*self.published, *self.ours):
-            place = list(table.columns).index(column)
-            for row in table.rows:
-                if isinstance(row[place], str):
-                    raise ValueError(
-                        f"chart {self.name!r} draws column {column!r} of table {self.table!r}, "
-                        f"which holds the words {row[place]!r}; wanted numbers"
-                    )
+        _check_drawn(self, tables, self.labels, (*self.published, *self.ours))
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Two numbers of every row against each other, with their intervals.
+
+    Attributes:
+        name: of its SVG file.
+        title: headline.
+        table: name of the table it draws.
+        series: column of a row's series, whose points are joined by a line in the table's order.
+        point: column of what tells the points of a series apart, written beside them.
+        x: column of the horizontal number.
+        y: column of the vertical number.
+        caption: how to read it.
+        alt: what it shows, for those who cannot see it.
+        published: the series that are the sources'.
+    """
+
+    name: str
+    title: str
+    table: str
+    series: str
+    point: str
+    x: str
+    y: str
+    caption: str
+    alt: str
+    published: Sequence[str] = ()
+    kind: Literal["scatter"] = "scatter"
+
+    def check(self, tables: Sequence[ResultTable]) -> None:
+        """As of :meth:`Chart.check`."""
+        _check_drawn(self, tables, (self.series, self.point), (self.x, self.y))
+
+
+def read_chart(entries: Mapping[str, Any]) -> Chart | Scatter:
+    """The chart of :func:`dataclasses.asdict`, as the results' JSON holds it."""
+    if entries["kind"] == "scatter":
+        return Scatter(**entries)
+    reference = entries["reference"]
+    return Chart(**{**entries, "reference": reference and Reference(**reference)})
 
 
 @dataclass(frozen=True)
@@ -189,7 +208,7 @@ class Findings:
     tables: Sequence[ResultTable]
     figures: Sequence[Figure] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Chart | Scatter] = ()
 
     def __post_init__(self) -> None:
         """Check that the charts can be drawn.
@@ -263,3 +282,39 @@ class Experiment(Generic[Settings]):
             "settings": asdict(settings),
             **facts,
         }
+
+
+def read_cell(cell: Any) -> Estimate | None:
+    """A number of a table as the results' JSON holds it; None where a source does not say."""
+    if cell is None:
+        return None
+    found = Estimate.from_dict(dict(cell)) if isinstance(cell, Mapping) else Estimate(float(cell))
+    return Estimate(None) if found.value is not None and math.isnan(found.value) else found
+
+
+def _check_drawn(
+    chart: Chart | Scatter,
+    tables: Sequence[ResultTable],
+    words: Sequence[str],
+    numbers: Sequence[str],
+) -> None:
+    table = next((table for table in tables if table.name == chart.table), None)
+    if table is None:
+        raise ValueError(
+            f"chart {chart.name!r} draws table {chart.table!r}; wanted one of "
+            f"{[table.name for table in tables]}"
+        )
+    for column in (*words, *numbers):
+        if column not in table.columns:
+            raise ValueError(
+                f"chart {chart.name!r} draws column {column!r} of table {chart.table!r}; wanted "
+                f"one of {list(table.columns)}"
+            )
+    for column in numbers:
+        place = list(table.columns).index(column)
+        for row in table.rows:
+            if isinstance(row[place], str):
+                raise ValueError(
+                    f"chart {chart.name!r} draws column {column!r} of table {chart.table!r}, "
+                    f"which holds the words {row[place]!r}; wanted numbers"
+                )

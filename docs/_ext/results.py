@@ -26,7 +26,7 @@ sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
 from captum_vae.experiments.charts import chart_svg  # noqa: E402
 from captum_vae.experiments.pages import markdown_page  # noqa: E402
-from captum_vae.experiments.results import Chart  # noqa: E402
+from captum_vae.experiments.results import Chart, Scatter  # noqa: E402
 from captum_vae.experiments.seed_comparison import comparison_table  # noqa: E402
 from captum_vae.experiments.verdicts import Estimate  # noqa: E402
 
@@ -170,7 +170,7 @@ def reproduction(result: Result) -> str:
     return "\n".join(lines)
 
 
-def inline_chart(chart: Chart, table: Result) -> str:
+def inline_chart(chart: Chart | Scatter, table: Result) -> str:
     """A chart as part of the page, where it takes the text's colour in light and dark mode."""
     return (
         '```{raw} html\n<figure style="margin: 1rem 0; overflow-x: auto">\n'

@@ -10,6 +10,7 @@ from captum_vae.experiments.dsprites_findings import (
     Run,
     baseline,
     best,
+    charts,
     faithful,
     level,
     paired,
@@ -19,6 +20,8 @@ from captum_vae.experiments.dsprites_findings import judge as judge_dsprites
 from captum_vae.experiments.mnist import CLAIMS, FAITHFUL, compared_pairs
 from captum_vae.experiments.mnist import judge as judge_mnist
 from captum_vae.experiments.mnist_rows import BRIGHTNESS
+from captum_vae.experiments.results import Scatter
+from captum_vae.experiments.verdicts import Estimate
 
 
 def mnist_cell(auroc: float, gap: float, **gaps: float) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def test_a_seed_without_a_score_counts_for_nothing() -> None:
 
 
 def test_ours_stand_in_the_rows_of_their_gamma_and_lambda() -> None:
-    beside, grid = tables(RUNS)
+    beside, _, grid = tables(RUNS)
     rows = {tuple(row[:3]): row for row in beside.rows}
     assert rows["factorvae", "40", None][3:5] == ["0.825", "0.805+-0.059"]
     assert str(rows["factorvae", "40", None][6]).startswith("0.750")
@@ -116,6 +119,27 @@ def test_ours_stand_in_the_rows_of_their_gamma_and_lambda() -> None:
     ]
     assert [row[2] for row in grid.rows] == [3, 3, 3]
     assert grid.rows[0][-1] == 8.0
+
+
+def test_scores_stand_against_reconstruction_beside_the_published_ones() -> None:
+    (table,) = (t for t in tables(RUNS) if t.name == "reconstruction")
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    assert rows["paper, AD-FactorVAE", "40"] == [Estimate(38.5, 37.0, 40.0), 0.91]
+    # Of replication a's weights the first is that of ours.
+    assert rows["replication a, AD-FactorVAE", "40"] == [Estimate(31.5), 0.82]
+    error, score = rows["AD-FactorVAE (paper, mean, relu)", "40"]
+    assert error == Estimate(38.0, 38.0, 38.0)
+    assert str(score).startswith("0.770 [")
+
+
+def test_the_chart_of_dsprites_draws_its_table_and_knows_the_published_models() -> None:
+    (chart,) = charts()
+    found = tables(RUNS)
+    chart.check(found)
+    assert isinstance(chart, Scatter)
+    (table,) = (t for t in found if t.name == chart.table)
+    models = {row[0] for row in table.rows}
+    assert set(chart.published) == {m for m in models if m.startswith(("paper,", "replication"))}
 
 
 def test_a_run_knows_its_place_in_the_grid() -> None:
