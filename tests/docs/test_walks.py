@@ -1,7 +1,7 @@
 """A newcomer's walks: pages whose Python and commands belong together, followed to the letter."""
 
-import configparser
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,11 @@ import pytest
 
 from captum_vae.cli import main
 from tests.docs.blocks import DOCS, blocks_of, forget_modules, run_block
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest needs it there
 
 # The continuous integration installs and runs the demo as the README prints it.
 RUN_ELSEWHERE = ("pip ", "captum-vae demo")
@@ -20,7 +25,7 @@ def follow(page: Path, folder: Path) -> None:
     for block in blocks_of(page):
         if block.language != "bash":
             run_block(block, page, names)
-            if block.file == "setup.cfg":
+            if block.file == "pyproject.toml":
                 install(folder)
             continue
         for line in block.body.strip().splitlines():
@@ -33,15 +38,15 @@ def follow(page: Path, folder: Path) -> None:
 
 def install(folder: Path) -> None:
     """What ``pip install .`` leaves of a distribution: its metadata on the path."""
-    config = configparser.ConfigParser()
-    config.read(folder / "setup.cfg")
-    name = config["metadata"]["name"]
-    info = folder / f"{name.replace('-', '_')}-{config['metadata']['version']}.dist-info"
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    name, version = project["name"], project["version"]
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    groups = config["options.entry_points"]
-    entries = [f"[{group}]\n{lines.strip()}\n" for group, lines in groups.items()]
-    (info / "entry_points.txt").write_text("\n".join(entries))
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{entry} = {found}" for entry, found in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
 
 
 @pytest.fixture
