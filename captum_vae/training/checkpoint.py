@@ -79,7 +79,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"({str(error).partition(chr(10))[0] or 'it ends too early'})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of captum-vae ({FORMAT!r} expected)")
+        raise ValueError(
+            f"{path} is not a checkpoint of captum-vae ({FORMAT!r} expected); of a model of your "
+            "own, give a function that builds it and loads its weights"
+        )
     return state
 
 

@@ -95,9 +95,14 @@ def source_of(words: str, options: dict[str, Any]) -> ModelSource:
     """The source that a user names in one word: a run's folder, a checkpoint, or a factory.
 
     Raises:
-        ValueError: neither a path that exists nor ``package.module:function``, or options for a
-            checkpoint, which takes none.
+        ValueError: neither a path that exists nor ``package.module:function``, a Python file, or
+            options for a checkpoint, which takes none.
     """
+    if Path(words).suffix == ".py":
+        raise ValueError(
+            f"model is {words!r}, a Python file; of its function that returns your model, say "
+            f"{Path(words).stem}:NAME"
+        )
     if Path(words).exists():
         if options:
             raise ValueError(f"model_options are for a function, and {words} is a checkpoint")

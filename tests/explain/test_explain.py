@@ -258,6 +258,18 @@ def test_a_model_that_is_neither_a_path_nor_a_function_is_refused(capsys):
     assert "model is 'nowhere', which is no file or folder" in capsys.readouterr().err
 
 
+def test_a_python_file_is_not_taken_for_a_checkpoint(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def make(): ...\n")
+    assert main(["explain", "--model", str(tmp_path / "mine.py"), "--list-layers"]) == 2
+    assert "of its function that returns your model, say mine:NAME" in capsys.readouterr().err
+
+
+def test_weights_alone_ask_for_a_function_that_loads_them(tmp_path, capsys):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "mine.pt")
+    assert main(["explain", "--model", str(tmp_path / "mine.pt"), "--list-layers"]) == 2
+    assert "give a function that builds it and loads its weights" in capsys.readouterr().err
+
+
 def test_a_run_of_fit_is_explained_by_its_folder(explain, tmp_path, capsys):
     from captum_vae.training.checkpoint import find_checkpoint
 
