@@ -107,8 +107,10 @@ def _span(estimates: Sequence[Estimate]) -> list[float]:
     values = [estimate.value for estimate in estimates if estimate.value is not None]
     if not values:
         return []
-    margin = _MARGIN * (max(values) - min(values))
-    return [min(values) - margin, max(values) + margin]
+    low, high = min(values), max(values)
+    margin = _MARGIN * (high - low)
+    # What is never negative needs no negative numbers at its axis.
+    return [max(0.0, low - margin) if low >= 0 else low - margin, high + margin]
 
 
 def _axes(chart: Scatter, x: Scale, y: Scale) -> Iterator[Element]:

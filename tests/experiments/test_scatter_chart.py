@@ -116,6 +116,12 @@ def test_labels_do_not_lie_on_each_other() -> None:
         assert all(abs(x - a) > 6 or abs(y - b) > 8 for a, b in at[:number])
 
 
+def test_what_is_never_negative_has_no_negative_axis() -> None:
+    rows = [["ours", "10", 0.0, 0.1, ""], ["ours", "40", 9.0, 0.9, ""]]
+    root = drawn(ResultTable("points", "", COLUMNS, rows).to_dict())
+    assert not any(text.startswith("-") for text in words(root))
+
+
 def test_published_marks_are_hollow_and_ours_filled() -> None:
     root = drawn()
     assert marked(root, "paper")[-1].attrib["fill"] == "none"
