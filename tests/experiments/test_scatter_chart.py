@@ -117,7 +117,7 @@ def test_labels_do_not_lie_on_each_other() -> None:
 
 
 def test_what_is_never_negative_has_no_negative_axis() -> None:
-    rows = [["ours", "10", 0.0, 0.1, ""], ["ours", "40", 9.0, 0.9, ""]]
+    rows: list[list[Cell]] = [["ours", "10", 0.0, 0.1, ""], ["ours", "40", 9.0, 0.9, ""]]
     root = drawn(ResultTable("points", "", COLUMNS, rows).to_dict())
     assert not any(text.startswith("-") for text in words(root))
 
