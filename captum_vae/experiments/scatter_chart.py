@@ -163,7 +163,8 @@ def _labels(dots: Sequence[_Dot], x: Scale, y: Scale) -> Iterator[Element]:
         for right, down, anchor in _BESIDE:
             left = across + right - (width if anchor == "end" else 0)
             box = (left, up + down - 9, left + width, up + down)
-            if not any(_overlap(box, other) for other in taken):
+            inside = x.start < box[0] and box[2] < svg.WIDTH
+            if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 yield svg.text(
                     dot.label,

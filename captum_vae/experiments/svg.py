@@ -20,7 +20,7 @@ WIDTH = 736
 TEXT, SMALL = 13, 12
 """Sizes of fonts."""
 
-_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+_FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", Helvetica, Arial, sans-serif'
 _CHARACTER = 0.55
 """Width of an average character in font sizes, on the safe side: the font is the reader's."""
 

@@ -11,7 +11,14 @@ import pytest
 
 from captum_vae.experiments.charts import chart_svg
 from captum_vae.experiments.pages import load_results, markdown_page
-from captum_vae.experiments.results import Chart, Findings, Reference, ResultTable, read_chart
+from captum_vae.experiments.results import (
+    Chart,
+    Findings,
+    Reference,
+    ResultTable,
+    Scatter,
+    read_chart,
+)
 from captum_vae.experiments.verdicts import Estimate
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -41,7 +48,7 @@ CHART = Chart(
 
 
 def drawn(
-    chart: Chart = CHART, table: Mapping[str, Any] | None = None, **options: str
+    chart: Chart | Scatter = CHART, table: Mapping[str, Any] | None = None, **options: str
 ) -> ElementTree.Element:
     return ElementTree.fromstring(chart_svg(chart, table or TABLE.to_dict(), **options))
 

@@ -116,6 +116,18 @@ def test_labels_do_not_lie_on_each_other() -> None:
         assert all(abs(x - a) > 6 or abs(y - b) > 8 for a, b in at[:number])
 
 
+def test_labels_do_not_lie_on_the_numbers_of_the_axis() -> None:
+    rows: list[list[Cell]] = [["ours", str(n), 0.01, 0.5 + n / 1000, ""] for n in range(10, 20)]
+    rows.append(["ours", "far", 100.0, 0.9, ""])
+    texts = list(drawn(ResultTable("points", "", COLUMNS, rows).to_dict()).iter(f"{SVG}text"))
+    axis = max(float(t.attrib["x"]) for t in texts if t.attrib.get("text-anchor") == "end")
+    labels = [t for t in texts if t.attrib.get("font-size") == "11"]
+    assert labels
+    for label in labels:
+        assert label.attrib["text-anchor"] == "start" or label.text == "far"
+        assert float(label.attrib["x"]) > axis
+
+
 def test_what_is_never_negative_has_no_negative_axis() -> None:
     rows: list[list[Cell]] = [["ours", "10", 0.0, 0.1, ""], ["ours", "40", 9.0, 0.9, ""]]
     root = drawn(ResultTable("points", "", COLUMNS, rows).to_dict())
