@@ -23,12 +23,13 @@ from captum_vae.localization import (
     Protocol,
     ReconstructionError,
     Row,
+    aligned,
     fit_rows,
     layers_of,
+    load,
     measure_rows,
+    text_table,
 )
-from captum_vae.localization.choosing import load
-from captum_vae.localization.tables import aligned, text_table
 from captum_vae.losses import ELBO
 from captum_vae.models import ConvVAE
 from captum_vae.posterior import as_adapter

@@ -18,17 +18,19 @@ import torch.distributed as dist
 
 from captum_vae.data import MovingPedestrians
 from captum_vae.localization import (
+    Chosen,
     LatentAttention,
     NormalImages,
     Protocol,
     ReconstructionError,
     Row,
+    aligned,
     fit_rows,
     layers_of,
+    load,
     measure_rows,
+    text_table,
 )
-from captum_vae.localization.choosing import Chosen, load
-from captum_vae.localization.tables import aligned, text_table
 from captum_vae.losses import ELBO
 from captum_vae.models import ConvVAE
 from captum_vae.posterior import as_adapter

@@ -1,5 +1,6 @@
 """Anomaly localization: scorers, protocol and evaluator."""
 
+from captum_vae.localization.choosing import Chosen, load
 from captum_vae.localization.evaluation import (
     Evaluation,
     Row,
@@ -16,9 +17,11 @@ from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
+from captum_vae.localization.tables import aligned, text_table
 
 __all__ = [
     "AnomalyScorer",
+    "Chosen",
     "ELBOGradient",
     "Evaluation",
     "FeatureDifference",
@@ -32,9 +35,12 @@ __all__ = [
     "Row",
     "RowResult",
     "Scorer",
+    "aligned",
     "compare",
     "fit_rows",
     "fit_thresholds",
     "layers_of",
+    "load",
     "measure_rows",
+    "text_table",
 ]
