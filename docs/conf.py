@@ -1,6 +1,7 @@
 """Sphinx configuration: ``sphinx-build -W --keep-going -b html docs docs/_build/html``.
 
-The build reads no network: no inventories of other projects are fetched. The pages of results and
+Neither the build nor a reader's browser needs a network: no inventories of other projects are
+fetched, and formulas are MathML. The pages of results and
 of commands are made while they are read, see ``_ext``.
 """
 
@@ -18,9 +19,9 @@ release = version = __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "formulas",
     "docstrings",
     "commands",
     "results",
@@ -46,6 +47,10 @@ napoleon_use_ivar = True
 # Docstrings put names into single backticks, as Markdown does.
 default_role = "code"
 
+html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
 html_title = f"captum_vae {release}"
 html_show_sphinx = False
+html_show_copyright = False

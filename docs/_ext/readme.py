@@ -61,7 +61,7 @@ def localization(evaluations: Mapping[str, Result]) -> str:
             told_apart = difference(evaluation, other)["sign"] != 0
             cells.append(f"{results.estimate(rows[other], 'auroc')}{' *' if told_apart else ''}")
         lines.append(cells)
-    return _markdown(lines)
+    return results.unbroken(_markdown(lines))
 
 
 def reproduced(experiments: Mapping[str, Result]) -> str:

@@ -21,6 +21,7 @@ DOCS = Path(__file__).parent.parent
 RESULTS = DOCS / "results"
 MARKER = re.compile(r"<!-- results: (.+?) -->")
 OTHERS = "others"
+INTERVAL = re.compile(r"(?<=[\d|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
@@ -46,7 +47,12 @@ def page(text: str, document: str = "results/index") -> str:
         found = [section(path, f"{up}results/{path.name}") for path in files(match[1])]
         return "\n".join(found) or "*No such results are committed yet.*"
 
-    return MARKER.sub(sections, text)
+    return unbroken(MARKER.sub(sections, text))
+
+
+def unbroken(text: str) -> str:
+    """The text with intervals that a table's cell breaks before, not within."""
+    return INTERVAL.sub("[\\1,\N{NO-BREAK SPACE}\\2]", text)
 
 
 def files(patterns: str) -> list[Path]:
@@ -117,8 +123,7 @@ def training(result: Result) -> str:
 
 def localization(result: Result) -> str:
     """A result of ``captum-vae evaluate``: the table with intervals, tests, the choice."""
-    lines = [_facts_table(_evaluated(result)), ""]
-    lines += [
+    lines = [
         "| scorer | sigma | pixel AUROC | AUPRO | AP | F1 max (oracle) | best IoU (oracle) | "
         "image AUROC |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -141,6 +146,7 @@ def localization(result: Result) -> str:
             ends = f"[{_cell(test['low'])}, {_cell(test['high'])}]"
             cells = [name, _cell(test["difference"]), ends, _cell(test["p_value"])]
             lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+    lines += ["", _facts_table(_evaluated(result))]
     return "\n".join(lines)
 
 

@@ -100,6 +100,14 @@ def test_an_evaluation_is_shown_with_intervals_and_undefined_values(tmp_path: Pa
     assert "| a - b | 0.1 | [0, 0.2] | 0.04 |" in text
 
 
+def test_a_cell_breaks_before_an_interval_and_lists_stay_as_they_are() -> None:
+    text = results.unbroken('| 0.5 [0.4, 0.6] | [-0.1, +0.1] | `{"area": [0.1, 0.2]}` |')
+    assert text == (
+        "| 0.5 [0.4,\N{NO-BREAK SPACE}0.6] | [-0.1,\N{NO-BREAK SPACE}+0.1] | "
+        '`{"area": [0.1, 0.2]}` |'
+    )
+
+
 def test_a_reproduction_is_the_commands_own_page_one_level_down() -> None:
     page = {
         "experiment": "none",
