@@ -28,8 +28,10 @@ def help_of(command: str) -> str:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = columns
-    # Without docstring-parser, jsonargparse titles options by the object's address.
-    return re.sub(r"<(?:function|class) '?([\w.]+)'?(?: at 0x\w+)?>:", r"\1:", printed.getvalue())
+    # jsonargparse takes back a space by a backspace.
+    text = printed.getvalue().replace(" \b", "")
+    # Without docstring-parser, it titles options by the object's address.
+    return re.sub(r"<(?:function|class) '?([\w.]+)'?(?: at 0x\w+)?>:", r"\1:", text)
 
 
 def sections() -> str:

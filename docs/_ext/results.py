@@ -158,8 +158,13 @@ def estimate(row: Result, metric: str) -> Estimate:
 
 def seeds(result: Result) -> str:
     """A result of ``captum-vae disentangle-seeds``."""
-    settings = {k: v for k, v in result.items() if not isinstance(v, (Mapping, list))}
-    return f"{comparison_table(result)}\n\n{_facts_table({**settings, **provenance(result)})}"
+    seconds = [run["seconds"] for run in result["runs"]]
+    facts = {
+        "settings": _json(result["settings"]),
+        **provenance(result),
+        "seconds": f"{min(seconds):.0f} to {max(seconds):.0f} for each of {len(seconds)} runs",
+    }
+    return f"{comparison_table(result)}\n\n{_facts_table(facts)}"
 
 
 def reproduction(result: Result) -> str:

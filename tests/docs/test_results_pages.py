@@ -14,6 +14,7 @@ from tests.docs.blocks import DOCS
 pytest.importorskip("sphinx")
 
 sys.path.insert(0, str(DOCS / "_ext"))
+import commands  # noqa: E402
 import docstrings  # noqa: E402
 import results  # noqa: E402
 
@@ -98,6 +99,18 @@ def test_an_evaluation_is_shown_with_intervals_and_undefined_values(tmp_path: Pa
         "| error | 2 | 0.250 [0.200, 0.300] | 0.250 | 0.250 | 0.250 | 0.250 | undefined |" in text
     )
     assert "| a - b | 0.1 | [0, 0.2] | 0.04 |" in text
+
+
+def test_paired_seeds_state_what_each_run_took() -> None:
+    path = DOCS / "results" / "disentangle_seeds_cpu.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    shortest, longest = min(r["seconds"] for r in runs), max(r["seconds"] for r in runs)
+    expected = f"| seconds | {shortest:.0f} to {longest:.0f} for each of {len(runs)} runs |"
+    assert expected in results.section(path, "x")
+
+
+def test_the_help_of_a_command_has_no_control_characters() -> None:
+    assert all(c.isprintable() or c == "\n" for c in commands.help_of("demo"))
 
 
 def test_a_cell_breaks_before_an_interval_and_lists_stay_as_they_are() -> None:
