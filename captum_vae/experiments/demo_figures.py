@@ -130,31 +130,15 @@ def draw_reconstruction_baseline(
     vae: GaussianVAE, layer: str, images: DemoImages, folder: Path
 ) -> Picture:
     """Method 1 as published and relative to the reconstruction, on normal and other digits."""
-    cam = LatentGradCAM(vae, layer)
     inputs = images.all
     with torch.no_grad():
         reconstructions = vae.reconstruct(inputs)
-    published = cam.attribute(inputs, aggregate="mean", size="input")
-    relative = cam.attribute(
-        inputs,
-        aggregate="mean",
-        rectifier="abs",
-        order="channelwise",
-        baselines="reconstruction",
-        size="input",
-    )
     shown = list(inputs)
     figure = draw_map_grid(
         [
             GridRow("image", [Strip(shown)]),
             GridRow("reconstruction", [Strip(list(reconstructions))]),
-            GridRow(
-                "method 1,\nas published", [Strip(shown, _planes(published), _from_zero(published))]
-            ),
-            GridRow(
-                "method 1,\nrelative to the\nreconstruction",
-                [Strip(shown, _planes(relative), _from_zero(relative))],
-            ),
+            *attention_rows(vae, layer, inputs),
         ],
         column_titles=[images.titles],
         bar_label="attention, within each row",
@@ -166,6 +150,29 @@ def draw_reconstruction_baseline(
         caption="Colours run from 0 to the row's highest value, printed under the row. Where the "
         "lowest row stays dark, the VAE takes what it sees for normal.",
     )
+
+
+def attention_rows(vae: GaussianVAE, layer: str, images: Tensor) -> list[GridRow]:
+    """Method 1 on images (B, 1, H, W): as published, and relative to the reconstruction."""
+    cam = LatentGradCAM(vae, layer)
+    published = cam.attribute(images, aggregate="mean", size="input")
+    relative = cam.attribute(
+        images,
+        aggregate="mean",
+        rectifier="abs",
+        order="channelwise",
+        baselines="reconstruction",
+        size="input",
+    )
+    return [
+        row_from_zero("method 1,\nas published", images, published),
+        row_from_zero("method 1,\nrelative to the\nreconstruction", images, relative),
+    ]
+
+
+def row_from_zero(label: str, images: Tensor, maps: Tensor) -> GridRow:
+    """Maps (B, 1, H, W) over their images, in colours from 0 to the highest value of the row."""
+    return GridRow(label, [Strip(list(images), list(maps[:, 0]), _from_zero(maps))])
 
 
 def draw_latent_dimensions(

@@ -7,23 +7,20 @@ from pathlib import Path
 
 import torch
 
-from captum_vae.attr import LatentGradCAM
 from captum_vae.data import StrokeDefects, collate_samples
 from captum_vae.experiments.demo import DemoSettings, choose_images, read_digits
-from captum_vae.experiments.demo_figures import draw_reconstruction_baseline, draw_rectifiers
+from captum_vae.experiments.demo_figures import (
+    attention_rows,
+    draw_reconstruction_baseline,
+    draw_rectifiers,
+    row_from_zero,
+)
 from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, LAYERS
 from captum_vae.experiments.results import Figure
 from captum_vae.experiments.work import Work
 from captum_vae.localization.choosing import Chosen, spaced
 from captum_vae.models import GaussianVAE
-from captum_vae.report import (
-    ColorScale,
-    GridRow,
-    Picture,
-    Strip,
-    draw_map_grid,
-    save_picture,
-)
+from captum_vae.report import GridRow, Picture, Strip, draw_map_grid, save_picture
 
 SHOWN = 8
 
@@ -64,36 +61,20 @@ def draw_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work, folder: Path)
     changed = StrokeDefects(Chosen(test, spaced(range(len(test)), SHOWN)), seed=work.seed)
     batch = collate_samples([changed[index] for index in range(len(changed))])
     inputs = batch.image.to(work.device)
-    cam = LatentGradCAM(vae, HEADLINE_LAYER)
     with torch.no_grad():
         error = (inputs - vae.reconstruct(inputs)).square()
-    published = cam.attribute(inputs, aggregate="mean", size="input")
-    relative = cam.attribute(
-        inputs,
-        aggregate="mean",
-        rectifier="abs",
-        order="channelwise",
-        baselines="reconstruction",
-        size="input",
-    )
-    shown = list(inputs)
     masks = [mask.to(inputs.dtype) for mask in batch.mask if mask is not None]
     rows = [
-        GridRow("image", [Strip(shown)]),
+        GridRow("image", [Strip(list(inputs))]),
         GridRow("truth", [Strip(masks)]),
-        *(
-            GridRow(label, [Strip(shown, list(maps[:, 0]), ColorScale.of([maps], low=0.0))])
-            for label, maps in (
-                ("reconstruction\nerror", error),
-                ("method 1, ReLU,\nas published", published),
-                ("method 1, abs,\nrelative to the\nreconstruction", relative),
-            )
-        ),
+        row_from_zero("reconstruction\nerror", inputs, error),
+        *attention_rows(vae, HEADLINE_LAYER, inputs),
     ]
     figure = draw_map_grid(rows, column_titles=[batch.group], bar_label="score, within each row")
     return Picture(
         save_picture(figure, folder / "strokes.png"),
-        alt=f"{len(shown)} digits with a stroke pasted or erased, the truth, and three score maps.",
+        alt=f"{len(inputs)} digits with a stroke pasted or erased, the truth, and three score "
+        "maps.",
         caption="Pen strokes pasted and erased in turn. Colours run from 0 to the row's highest "
         "value, printed under the row.",
     )
