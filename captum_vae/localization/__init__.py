@@ -1,6 +1,6 @@
 """Anomaly localization: scorers, protocol and evaluator."""
 
-from captum_vae.localization.choosing import Chosen, load
+from captum_vae.localization.choosing import Candidates, Choice, Chosen, choose, load
 from captum_vae.localization.evaluation import (
     Evaluation,
     Row,
@@ -17,10 +17,12 @@ from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
-from captum_vae.localization.tables import aligned, text_table
+from captum_vae.localization.tables import aligned, markdown, text_table, to_csv
 
 __all__ = [
     "AnomalyScorer",
+    "Candidates",
+    "Choice",
     "Chosen",
     "ELBOGradient",
     "Evaluation",
@@ -36,11 +38,14 @@ __all__ = [
     "RowResult",
     "Scorer",
     "aligned",
+    "choose",
     "compare",
     "fit_rows",
     "fit_thresholds",
     "layers_of",
     "load",
+    "markdown",
     "measure_rows",
     "text_table",
+    "to_csv",
 ]

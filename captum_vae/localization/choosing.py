@@ -3,8 +3,8 @@
 Defects are painted on normal training images that the candidates were not fitted on. What localizes
 them best is chosen. They fade in and out, and their masks are outlined as annotators do it: on
 defects that show everywhere and masks exact to the pixel the sharpest map wins, which loses on real
-defects. (MVTec AD bottle showed that: the variant so chosen had a pixel AUROC of .914, smoothed
-ones up to .965. So bottle is no test of this remedy; the other data sets are.)
+defects. (MVTec AD bottle showed that, where smoothed maps did far better than the variant so
+chosen. So bottle is no test of this remedy; the other data sets are.)
 
 Synthetic defects are not the real ones, so the choice can be wrong: a report also measures every
 candidate on the test set and says which one an oracle would have chosen.
