@@ -58,8 +58,9 @@ def localization(evaluations: Mapping[str, Result]) -> str:
         link = f"[{DATA.get(name, name)}](docs/results/localization_{name}.json)"
         cells = [link, _units(evaluation), str(results.estimate(rows[OURS], "auroc"))]
         for other in [*OTHERS, best_published(rows)]:
-            told_apart = difference(evaluation, other)["sign"] != 0
-            cells.append(f"{results.estimate(rows[other], 'auroc')}{' *' if told_apart else ''}")
+            star = "*" if difference(evaluation, other)["sign"] else ""
+            value, _, interval = str(results.estimate(rows[other], "auroc")).partition(" ")
+            cells.append(f"{value}{star} {interval}")
         lines.append(cells)
     return results.unbroken(_markdown(lines))
 

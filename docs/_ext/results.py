@@ -21,7 +21,7 @@ DOCS = Path(__file__).parent.parent
 RESULTS = DOCS / "results"
 MARKER = re.compile(r"<!-- results: (.+?) -->")
 OTHERS = "others"
-INTERVAL = re.compile(r"(?<=[\d|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
+INTERVAL = re.compile(r"(?<=[\d*|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402

@@ -72,10 +72,10 @@ def test_a_star_marks_what_the_paired_test_tells_apart(evaluation: dict) -> None
         "[MVTec AD bottle](docs/results/localization_bottle.json)",
         "7 in 3 clips",
         "0.900 [0.850, 0.950]",
-        "0.910 [0.860, 0.960] *",
-        "0.800 [0.750, 0.850] *",
+        "0.910* [0.860, 0.960]",
+        "0.800* [0.750, 0.850]",
         "0.900 [0.850, 0.950]",
-        "0.600 [0.550, 0.650] *",
+        "0.600* [0.550, 0.650]",
     ]
 
 
