@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, FloatingPointError, ImportError) as error:
             if os.environ.get("CAPTUM_VAE_TRACEBACK") == "1":
                 raise
-            print(f"captum-vae: error: {_one_line(error)}", file=sys.stderr)
+            print(f"captum-vae: error: {_message(error)}", file=sys.stderr)
             return 2
     return 0
 
@@ -148,7 +148,8 @@ def _run(name: str, arguments: list[str]) -> None:
             _spelled_out(_with_shipped_configs(arguments, command), function)
         )
     except jsonargparse.ArgumentError as error:
-        raise ValueError(f"{error} (captum-vae {name} --help lists the options)") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"{said} (captum-vae {name} --help lists the options)") from error
     options = parser.instantiate(parsed).as_dict()
     options.pop("config")
     function(**options)
@@ -206,12 +207,14 @@ def _spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str
     return spelled
 
 
-def _one_line(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package in EXTRAS:
             return f"{package} is not installed: pip install 'captum-vae[{EXTRAS[package]}]'"
-    return " ".join(str(error).split())
+    # Some list what there is to choose from, a candidate per line.
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    return "\n    ".join(filter(None, lines))
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

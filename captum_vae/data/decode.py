@@ -129,7 +129,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _unreadable(path: Path, error: BaseException) -> UnreadableImageError:
     reason = f"{type(error).__name__}: {error}"
     message = (
-        f"cannot decode {path}: {reason}. Replace or remove the file, or pass "
-        'on_error="skip" to leave it out and have it reported'
+        f"cannot decode {path}: {reason}. Replace or remove the file; readers of data sets leave "
+        'it out and report it under on_error="skip"'
     )
     return UnreadableImageError(message, path, reason)

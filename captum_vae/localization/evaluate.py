@@ -126,7 +126,7 @@ def evaluate(
     adapter = as_adapter(vae, model.posterior)
     bars = _bars(progress if fabric.global_rank == 0 else "off")
     work = _Work(vae, adapter, fabric.device, batch_size, workers, bars)
-    training, testing = _samples(normal), _samples(test)
+    training, testing = _samples(normal, "normal"), _samples(test, "test")
     fitted_on = Chosen(training, spaced(range(len(training)), normal_images))
 
     def share(dataset: SampleDataset) -> list[int]:
@@ -294,8 +294,8 @@ def measure_active(normal: NormalImages, adapter: PosteriorAdapter) -> ActiveDim
     return active
 
 
-def _samples(config: DataConfig) -> SampleDataset:
-    return cast(SampleDataset, build_dataset(config))
+def _samples(config: DataConfig, argument: str) -> SampleDataset:
+    return cast(SampleDataset, build_dataset(config, argument))
 
 
 def _control(chosen: Row) -> list[Row]:

@@ -202,24 +202,28 @@ def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:
     return cast(GaussianVAE, vae)
 
 
-def build_dataset(config: DataConfig) -> Dataset[Any]:
+def build_dataset(config: DataConfig, argument: str = "data") -> Dataset[Any]:
     """The data set that a configuration names, augmented if it says so.
+
+    Args:
+        config: of the data set.
+        argument: what it was given as, for messages.
 
     Raises:
         ValueError: an unknown name or option, or an unset environment variable in ``root``.
         FileNotFoundError: the folder is not there.
     """
     if ":" in config.name:
-        constructor = import_object(config.name, "data.name")
+        constructor = import_object(config.name, f"{argument}.name")
     else:
         constructor = Registry("datasets").load(config.name)
     options = dict(config.options)
     if config.root is not None:
         # The one reader without a root takes the folder of normal images in its place.
-        options["normal" if config.name == "folder" else "root"] = _expanded(config.root)
-    dataset = _call(constructor, options, "data.options")
+        options["normal" if config.name == "folder" else "root"] = _expanded(config.root, argument)
+    dataset = _call(constructor, options, f"{argument}.options")
     if config.augment is not None:
-        dataset = _call(Augmented, {"dataset": dataset, **config.augment}, "data.augment")
+        dataset = _call(Augmented, {"dataset": dataset, **config.augment}, f"{argument}.augment")
     return dataset
 
 
@@ -265,20 +269,22 @@ def _call(
     constructor: Callable[..., Dataset[Any]], options: dict[str, Any], argument: str
 ) -> Dataset[Any]:
     """Call ``constructor``, blaming options it does not take on ``argument``."""
+    signature = inspect.signature(constructor)
     try:
-        inspect.signature(constructor).bind(**options)
+        signature.bind(**options)
     except TypeError as error:
         raise ValueError(
-            f"{argument} does not fit {getattr(constructor, '__name__', constructor)}: {error}"
+            f"{argument} does not fit {getattr(constructor, '__name__', constructor)}: {error}; it "
+            f"takes {', '.join(signature.parameters)}"
         ) from error
     return constructor(**options)
 
 
-def _expanded(root: str) -> str:
+def _expanded(root: str, argument: str) -> str:
     path = os.path.expanduser(os.path.expandvars(root))
     if "$" in path:
         raise ValueError(
-            f"data.root is {root!r}, which names an environment variable that is not set; set it, "
-            "or pass --data.root FOLDER"
+            f"{argument}.root is {root!r}, which names an environment variable that is not set; "
+            f"set it, or pass --{argument}.root FOLDER"
         )
     return path

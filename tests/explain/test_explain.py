@@ -243,7 +243,6 @@ def test_images_take_the_size_channels_and_range_asked_for(explain, tmp_path):
         ("conv_vae", ["--images", "gone"], "images: gone does not exist"),
         ("conv_vae", ["--shown_dims", "0"], "shown_dims is 0; wanted at least 1"),
         ("conv_vae", ["--value_range", "[1, 0]"], "value_range is [1.0, 0.0]"),
-        ("ambiguous", [], "choose it with posterior="),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_fix(explain, model, arguments, message):
@@ -251,6 +250,16 @@ def test_a_mistake_is_one_line_that_names_the_fix(explain, model, arguments, mes
     assert status == 2
     assert message in error.splitlines()[-1]
     assert error.splitlines()[-1].startswith("captum-vae: error: ")
+
+
+def test_an_ambiguous_posterior_lists_its_candidates_a_line_each(explain):
+    status, _, error = explain("ambiguous")
+    assert status == 2
+    lines = error.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("captum-vae: error: "))
+    candidates = [line for line in lines[start + 1 :] if "choose it with posterior=" in line]
+    assert candidates
+    assert all(line.startswith("    ") for line in candidates)
 
 
 def test_a_model_that_is_neither_a_path_nor_a_function_is_refused(capsys):
