@@ -2,188 +2,260 @@
 
 from __future__ import annotations
 
+import io
+import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from captum_vae.experiments import svg
-from captum_vae.experiments.results import Chart, Reference, Scatter, read_cell
-from captum_vae.experiments.scatter_chart import scatter_svg
-from captum_vae.experiments.svg import Element, Scale, Style
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from captum_vae.experiments.results import Chart, Scatter, read_cell
 from captum_vae.experiments.verdicts import Estimate
 
-_LABELS = 290
-"""Pixels after which a label is broken."""
+_LOOK: Mapping[str, Any] = {
+    # The font comes with matplotlib, and its outlines look the same everywhere.
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "svg.fonttype": "path",
+    "text.parse_math": False,
+    "text.color": "#222222",
+    "axes.labelcolor": "#222222",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "axes.edgecolor": "#b0b0b0",
+    "grid.color": "#dedede",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.borderpad": 0,
+    "legend.borderaxespad": 0.8,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
+}
+"""Settings of matplotlib."""
 
-_LINE, _LANE, _BETWEEN = 16, 11, 9
-_RIGHT = 14
+# After Okabe and Ito, told apart by colour-blind eyes, with shapes besides.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = "oDs^vP"
+_INK = "#222222"
+
+# Lengths are CSS pixels; the width is that of the manual's column.
+_INCH = 96
+_WIDTH, _SCATTER_HEIGHT = 736, 400
+_LINE, _LANE, _BETWEEN = 15, 9, 9
 _TALL = 420
-"""Height from which the numbers of the axis stand above the rows as well."""
+"""Height of rows from which the numbers of the axis stand above them as well."""
+
+_LABEL, _ENTRY, _NOTE = 38, 46, 105
+"""Characters after which a row's label, an entry of the legend and a note are broken."""
 
 
-@dataclass(frozen=True)
-class _Series:
-    """A column: its style, and its cells from top to bottom."""
-
-    style: Style
-    cells: Sequence[Estimate | None]
-
-    @property
-    def spread(self) -> bool:
-        """Whether any cell has an interval."""
-        return any(cell is not None and cell.low is not None for cell in self.cells)
-
-    @property
-    def entry(self) -> Style:
-        """Of the legend: it says where there is nothing to see."""
-        if any(cell is not None for cell in self.cells):
-            return self.style
-        return replace(self.style, name=f"{self.style.name} (none)")
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A label's lines and its cells, by the lane in which they are drawn."""
-
-    lines: Sequence[str]
-    lanes: Mapping[int, Sequence[tuple[Style, Estimate]]]
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return max(len(self.lines) * _LINE, len(self.lanes) * _LANE) + _BETWEEN
-
-
-def chart_svg(chart: Chart | Scatter, table: Mapping[str, Any], *, background: str = "none") -> str:
+def chart_svg(chart: Chart | Scatter, table: Mapping[str, Any]) -> str:
     """Draw a table's numbers as marks, and their 95% intervals as lines.
 
-    Published figures are hollow, ours filled. An undefined value is called so where its mark would
-    stand; where a source says nothing, nothing is drawn.
+    Published figures are hollow, ours filled. An undefined value is called so; where a source says
+    nothing, nothing is drawn.
 
     Args:
         chart: what to draw.
         table: as of :meth:`captum_vae.experiments.results.ResultTable.to_dict`.
-        background: colour of the paper for a file that stands by itself, with dark text; ``none``
-            for a chart inside a page, whose text colour it takes.
 
     Returns:
-        An SVG element of 736 CSS pixels' width, without any identifiers, so that a page can hold
-        several.
+        An SVG document on white, 736 CSS pixels wide. Its bytes depend on nothing but the arguments
+        and the versions of matplotlib and its font engine.
     """
+    buffer = io.StringIO()
+    with style.context(["default", {**_LOOK, "svg.hashsalt": chart.name}]):
+        draw(chart, table).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def draw(chart: Chart | Scatter, table: Mapping[str, Any]) -> Figure:
+    """The figure of :func:`chart_svg`, under matplotlib's settings as they are."""
+    figure = Figure(figsize=(_WIDTH / _INCH, 1), facecolor="white", layout="constrained")
+    axes = figure.subplots()
     if chart.kind == "scatter":
-        return scatter_svg(chart, table, background)
-    return _rows_svg(chart, table, background)
+        height = _draw_scatter(axes, chart, table)
+    else:
+        height = _draw_rows(axes, chart, table)
+    entries = len(axes.get_legend_handles_labels()[1])
+    figure.legend(
+        title=chart.title,
+        title_fontproperties={"size": 11, "weight": "bold"},
+        loc="outside upper left",
+        alignment="left",
+        ncols=2,
+    )
+    # The title, the legend, and the axis with its name come on top.
+    figure.set_figheight((height + 35 + 18 * math.ceil(entries / 2) + 60) / _INCH)
+    _thin_out(figure, axes.texts if chart.kind == "scatter" else ())
+    return figure
 
 
-def _rows_svg(chart: Chart, table: Mapping[str, Any], background: str) -> str:
-    series = _series(chart, table)
-    rows = _rows(_labels(chart, table), series)
-    words = max((svg.text_width(line) for row in rows for line in row.lines), default=0)
-    scale = _scale(series, chart.reference, 22 + words)
-    root = svg.sheet(chart.title, chart.alt, background)
-    tall = sum(row.height for row in rows) > _TALL
-    top = svg.legend(root, [one.entry for one in series], 44) + 14
-    top += 18 * bool(chart.reference) + 18 * tall
-    bottom = top
-    for number, row in enumerate(rows):
-        if number % 2 == 0:
-            root.append(
-                svg.element(
-                    "rect", y=bottom, width=svg.WIDTH, height=row.height, fill_opacity=0.045
-                )
-            )
-        bottom += row.height
-    root.extend(_axis(scale, chart, top, bottom, above=tall))
-    y = top
-    for row in rows:
-        root.extend(_drawn(row, scale, y))
-        y += row.height
-    return svg.finished(root, bottom + 44)
+def _draw_rows(axes: Axes, chart: Chart, table: Mapping[str, Any]) -> float:
+    """Returns the height of all rows, in whose pixels the axis of rows is."""
+    marks = _marks(chart.published, chart.ours)
+    columns = {name: [read_cell(cell) for cell in _column(table, name)] for name in marks}
+    lanes: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in marks}
+    labels = _labels(chart, table)
+    middles: list[float] = []
+    bottom = 0.0
+    for row, label in enumerate(labels):
+        cells = [(name, cell) for name in marks if (cell := columns[name][row]) is not None]
+        height = max((label.count("\n") + 1) * _LINE, len(cells) * _LANE) + _BETWEEN
+        middles.append(bottom + height / 2)
+        if row % 2 == 0:
+            axes.axhspan(bottom, bottom + height, color="#f4f4f4", linewidth=0, zorder=0)
+        # Each on its own height, so that no mark or interval hides another.
+        for lane, (name, cell) in enumerate(cells):
+            lanes[name].append((middles[-1] + (lane - (len(cells) - 1) / 2) * _LANE, cell))
+        bottom += height
+    if chart.reference:
+        line: dict[str, Any] = {"color": _INK, "linewidth": 1, "linestyle": "--", "zorder": 1.5}
+        axes.axvline(chart.reference.value, label=chart.reference.name, **line)
+    for name, mark in marks.items():
+        _draw_lanes(axes, name, mark, lanes[name])
+    axes.set_yticks(middles, labels)
+    axes.set_ylim(bottom, 0)
+    axes.grid(visible=False, axis="y")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params("x", labeltop=bottom > _TALL)
+    axes.set_xlabel(chart.axis)
+    return bottom
+
+
+def _draw_lanes(
+    axes: Axes, name: str, mark: Mapping[str, Any], cells: Sequence[tuple[float, Estimate]]
+) -> None:
+    """A series: a mark per value over its interval."""
+    known = [(cell.value, y) for y, cell in cells if cell.value is not None]
+    _draw_marks(axes, name, mark, known, linestyle="")
+    for y, cell in cells:
+        if cell.value is None:
+            words: dict[str, Any] = {"color": mark["color"], "fontsize": 7, "va": "center_baseline"}
+            axes.text(0.01, y, "undefined", transform=axes.get_yaxis_transform(), **words)
+        elif cell.low is not None and cell.high is not None:
+            axes.hlines(y, cell.low, cell.high, color=mark["color"], linewidth=1.6)
 
 
 def _labels(chart: Chart, table: Mapping[str, Any]) -> list[str]:
-    places = [table["columns"].index(column) for column in chart.labels]
-    return [
-        ", ".join(str(row[place]) for place in places if row[place] is not None)
-        for row in table["rows"]
+    rows = zip(*(_column(table, column) for column in chart.labels), strict=True)
+    joined = (", ".join(str(word) for word in row if word is not None) for row in rows)
+    return [textwrap.fill(words, _LABEL) for words in joined]
+
+
+class _Dot(NamedTuple):
+    """A row: its series, what tells it apart there, its numbers."""
+
+    series: str
+    point: str
+    x: Estimate
+    y: Estimate
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """None where either number is undefined."""
+        if self.x.value is None or self.y.value is None:
+            return None
+        return self.x.value, self.y.value
+
+
+def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float:
+    """Returns the height."""
+    columns = (_column(table, name) for name in (chart.series, chart.point, chart.x, chart.y))
+    dots = [
+        _Dot(series, str(point), read_cell(x) or Estimate(None), read_cell(y) or Estimate(None))
+        for series, point, x, y in zip(*columns, strict=True)
     ]
+    names = list(dict.fromkeys(dot.series for dot in dots))
+    published = [name for name in names if name in chart.published]
+    marks = _marks(published, [name for name in names if name not in published])
+    for name, mark in marks.items():
+        known = [place for dot in dots if dot.series == name and (place := dot.place)]
+        _draw_marks(axes, name, mark, known, linewidth=0.8)
+    # The axes span the values: with few seeds an interval may be many times as long as all values
+    # are apart, and is cut.
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    for dot in dots:
+        if dot.place:
+            _draw_dot(axes, dot, dot.place, marks[dot.series]["color"])
+    axes.set_xlabel(chart.x)
+    axes.set_ylabel(chart.y)
+    missing = [f"{dot.series}, {chart.point} {dot.point}" for dot in dots if not dot.place]
+    if missing:
+        words = textwrap.fill(f"undefined, and not drawn: {'; '.join(missing)}", _NOTE)
+        axes.figure.supxlabel(words, x=0.02, ha="left", fontsize=8)
+    return _SCATTER_HEIGHT
 
 
-def _series(chart: Chart, table: Mapping[str, Any]) -> list[_Series]:
-    found = []
-    for style in svg.styles(chart.published, chart.ours):
-        place = table["columns"].index(style.name)
-        found.append(_Series(style, [read_cell(row[place]) for row in table["rows"]]))
-    return found
+def _draw_dot(axes: Axes, dot: _Dot, place: tuple[float, float], color: str) -> None:
+    """Its intervals, and what tells it apart."""
+    look: dict[str, Any] = {"color": color, "linewidth": 1, "alpha": 0.5}
+    if dot.x.low is not None and dot.x.high is not None:
+        axes.hlines(place[1], dot.x.low, dot.x.high, **look)
+    if dot.y.low is not None and dot.y.high is not None:
+        axes.vlines(place[0], dot.y.low, dot.y.high, **look)
+    axes.annotate(
+        dot.point,
+        place,
+        (5, 4),
+        textcoords="offset points",
+        fontsize=8,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+    )
 
 
-def _rows(labels: Sequence[str], series: Sequence[_Series]) -> list[_Row]:
-    """Lines and words would hide each other: a lane for each, the first for all bare dots."""
-    rows = []
-    for place, label in enumerate(labels):
-        lanes: dict[int, list[tuple[Style, Estimate]]] = {}
-        for number, one in enumerate(series, 1):
-            cell = one.cells[place]
-            if cell is not None:
-                alone = one.spread or cell.value is None
-                lanes.setdefault(number if alone else 0, []).append((one.style, cell))
-        lines = textwrap.wrap(label, int(_LABELS / svg.text_width("x")))
-        rows.append(_Row(lines, dict(sorted(lanes.items()))))
-    return rows
+def _thin_out(figure: Figure, texts: Sequence[Text]) -> None:
+    """Leave out the texts that would lie on earlier ones."""
+    figure.draw_without_rendering()
+    taken: list[Bbox] = []
+    for text in list(texts):
+        box = text.get_window_extent()
+        if box.count_overlaps(taken):
+            text.remove()
+        else:
+            taken.append(box)
 
 
-def _scale(series: Sequence[_Series], reference: Reference | None, left: float) -> Scale:
-    numbers = [
-        number
-        for one in series
-        for cell in one.cells
-        if cell is not None
-        for number in (cell.value, cell.low, cell.high)
-        if number is not None
-    ]
-    numbers += [reference.value] if reference else []
-    return Scale.over(numbers, left, svg.WIDTH - _RIGHT)
+def _marks(published: Sequence[str], ours: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How a series' marks look, by its name: hollow where published."""
+    marks = {}
+    for names, colors in ((published, (_INK,)), (ours, _COLORS)):
+        for number, name in enumerate(names):
+            color = colors[number % len(colors)]
+            marks[name] = {
+                "color": color,
+                "marker": _MARKERS[number % len(_MARKERS)],
+                "markerfacecolor": "white" if names is published else color,
+                "zorder": 3,
+            }
+    return marks
 
 
-def _axis(
-    scale: Scale, chart: Chart, top: float, bottom: float, *, above: bool
-) -> Iterator[Element]:
-    for tick in scale.ticks:
-        x = scale(tick)
-        yield svg.grid_line(x, top, x, bottom)
-        for y in (bottom + 17, *([top - 7] if above else [])):
-            yield svg.tick_text(scale.text(tick), x, y)
-    yield svg.text(chart.axis, (scale.start + scale.end) / 2, bottom + 36, text_anchor="middle")
-    if chart.reference:
-        x = scale(chart.reference.value)
-        yield svg.line(x, top, x, bottom, stroke="currentColor", stroke_dasharray="4 3")
-        words = chart.reference.name
-        y = top - (24 if above else 7)
-        place = min(x, svg.WIDTH - svg.text_width(words, svg.SMALL) / 2)
-        yield svg.text(words, place, y, font_size=svg.SMALL, text_anchor="middle")
+def _draw_marks(
+    axes: Axes,
+    name: str,
+    mark: Mapping[str, Any],
+    places: Sequence[tuple[float, float]],
+    **line: Any,
+) -> None:
+    """A series; the legend says where there is nothing to see of it."""
+    entry = textwrap.fill(name if places else f"{name} (none)", _ENTRY)
+    axes.plot([x for x, _ in places], [y for _, y in places], label=entry, **mark, **line)
 
 
-def _drawn(row: _Row, scale: Scale, y: int) -> Iterator[Element]:
-    """A row from its upper edge."""
-    middle = y + row.height / 2
-    first = middle - (len(row.lines) - 1) * _LINE / 2 + 4.5
-    for number, words in enumerate(row.lines):
-        yield svg.text(words, 8, first + number * _LINE)
-    first = middle - (len(row.lanes) - 1) * _LANE / 2
-    for number, points in enumerate(row.lanes.values()):
-        for style, cell in points:
-            title = f"{' '.join(row.lines)}, {style.name}: {cell}"
-            yield _point(style, cell, title, scale, first + number * _LANE)
-
-
-def _point(style: Style, cell: Estimate, title: str, scale: Scale, y: float) -> Element:
-    """A mark over its interval, with its numbers for the pointer that rests on it."""
-    if cell.value is None:
-        return svg.text("undefined", scale.start + 4, y + 4, font_size=11, fill=style.color)
-    group = svg.titled(title)
-    if cell.low is not None and cell.high is not None:
-        low, high = scale(cell.low), scale(cell.high)
-        group.append(svg.line(low, y, high, y, stroke=style.color, stroke_width=2))
-    group.append(svg.mark(style, scale(cell.value), y))
-    return group
+def _column(table: Mapping[str, Any], name: str) -> list[Any]:
+    place = table["columns"].index(name)
+    return [row[place] for row in table["rows"]]

@@ -69,7 +69,7 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
         (folder / f"{table['name']}.csv").write_text(csv_table(table), encoding="utf-8")
         for chart in charts_of(results, table):
             (folder / CHARTS).mkdir(exist_ok=True)
-            svg = chart_svg(chart, table, background="white")
+            svg = chart_svg(chart, table)
             (folder / CHARTS / f"{chart.name}.svg").write_text(svg, encoding="utf-8")
     return write_page(
         folder / "index.html",

@@ -32,8 +32,9 @@ def reproduce(
 ) -> None:
     """Run a published experiment and say which of its claims our numbers confirm or refute.
 
-    Writes ``index.html`` with its figures, ``results.json``, ``results.md`` and a CSV file per
-    table. Run the same command again to continue; what has finished is not repeated.
+    Writes ``index.html`` with its figures, ``results.json``, ``results.md``, a CSV file per table
+    and an SVG file per chart in ``charts/``. Run the same command again to continue; what has
+    finished is not repeated.
 
     Args:
         experiment: mnist, ucsd, mvtec or dsprites.

@@ -96,7 +96,13 @@ def _size(picture: Path) -> tuple[int, int]:
 
 def _svg_size(picture: Path) -> tuple[int, int]:
     root = ElementTree.parse(picture).getroot()
-    return int(root.attrib["width"]), int(root.attrib["height"])
+    return _pixels(root.attrib["width"]), _pixels(root.attrib["height"])
+
+
+def _pixels(length: str) -> int:
+    """CSS pixels of a length of SVG in pixels, or in points as matplotlib writes it."""
+    points = length.endswith("pt")
+    return round(float(length.removesuffix("pt")) * (96 / 72 if points else 1))
 
 
 def _png_size(picture: Path) -> tuple[int, int]:

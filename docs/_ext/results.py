@@ -6,6 +6,7 @@ itself: by the renderer of its kind, or as tables of whatever it holds. Nothing 
 into the text, so that the same file always gives the same page.
 """
 
+import base64
 import html
 import json
 import re
@@ -182,10 +183,16 @@ def reproduction(result: Result) -> str:
 
 
 def inline_chart(chart: Chart | Scatter, table: Result) -> str:
-    """A chart as part of the page, where it takes the text's colour in light and dark mode."""
+    """A chart as part of the page: a white card, in dark mode too.
+
+    Within an image its identifiers cannot collide with those of another chart.
+    """
+    data = base64.b64encode(chart_svg(chart, table).encode()).decode()
     return (
-        '```{raw} html\n<figure style="margin: 1rem 0; overflow-x: auto">\n'
-        f"{chart_svg(chart, table)}<figcaption>{html.escape(chart.caption)}</figcaption>\n"
+        '```{raw} html\n<figure style="margin: 1rem 0">\n'
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(chart.alt)}" '
+        'style="border-radius: 0.4rem"/>\n'
+        f"<figcaption>{html.escape(chart.caption)}</figcaption>\n"
         "</figure>\n```"
     )
 

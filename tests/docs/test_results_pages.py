@@ -1,5 +1,6 @@
 """Results pages are functions of the JSON files, and every file is on a page."""
 
+import base64
 import json
 import sys
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from captum_vae.experiments.charts import chart_svg
 from captum_vae.experiments.results import Chart
 from tests.docs.blocks import DOCS
 
@@ -176,16 +178,16 @@ def test_docstring_tables_and_formulas_become_markup() -> None:
 
 
 def test_a_chart_is_part_of_the_page_and_needs_no_file() -> None:
-    chart = Chart("c", "", "t", ["map"], ["ours"], "AUROC", "Above 0.5 & below.", "dots")
+    chart = Chart("c", "", "t", ["map"], ["ours"], "AUROC", "Above 0.5 & below.", 'dots of "a"')
     table = {"name": "t", "columns": ["map", "ours"], "rows": [["conv1", 0.9]]}
     block = results.inline_chart(chart, table)
     lines = block.splitlines()
     assert (lines[0], lines[-1]) == ("```{raw} html", "```")
     figure = ElementTree.fromstring("\n".join(lines[1:-1]))
-    svg, caption = figure
-    assert "conv1" in list(svg.itertext())
-    # Without a colour of its own it takes that of the page, in light and in dark mode.
-    assert "color" not in svg.attrib
+    image, caption = figure
+    kind, data = image.attrib["src"].split(",")
+    assert (kind, image.attrib["alt"]) == ("data:image/svg+xml;base64", 'dots of "a"')
+    assert base64.b64decode(data).decode() == chart_svg(chart, table)
     assert caption.text == "Above 0.5 & below."
 
 
@@ -194,5 +196,5 @@ def test_the_charts_of_a_file_are_on_its_page() -> None:
     first = stored["tables"][0]
     chart = Chart("c", "Ours", first["name"], ["scorer"], ["pixel AUROC"], "AUROC", "", "dots")
     text = results.reproduction({**stored, "charts": [asdict(chart)]})
-    assert text.index(first["title"]) < text.index("<svg ") < text.index("## Trainings")
-    assert "<svg " not in results.reproduction({**stored, "charts": []})
+    assert text.index(first["title"]) < text.index("data:image/svg") < text.index("## Trainings")
+    assert "data:image/svg" not in results.reproduction({**stored, "charts": []})

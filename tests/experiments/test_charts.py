@@ -1,28 +1,35 @@
 """Charts hold what their table says, where it says it."""
 
+import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
 
-from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.pages import load_results, markdown_page
+from captum_vae.experiments.anomaly_charts import ucsd_charts
+from captum_vae.experiments.charts import chart_svg, draw
+from captum_vae.experiments.pages import charts_of, load_results, markdown_page
 from captum_vae.experiments.results import (
     Chart,
     Findings,
     Reference,
     ResultTable,
-    Scatter,
     read_chart,
 )
 from captum_vae.experiments.verdicts import Estimate
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-SVG = "{http://www.w3.org/2000/svg}"
 
 TABLE = ResultTable(
     "scores",
@@ -47,106 +54,107 @@ CHART = Chart(
 )
 
 
-def drawn(
-    chart: Chart | Scatter = CHART, table: Mapping[str, Any] | None = None, **options: str
-) -> ElementTree.Element:
-    return ElementTree.fromstring(chart_svg(chart, table or TABLE.to_dict(), **options))
+def drawn(chart: Chart = CHART, table: Mapping[str, Any] | None = None) -> Axes:
+    (axes,) = draw(chart, table or TABLE.to_dict()).axes
+    return axes
 
 
-def words(root: ElementTree.Element) -> list[str]:
-    return [text.text or "" for text in root.iter(f"{SVG}text")]
+def one_number(cell: Any, label: str = "conv1") -> Axes:
+    table = ResultTable("scores", "", ("layer", "ours"), [[label, cell]])
+    chart = Chart("one", "", "scores", ("layer",), ("ours",), "", "", "")
+    chart_svg(chart, table.to_dict())
+    return drawn(chart, table.to_dict())
 
 
-def place(root: ElementTree.Element, title: str) -> tuple[float, float]:
-    """Of the mark whose title starts so."""
-    (group,) = (g for g in root.iter(f"{SVG}g") if (g[0].text or "").startswith(title))
-    x, y = group[-1].attrib["transform"].removeprefix("translate(").removesuffix(")").split()
-    return float(x), float(y)
+def marks(axes: Axes, series: str) -> Line2D:
+    (line,) = (line for line in axes.lines if line.get_label() == series)
+    return line
 
 
-def lines(root: ElementTree.Element, title: str) -> list[tuple[float, float]]:
-    """The ends of the interval's line, if there is one."""
-    (group,) = (g for g in root.iter(f"{SVG}g") if (g[0].text or "").startswith(title))
-    return [(float(x.attrib["x1"]), float(x.attrib["x2"])) for x in group.iter(f"{SVG}line")]
+def intervals(axes: Axes) -> list[tuple[float, float]]:
+    """Their ends, from top to bottom."""
+    segments = [c.get_segments()[0] for c in axes.collections if isinstance(c, LineCollection)]
+    return [(s[0][0], s[1][0]) for s in sorted(segments, key=lambda segment: segment[0][1])]
 
 
-def test_every_label_column_axis_and_title_is_written() -> None:
-    found = words(drawn())
-    for text in (
-        "Layers & scores", "conv1, relu", "conv2 <&>, abs", "paper", "theirs", "ours",
-        "ours, best", "AUROC", "chance",
-    ):  # fmt: skip
-        assert text in found
-    assert drawn().attrib["aria-label"] == 'Dots of "scores".'
+def rows(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def test_places_are_proportional_to_values() -> None:
-    root = drawn()
-    known = {
-        "conv1, relu, paper": 0.9,
-        "conv1, relu, theirs": 0.8,
-        "conv1, relu, ours:": 0.5,
-        "conv1, relu, ours, best": 0.7,
-        "conv2 <&>, abs, theirs": 0.7,
-        "conv2 <&>, abs, ours:": 0.8,
-    }
-    places = {title: place(root, title)[0] for title in known}
-    unit = (places["conv1, relu, paper"] - places["conv1, relu, ours:"]) / 0.4
-    assert unit > 0
-    for title, value in known.items():
-        expected = places["conv1, relu, ours:"] + unit * (value - 0.5)
-        assert places[title] == pytest.approx(expected, abs=0.02)
-    ((low, high),) = lines(root, "conv1, relu, ours:")
-    middle = places["conv1, relu, ours:"]
-    assert (low, high) == pytest.approx((middle - 0.2 * unit, middle + 0.1 * unit), abs=0.02)
+def legend(axes: Axes) -> list[str]:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    (found,) = figure.legends
+    return [found.get_title().get_text(), *(text.get_text() for text in found.get_texts())]
 
 
-def test_the_numbers_of_the_axis_stand_at_their_values() -> None:
-    root = drawn()
-    at = {t.text: float(t.attrib["x"]) for t in root.iter(f"{SVG}text")}
-    for title, tick in (("conv1, relu, paper", "0.9"), ("conv1, relu, ours:", "0.5")):
-        assert place(root, title)[0] == pytest.approx(at[tick], abs=0.02)
-    assert at["chance"] == pytest.approx(at["0.5"], abs=0.02)
+def test_rows_series_axis_and_title_are_named() -> None:
+    axes = drawn()
+    assert rows(axes) == ["conv1, relu", "conv2 <&>, abs"]
+    assert legend(axes) == ["Layers & scores", "chance", "paper", "theirs", "ours", "ours, best"]
+    assert axes.get_xlabel() == "AUROC"
 
 
-def test_rows_keep_the_order_of_the_table_and_marks_stay_in_their_row() -> None:
-    root = drawn()
-    at = {t.text: float(t.attrib["y"]) for t in root.iter(f"{SVG}text")}
-    assert at["conv1, relu"] < at["conv2 <&>, abs"]
-    between = (at["conv1, relu"] + at["conv2 <&>, abs"]) / 2
-    assert place(root, "conv1, relu, ours, best")[1] < between
-    assert place(root, "conv2 <&>, abs, theirs")[1] > between
+def test_marks_stand_at_their_values_and_intervals_end_at_theirs() -> None:
+    axes = drawn()
+    known = {"paper": [0.9], "theirs": [0.8, 0.7], "ours": [0.5, 0.8], "ours, best": [0.7]}
+    assert {name: list(marks(axes, name).get_xdata()) for name in known} == known
+    assert intervals(axes) == [(0.3, 0.6), (0.65, 0.8)]
 
 
-def test_intervals_do_not_hide_each_other() -> None:
-    root = drawn()
-    first, second = (place(root, f"conv1, relu, ours{name}")[1] for name in (":", ", best"))
-    assert abs(first - second) >= 10
+def test_the_reference_is_a_line_at_its_value() -> None:
+    assert list(marks(drawn(), "chance").get_xdata()) == [0.5, 0.5]
+
+
+def test_rows_stand_in_the_tables_order_and_marks_in_their_row() -> None:
+    axes = drawn()
+    first, second = axes.get_yticks()
+    bottom, top = axes.get_ylim()
+    assert top < first < second < bottom
+    for name in ("paper", "theirs", "ours", "ours, best"):
+        places = list(marks(axes, name).get_ydata())
+        assert abs(places[0] - first) < (second - first) / 2
+        assert len(places) == 1 or abs(places[1] - second) < (second - first) / 2
+
+
+def test_marks_of_one_row_do_not_hide_each_other() -> None:
+    axes = drawn()
+    lanes = [marks(axes, name).get_ydata()[0] for name in ("paper", "theirs", "ours", "ours, best")]
+    assert all(low + 8 < high for low, high in itertools.pairwise(lanes))
 
 
 def test_a_missing_interval_draws_a_dot_alone() -> None:
-    assert lines(drawn(), "conv2 <&>, abs, ours:") == []
-    assert lines(drawn(), "conv1, relu, paper") == []
+    axes = one_number(0.8)
+    assert list(marks(axes, "ours").get_xdata()) == [0.8]
+    assert intervals(axes) == []
 
 
 def test_an_undefined_value_says_so_and_draws_no_mark() -> None:
-    root = drawn()
-    assert words(root).count("undefined") == 1
-    titles = [group[0].text or "" for group in root.iter(f"{SVG}g")]
-    assert not any(title.startswith("conv2 <&>, abs, ours, best") for title in titles)
+    axes = drawn()
+    assert [text.get_text() for text in axes.texts] == ["undefined"]
+    assert len(marks(axes, "ours, best").get_xdata()) == 1
 
 
 def test_where_a_source_says_nothing_nothing_is_drawn() -> None:
-    root = drawn()
-    assert not any("conv2 <&>, abs, paper" in (g[0].text or "") for g in root.iter(f"{SVG}g"))
     table = ResultTable("scores", "", TABLE.columns, [TABLE.rows[1]]).to_dict()
-    assert "paper (none)" in words(drawn(table=table))
+    axes = drawn(table=table)
+    assert len(marks(axes, "paper (none)").get_xdata()) == 0
+    assert "paper (none)" in legend(axes)
 
 
 def test_published_marks_are_hollow_and_ours_filled() -> None:
-    for group in drawn().iter(f"{SVG}g"):
-        of_ours = ", ours" in (group[0].text or "")
-        assert (group[-1].attrib["fill"] == "none") != of_ours
+    axes = drawn()
+    for name in ("paper", "theirs"):
+        assert marks(axes, name).get_markerfacecolor() == "white"
+    for name in ("ours", "ours, best"):
+        assert marks(axes, name).get_markerfacecolor() == marks(axes, name).get_color()
+
+
+def test_series_differ_in_shape_and_colour() -> None:
+    axes = drawn()
+    assert len({marks(axes, name).get_marker() for name in ("paper", "theirs")}) == 2
+    for look in (Line2D.get_marker, Line2D.get_color):
+        assert len({look(marks(axes, name)) for name in ("ours", "ours, best")}) == 2
 
 
 def test_the_same_json_gives_the_same_bytes() -> None:
@@ -155,42 +163,64 @@ def test_the_same_json_gives_the_same_bytes() -> None:
     assert chart_svg(read_chart(entry), table) == chart_svg(CHART, TABLE.to_dict())
 
 
-def test_a_chart_in_a_page_takes_its_colour_and_a_file_brings_its_own() -> None:
-    assert "color" not in drawn().attrib
-    assert drawn(background="white").attrib["color"] == "#1d1d1f"
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_another_process_gives_the_same_bytes(seed: str) -> None:
+    code = (
+        "import json, sys\n"
+        "from captum_vae.experiments.charts import chart_svg\n"
+        "from captum_vae.experiments.results import read_chart\n"
+        "chart, table = json.load(sys.stdin)\n"
+        "sys.stdout.buffer.write(chart_svg(read_chart(chart), table).encode())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([asdict(CHART), TABLE.to_dict()]).encode(),
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+    )
+    assert found.stdout == chart_svg(CHART, TABLE.to_dict()).encode()
 
 
-def test_nothing_is_drawn_outside_the_chart() -> None:
-    root = drawn()
-    width, height = (float(root.attrib[name]) for name in ("width", "height"))
-    assert root.attrib["viewBox"] == f"0 0 {width:g} {height:g}"
-    for group in root.iter(f"{SVG}g"):
-        x, y = place(root, group[0].text or "")
-        assert 0 < x < width and 0 < y < height
+def test_a_users_settings_of_matplotlib_change_nothing() -> None:
+    expected = chart_svg(CHART, TABLE.to_dict())
+    mine = {"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "none", "figure.dpi": 50}
+    with matplotlib.rc_context(mine):
+        assert chart_svg(CHART, TABLE.to_dict()) == expected
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_a_chart_is_as_wide_as_the_manual_and_higher_with_more_rows() -> None:
+    sizes = []
+    for count in (1, 5):
+        table = {**TABLE.to_dict(), "rows": TABLE.to_dict()["rows"] * count}
+        root = ElementTree.fromstring(chart_svg(CHART, table))
+        sizes.append([float(root.attrib[name].removesuffix("pt")) for name in ("width", "height")])
+    # 552 pt are 736 CSS pixels.
+    assert [width for width, _ in sizes] == [552, 552]
+    assert sizes[0][1] < sizes[1][1]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 37.5, -0.25, 1e-4])
 def test_a_chart_of_a_single_number_can_be_drawn(value: float) -> None:
-    table = ResultTable("scores", "", ("layer", "ours"), [["conv1", value]])
-    root = drawn(Chart("one", "", "scores", ("layer",), ("ours",), "", "", ""), table.to_dict())
-    ticks = [t for t in root.iter(f"{SVG}text") if "text-anchor" in t.attrib and t.text]
-    assert len(ticks) >= 2
-    assert 0 < place(root, "conv1, ours")[0] < 736
+    axes = one_number(value)
+    low, high = axes.get_xlim()
+    assert low < value < high
 
 
 def test_a_chart_without_any_number_can_be_drawn() -> None:
-    table = ResultTable("scores", "", ("layer", "ours"), [["conv1", Estimate(None)]])
-    root = drawn(Chart("one", "", "scores", ("layer",), ("ours",), "", "", ""), table.to_dict())
-    assert "undefined" in words(root)
+    assert [text.get_text() for text in one_number(Estimate(None)).texts] == ["undefined"]
 
 
 def test_a_long_label_is_broken_into_lines() -> None:
     label = "method 1, abs per channel, relative to mean activation, conv1"
-    table = ResultTable("scores", "", ("layer", "ours"), [[label, 0.5]])
-    root = drawn(Chart("one", "", "scores", ("layer",), ("ours",), "", "", ""), table.to_dict())
-    parts = [text for text in words(root) if text and text in label]
-    assert " ".join(parts) == label
-    assert len(parts) == 2
+    (written,) = rows(one_number(0.5, label))
+    assert written.replace("\n", " ") == label
+    assert written.count("\n") == 1
+
+
+def test_dollars_are_no_formula() -> None:
+    assert rows(one_number(0.5, "$1 and $x_{$")) == ["$1 and $x_{$"]
 
 
 def findings(**changes: Any) -> Findings:
@@ -222,6 +252,16 @@ def test_committed_results_render_without_charts_too(path: Path) -> None:
     results = load_results(path)
     without = {name: value for name, value in results.items() if name != "charts"}
     assert ".svg" not in markdown_page(without)
-    for chart in map(read_chart, results.get("charts", ())):
-        (table,) = (t for t in results["tables"] if t["name"] == chart.table)
-        assert drawn(chart, table).attrib["width"] == "736"
+    for table in results["tables"]:
+        for chart in charts_of(results, table):
+            assert chart_svg(chart, table).endswith("</svg>\n")
+
+
+def test_the_labels_of_rows_do_not_lie_on_each_other() -> None:
+    results = load_results(RESULTS / "reproduce_ucsd.json")
+    (table,) = (table for table in results["tables"] if table["name"] == "protocols")
+    figure = draw(ucsd_charts("Ped2")[1], table)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) > 20
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))

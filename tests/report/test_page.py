@@ -74,8 +74,9 @@ def test_another_ending_than_png_is_refused(tmp_path: Path) -> None:
         save_picture(Figure(), tmp_path / "a.jpg")
 
 
-def test_an_svg_is_shown_at_its_own_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", ['width="30" height="20"', 'width="22.5pt" height="15pt"'])
+def test_an_svg_is_shown_at_its_own_size(tmp_path: Path, size: str) -> None:
     path = tmp_path / "a.svg"
-    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>')
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {size}/>')
     shown = written(tmp_path, Section("S", pictures=[Picture(path, "a", "c")])).pictures
     assert shown == [{"src": "a.svg", "alt": "a", "width": "30", "height": "20"}]
