@@ -10,7 +10,13 @@ from typing import Any
 
 from captum_vae.data import StrokeDefects
 from captum_vae.experiments.demo import DemoSettings, read_digits
-from captum_vae.experiments.localizing import difference, estimate, measured
+from captum_vae.experiments.localizing import (
+    difference,
+    estimate,
+    explained,
+    measured,
+    unlearned,
+)
 from captum_vae.experiments.mnist_figures import draw_figures
 from captum_vae.experiments.mnist_rows import (
     BEST,
@@ -141,9 +147,11 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
     if data is None:
         where = "scikit-learn's 1,797 digits, 8 x 8 pixels brought to 28 x 28, in place of MNIST"
         rendered = where
-    verdicts = doubted(verdicts, work.doubts(rendered=rendered))
+    named = {f"the digit {normal}": cell for normal, cell in cells.items()}
+    verdicts = doubted(verdicts, work.doubts(unlearned(named), rendered=rendered))
     charts = [_chart(normal) for normal in cells]
-    return Findings(where, verdicts, tables, figures, _protocol(settings), charts)
+    protocol = {**_protocol(settings), "reconstruction": explained(named)}
+    return Findings(where, verdicts, tables, figures, protocol, charts)
 
 
 def judge(cells: Mapping[int, Mapping[str, Any]]) -> dict[str, Verdict]:

@@ -15,6 +15,7 @@ from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly_charts import mvtec_charts
 from captum_vae.experiments.anomaly_maps import AnomalyMap, choose_maps
+from captum_vae.experiments.localizing import explained, unlearned
 from captum_vae.experiments.map_comparison import MapComparison
 from captum_vae.experiments.mvtec_findings import (
     ALL_IMAGES,
@@ -180,13 +181,14 @@ def run(settings: MVTecSettings, data_root: Path | None, work: Work) -> Findings
         if category.name == settings.twice:
             other: Padding = "corner" if settings.padding == "black" else "black"
             padded = _measure(settings, category, other, work, draws=False)[0]
+    cells = {f"{c.name}, corners {c.padding}": c.cell for c in [*found, *filter(None, [padded])]}
     rendered = "rendered textures, not on MVTec AD" if data_root is None else ""
     return Findings(
         data=_data_words(found, "MVTec AD" if data_root else "rendered textures"),
-        verdicts=doubted(verdicts(found, padded), work.doubts(rendered=rendered)),
+        verdicts=doubted(verdicts(found, padded), work.doubts(unlearned(cells), rendered=rendered)),
         tables=result_tables(found, padded),
         figures=figures,
-        protocol=_protocol_words(settings, found),
+        protocol={**_protocol_words(settings, found), "reconstruction": explained(cells)},
         charts=mvtec_charts(),
     )
 

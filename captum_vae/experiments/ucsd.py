@@ -17,6 +17,7 @@ from captum_vae.data import UCSD
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.experiments.anomaly_charts import ucsd_charts
 from captum_vae.experiments.anomaly_maps import SMOOTHED, AnomalyMap, choose_maps
+from captum_vae.experiments.localizing import explained, unlearned
 from captum_vae.experiments.map_comparison import MapComparison
 from captum_vae.experiments.results import Experiment, Findings
 from captum_vae.experiments.ucsd_findings import (
@@ -218,13 +219,19 @@ def run(settings: UCSDSettings, data_root: Path | None, work: Work) -> Findings:
         FIGURE_MAP, every_frame, one_frame_per_clip(every_frame, 4), file="ucsd_maps.png"
     )
     rendered = f"{scene.name}, not on UCSD" if data_root is None else ""
+    named: dict[str, Any] = {scene.name: cell}
     clips = {test[index].group for index in range(len(test))}
     return Findings(
         data=_data_words(scene.name, len(training), len(test), len(every_frame), len(clips)),
-        verdicts=doubted(verdicts(cell, scene.name), work.doubts(rendered=rendered)),
+        verdicts=doubted(
+            verdicts(cell, scene.name), work.doubts(unlearned(named), rendered=rendered)
+        ),
         tables=result_tables(cell, scene.name, [m.name for m in compared.maps], [blind, unscaled]),
         figures=[figure],
-        protocol=_protocol_words(settings, scene.name, len(training), blind.variant),
+        protocol={
+            **_protocol_words(settings, scene.name, len(training), blind.variant),
+            "reconstruction": explained(named),
+        },
         charts=ucsd_charts(scene.name),
     )
 

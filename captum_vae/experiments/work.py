@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -71,13 +71,14 @@ class Work:
         """Names of the trainings that left no latent dimension active: their maps are noise."""
         return [t["name"] for t in self.trainings if t["active_dimensions"]["active"] == 0]
 
-    def doubts(self, *, rendered: str = "") -> list[str]:
+    def doubts(self, others: Sequence[str] = (), *, rendered: str = "") -> list[str]:
         """Why verdicts would mean nothing: other data, or a VAE without an active dimension.
 
         Args:
+            others: the experiment's own.
             rendered: what was measured on in place of the published data; empty if on those.
         """
-        doubts = [f"measured on {rendered}"] if rendered else []
+        doubts = [*([f"measured on {rendered}"] if rendered else []), *others]
         if self.collapsed:
             doubts.append(f"no dimension is active in the VAE of {', '.join(self.collapsed)}")
         return doubts

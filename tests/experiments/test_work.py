@@ -177,7 +177,8 @@ def test_a_training_says_which_code_it_was_trained_by(
 def test_doubts_name_rendered_data_and_collapsed_models(work: Work) -> None:
     assert work.doubts() == []
     work.trainings.append({"name": "bottle", "active_dimensions": {"active": 0}})
-    assert work.doubts(rendered="textures, not on MVTec AD") == [
+    assert work.doubts(["nothing was learned"], rendered="textures, not on MVTec AD") == [
         "measured on textures, not on MVTec AD",
+        "nothing was learned",
         "no dimension is active in the VAE of bottle",
     ]
