@@ -58,7 +58,7 @@ _LINE, _LANE, _BETWEEN = 15, 9, 9
 _TALL = 420
 """Height of rows from which the numbers of the axis stand above them as well."""
 
-_LABEL, _ENTRY, _NOTE = 38, 46, 105
+_LABEL, _ENTRY, _NOTE = 40, 46, 105
 """Characters after which a row's label, an entry of the legend and a note are broken."""
 
 

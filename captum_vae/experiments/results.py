@@ -157,7 +157,8 @@ class Scatter:
         title: headline.
         table: name of the table it draws.
         series: column of a row's series, whose points are joined by a line in the table's order.
-        point: column of what tells the points of a series apart, written beside them.
+        point: column of what tells the points of a series apart, written beside them where there
+            is room.
         x: column of the horizontal number.
         y: column of the vertical number.
         caption: how to read it.
