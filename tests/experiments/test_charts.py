@@ -82,9 +82,7 @@ def rows(axes: Axes) -> list[str]:
 
 
 def legend(axes: Axes) -> list[str]:
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    (found,) = figure.legends
+    (found,) = axes.figure.legends
     return [found.get_title().get_text(), *(text.get_text() for text in found.get_texts())]
 
 
