@@ -215,7 +215,7 @@ EXPERIMENT = Experiment(
         ),
         # So few steps at the published rate of 1e-4 hardly leave the initial weights.
         "cpu": _settings(
-            1000,
+            400,
             3,
             (40.0,),
             batch_size=32,

@@ -36,6 +36,7 @@ from captum_vae.localization.choosing import Candidates, Chosen, spaced
 from captum_vae.localization.evaluation import Row
 from captum_vae.localization.protocol import Frames, Protocol
 from captum_vae.models import GaussianVAE
+from captum_vae.training.devices import Precision
 from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
 from captum_vae.training.trainer import Trainer
 
@@ -53,6 +54,7 @@ class MVTecSettings:
         warmup_steps: of the KL's weight.
         batch_size: of training.
         learning_rate: of Adam.
+        precision: of training.
         padding: what fills the corners of rotated images.
         twice: category that is trained with both paddings, black and corner.
         normal_images: training images that scorers are fitted on.
@@ -75,6 +77,7 @@ class MVTecSettings:
     painted: int
     batch_size: int = 8
     learning_rate: float = 1e-4
+    precision: Precision = "float32"
     padding: Padding = "black"
     twice: str = "leather"
     smoothing: tuple[float, ...] = (0.0, 4.0, 8.0)
@@ -107,8 +110,10 @@ SETTINGS: dict[Literal["smoke", "cpu", "paper"], MVTecSettings] = {
     "cpu": MVTecSettings(
         image_size=128,
         augmented=10_000,
-        steps=160,
-        warmup_steps=80,
+        steps=1000,
+        warmup_steps=300,
+        learning_rate=1e-3,
+        precision="bfloat16",
         normal_images=40,
         painted=32,
     ),
@@ -267,7 +272,7 @@ def _trained(
         ModelConfig(settings.model, dict(settings.options), "data"),
         replace(category.training, augment=augment),
         ObjectiveConfig(warmup_steps=settings.warmup_steps, learning_rate=settings.learning_rate),
-        Trainer(steps=settings.steps, batch_size=settings.batch_size),
+        Trainer(steps=settings.steps, batch_size=settings.batch_size, precision=settings.precision),
     )
 
 
@@ -306,7 +311,8 @@ def _protocol_words(settings: MVTecSettings, found: list[CategoryFindings]) -> M
         f"images of {settings.image_size} x {settings.image_size} pixels, drawn from "
         f"{settings.augmented} augmented ones ({epochs:.3g} epochs: rotation up to "
         f"{settings.rotation:g} degrees, mirror {settings.mirror:g}, corners {settings.padding}), "
-        f"Adam at {settings.learning_rate:g}, variance of the Gaussian learned in closed form. "
+        f"Adam at {settings.learning_rate:g} in {settings.precision}, variance of the Gaussian "
+        "learned in closed form. "
         f"Scale paper: {paper.image_size} pixels, {paper.augmented} augmented images, "
         f"{paper.steps * paper.batch_size / paper.augmented:g} epochs, batch {paper.batch_size}, "
         f"Adam at {paper.learning_rate:g}.",
