@@ -6,7 +6,7 @@ rewrites README.md between its markers. Its tests say so when that is due.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import results
@@ -30,6 +30,8 @@ DATA = {
 }
 """Names of the localization files' data, in the table's order."""
 VERDICTS = ("confirmed", "refuted", "undecided", "not testable here")
+OUR_CLAIMS = frozenset({"this package", "captum_vae"})  # the latter in older files
+"""Sources of the claims that nobody has published."""
 
 
 def tables() -> dict[str, str]:
@@ -66,14 +68,23 @@ def localization(evaluations: Mapping[str, Result]) -> str:
 
 
 def reproduced(experiments: Mapping[str, Result]) -> str:
-    """How many claims each experiment confirms and refutes, a line per experiment."""
-    lines = [["experiment", "scale", *VERDICTS], ["---", "---"] + ["---:"] * len(VERDICTS)]
+    """What becomes of the published claims and of ours, a line per experiment."""
+    titles = ["experiment", "scale", "of the published training", "published claims", "our claims"]
+    lines = [titles, ["---", "---", "---:", "---", "---"]]
     for name, experiment in experiments.items():
-        found = [claim["verdict"] for claim in experiment["claims"]]
-        counts = [str(found.count(verdict)) for verdict in VERDICTS]
+        ours, published = [], []
+        for claim in experiment["claims"]:
+            (ours if claim["source"] in OUR_CLAIMS else published).append(claim["verdict"])
         link = f"[{experiment['title']}](docs/results/reproduce_{name}.json)"
-        lines.append([link, experiment["scale"], *counts])
+        share = _percent(experiment.get("training_share"))
+        lines.append([link, experiment["scale"], share, counted(published), counted(ours)])
     return _markdown(lines)
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How often each verdict occurs, in words: ``1 confirmed, 2 refuted``."""
+    counts = [(verdicts.count(verdict), verdict) for verdict in VERDICTS]
+    return ", ".join(f"{count} {verdict}" for count, verdict in counts if count) or "–"
 
 
 def best_published(rows: Mapping[str, Result]) -> str:
@@ -107,6 +118,11 @@ def _units(evaluation: Result) -> str:
     images = evaluation["rows"][0]["images"]
     units = next(iter(evaluation["differences"].values()))["units"]
     return str(images) if units == images else f"{images} in {units} clips"
+
+
+def _percent(share: float | None) -> str:
+    """``0.25%``; a dash where a file does not say."""
+    return "–" if share is None else f"{100 * share:.3g}%"
 
 
 def _markdown(lines: list[list[str]]) -> str:

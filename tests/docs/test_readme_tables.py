@@ -84,11 +84,39 @@ def test_a_data_set_without_a_title_is_listed_last_by_its_files_name(evaluation:
     assert [line.split("]")[0] for line in lines] == ["| [UCSD Ped2", "| [another"]
 
 
-def test_claims_are_counted_by_verdict() -> None:
-    claims = [{"verdict": v} for v in ("refuted", "confirmed", "refuted", "not testable here")]
-    experiment = {"title": "Digits", "scale": "cpu", "claims": claims}
-    line = readme.reproduced({"mnist": experiment}).splitlines()[2]
-    assert line == "| [Digits](docs/results/reproduce_mnist.json) | cpu | 1 | 2 | 0 | 1 |"
+def reproduced_line(*verdicts: tuple[str, str], **facts: object) -> str:
+    """The table's line of an experiment with these sources and verdicts."""
+    claims = [{"source": source, "verdict": verdict} for source, verdict in verdicts]
+    experiment = {"title": "Digits", "scale": "cpu", "claims": claims, **facts}
+    return readme.reproduced({"mnist": experiment}).splitlines()[2]
+
+
+def test_published_claims_are_counted_apart_from_ours() -> None:
+    line = reproduced_line(
+        ("the paper", "refuted"),
+        ("this package", "undecided"),
+        ("replication b", "not testable here"),
+        ("replication a", "confirmed"),
+        ("this package", "confirmed"),
+        ("the paper", "refuted"),
+    )
+    assert line == (
+        "| [Digits](docs/results/reproduce_mnist.json) | cpu | – "
+        "| 1 confirmed, 2 refuted, 1 not testable here | 1 confirmed, 1 undecided |"
+    )
+
+
+def test_an_experiment_without_claims_of_ours_has_a_dash_there() -> None:
+    assert reproduced_line(("the paper", "confirmed")).endswith("| 1 confirmed | – |")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0025, "0.25%"), (0.037736, "3.77%"), (1.0, "100%"), (1e-5, "0.001%"), (None, "–")],
+)
+def test_the_share_of_the_published_training_is_shown(share: float | None, shown: str) -> None:
+    line = reproduced_line(("the paper", "confirmed"), training_share=share)
+    assert f" | cpu | {shown} | " in line
 
 
 def test_the_script_rewrites_only_what_stands_between_markers(
