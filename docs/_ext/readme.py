@@ -72,7 +72,8 @@ def reproduced(experiments: Mapping[str, Result]) -> str:
     titles = ["experiment", "scale", "of the published training", "published claims", "our claims"]
     lines = [titles, ["---", "---", "---:", "---", "---"]]
     for name, experiment in experiments.items():
-        ours, published = [], []
+        ours: list[str] = []
+        published: list[str] = []
         for claim in experiment["claims"]:
             (ours if claim["source"] in OUR_CLAIMS else published).append(claim["verdict"])
         link = f"[{experiment['title']}](docs/results/reproduce_{name}.json)"
