@@ -22,6 +22,11 @@ DOCS = Path(__file__).parent.parent
 RESULTS = DOCS / "results"
 MARKER = re.compile(r"<!-- results: (.+?) -->")
 OTHERS = "others"
+NO_FIGURES = """\
+## Figures
+
+The pictures hold images of others' data sets and are not committed. The command below draws them.
+"""
 INTERVAL = re.compile(r"(?<=[\d*|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 
 sys.path.insert(0, str(DOCS.parent))
@@ -174,6 +179,8 @@ def reproduction(result: Result) -> str:
     here = (DOCS / "images" / folder).is_dir()
     figures = f"../images/{folder}" if here else None
     text = markdown_page(result, figures=figures, chart_block=inline_chart)
+    if result["figures"] and not here:
+        text = text.replace("\n## Trainings\n", f"\n{NO_FIGURES}\n## Trainings\n", 1)
     in_code = False
     lines = []
     for line in text.splitlines():

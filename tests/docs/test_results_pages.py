@@ -123,8 +123,10 @@ def test_a_cell_breaks_before_an_interval_and_lists_stay_as_they_are() -> None:
     )
 
 
-def test_a_reproduction_is_the_commands_own_page_one_level_down() -> None:
-    page = {
+@pytest.fixture
+def experiment() -> dict:
+    """What ``captum-vae reproduce`` writes, without tables and figures."""
+    return {
         "experiment": "none",
         "title": "Digits",
         "about": "About.",
@@ -143,12 +145,37 @@ def test_a_reproduction_is_the_commands_own_page_one_level_down() -> None:
         "seconds": 1.0,
         "machine": {"device": "cpu", "cpu": "x", "threads": 1, "torch": "2"},
     }
-    assert results.renderer_of("reproduce_none.json", page) is results.reproduction
-    lines = results.reproduction(page).splitlines()
+
+
+def test_a_reproduction_is_the_commands_own_page_one_level_down(experiment: dict) -> None:
+    assert results.renderer_of("reproduce_none.json", experiment) is results.reproduction
+    lines = results.reproduction(experiment).splitlines()
     assert "### Digits" in lines
     assert "#### Claims and verdicts" in lines
     assert "| c | s | confirmed | b |" in lines
     assert "# not a heading" in lines
+
+
+def test_a_page_without_its_pictures_says_why_and_how_to_draw_them(experiment: dict) -> None:
+    drawn = {"file": "a.png", "alt": "a", "caption": "A."}
+    text = results.reproduction({**experiment, "figures": [drawn]})
+    why = "The pictures hold images of others' data sets and are not committed."
+    headings = [text.index(f"#### {name}\n") for name in ("Figures", "Trainings")]
+    assert headings[0] < text.index(why) < headings[1] < text.index(experiment["command"])
+    assert "a.png" not in text
+
+
+def test_a_page_with_its_pictures_shows_them(experiment: dict, tmp_path, monkeypatch) -> None:
+    (tmp_path / "images" / "reproduce_none").mkdir(parents=True)
+    monkeypatch.setattr(results, "DOCS", tmp_path)
+    drawn = {"file": "a.png", "alt": "a", "caption": "A."}
+    text = results.reproduction({**experiment, "figures": [drawn]})
+    assert "![a](../images/reproduce_none/a.png)" in text
+    assert "not committed" not in text
+
+
+def test_a_page_that_has_no_pictures_says_nothing_of_them(experiment: dict) -> None:
+    assert "Figures" not in results.reproduction(experiment)
 
 
 def test_docstring_tables_and_formulas_become_markup() -> None:
