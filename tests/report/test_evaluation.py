@@ -133,6 +133,18 @@ def test_paired_differences_stand_in_a_table_of_their_own(evaluation, tmp_path):
     assert f"<td>{difference.difference:+.3f}</td>" in text
 
 
+def test_a_cell_of_the_page_breaks_before_an_interval_not_within(evaluation, tmp_path):
+    compared = compare(evaluation, [("good <maps>", "bad maps")], resamples=20)
+    page = write_evaluation_report(
+        tmp_path, compared, title="t", main="bad maps", worst=[], best=[]
+    )
+    (d,) = compared.differences.values()
+    first = compared.rows[0].intervals["auroc"]
+    text = page.read_text(encoding="utf-8")
+    assert f" [{first.low:.3f},\N{NO-BREAK SPACE}{first.high:.3f}]</td>" in text
+    assert f"<td>[{d.low:+.3f},\N{NO-BREAK SPACE}{d.high:+.3f}]</td>" in text
+
+
 def test_a_row_that_does_not_exist_is_a_key_error(evaluation, tmp_path):
     with pytest.raises(KeyError, match="no such row"):
         write_evaluation_report(
