@@ -138,21 +138,21 @@ def draw_reconstruction_baseline(
         [
             GridRow("image", [Strip(shown)]),
             GridRow("reconstruction", [Strip(list(reconstructions))]),
-            *attention_rows(vae, layer, inputs),
+            *method_1_rows(vae, layer, inputs),
         ],
         column_titles=[images.titles],
         bar_label="attention, within each row",
     )
     return Picture(
         save_picture(figure, folder / "reconstruction_baseline.png"),
-        alt=f"Six rows of digits: two images of the normal digit {images.normal_digit}, then "
-        "other digits, with the reconstruction and two attention maps of each.",
+        alt=f"Columns of digits: two images of the normal digit {images.normal_digit}, then other "
+        "digits; under each its reconstruction and two attention maps.",
         caption="Colours run from 0 to the row's highest value, printed under the row. Where the "
         "lowest row stays dark, the VAE takes what it sees for normal.",
     )
 
 
-def attention_rows(vae: GaussianVAE, layer: str, images: Tensor) -> list[GridRow]:
+def method_1_rows(vae: GaussianVAE, layer: str, images: Tensor) -> list[GridRow]:
     """Method 1 on images (B, 1, H, W): as published, and relative to the reconstruction."""
     cam = LatentGradCAM(vae, layer)
     published = cam.attribute(images, aggregate="mean", size="input")

@@ -25,6 +25,7 @@ import torch
 from captum_vae.attr.options import Rectifier
 from captum_vae.data import DSprites
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
+from captum_vae.experiments.work import write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.attention_disentanglement import Aggregation, Gate, Mode
 from captum_vae.models import FactorDiscriminator, FactorVAE
@@ -33,14 +34,14 @@ from captum_vae.training.devices import Precision
 from captum_vae.training.disentangle import Metric, Protocol, score_model
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import run_record
+from captum_vae.training.summary import Code, run_record
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
 VARIANTS: tuple[Variant, ...] = ("factorvae", "paper", "normalised", "replication")
 
 
 @dataclass(frozen=True)
-class Experiment:
+class SeedRun:
     """One FactorVAE, trained and scored.
 
     Attributes:
@@ -146,7 +147,7 @@ def disentangle_seeds(
         raise ValueError(f"seeds is {seeds} and processes {processes}; wanted at least 1 of each")
     started = time.perf_counter()
     experiments = [
-        Experiment(
+        SeedRun(
             variant=variant,
             seed=seed,
             steps=steps,
@@ -180,14 +181,13 @@ def disentangle_seeds(
         "runs": runs,
     }
     for path in [Path(out) / "results.json", *([Path(report_json)] if report_json else [])]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(path, results)
     say(comparison_table(results))
     say(f"results in {Path(out) / 'results.json'}")
 
 
 def run_experiments(
-    experiments: Sequence[Experiment], out: Path, processes: int
+    experiments: Sequence[SeedRun], out: Path, processes: int
 ) -> list[dict[str, Any]]:
     """Run what is not done yet, ``processes`` at a time; one flat row of numbers each, in order.
 
@@ -210,7 +210,7 @@ def run_experiments(
     return [row for row in rows if row is not None]
 
 
-def run_experiment(experiment: Experiment, out: Path) -> dict[str, Any]:
+def run_experiment(experiment: SeedRun, out: Path) -> dict[str, Any]:
     """Train and score one FactorVAE, on one CPU thread, and write its result.json."""
     torch.set_num_threads(1)
     started = time.perf_counter()
@@ -246,7 +246,10 @@ def run_experiment(experiment: Experiment, out: Path) -> dict[str, Any]:
         seed=experiment.seed,
         device=experiment.device,
     )
+    code = Code.now()
     row = {
+        "version": code.version,
+        "commit": code.commit,
         "variant": experiment.variant,
         "seed": experiment.seed,
         **{s.name: _json_number(s.value) for s in scores.disentanglement.scores},
@@ -256,15 +259,11 @@ def run_experiment(experiment: Experiment, out: Path) -> dict[str, Any]:
         "final_losses": {name: round(value, 5) for name, value in result.losses.items()},
         "seconds": round(time.perf_counter() - started, 1),
     }
-    path = folder / "result.json"
-    path.write_text(
-        json.dumps({"experiment": asdict(experiment), "row": row}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    write_json(folder / "result.json", {"experiment": asdict(experiment), "row": row})
     return row
 
 
-def _extra_terms(experiment: Experiment) -> dict[str, AttentionTerm]:
+def _extra_terms(experiment: SeedRun) -> dict[str, AttentionTerm]:
     if experiment.variant == BASELINE:
         return {}
     loss = AttentionDisentanglementLoss(
@@ -277,14 +276,15 @@ def _extra_terms(experiment: Experiment) -> dict[str, AttentionTerm]:
     return {"attention_overlap": term}
 
 
-def _finished(experiment: Experiment, out: Path) -> dict[str, Any] | None:
+def _finished(experiment: SeedRun, out: Path) -> dict[str, Any] | None:
     path = out / experiment.name / "result.json"
     if not path.is_file():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(asdict(experiment)))
-    # Runs from before it could be chosen took the rectifier of their variant.
-    done = {"rectifier": None, **stored["experiment"]}
+    # Runs from before it could be chosen took the rectifier of their variant. A run is not repeated
+    # because another device is at hand.
+    done = {"rectifier": None, **stored["experiment"], "device": wanted["device"]}
     if done != wanted:
         changed = {k: v for k, v in done.items() if wanted.get(k) != v}
         raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_vae.experiments.disentanglement_seeds import Experiment as SeedRun
+from captum_vae.experiments.disentanglement_seeds import SeedRun
 from captum_vae.experiments.published_figures import published_number, published_rows
 from captum_vae.experiments.results import Cell, Chart, ResultTable, Scatter
 from captum_vae.experiments.seed_comparison import BASELINE, t_interval

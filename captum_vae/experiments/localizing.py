@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from captum_vae.data.sample import SampleBatch, SampleDataset
+from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.verdicts import Estimate
 from captum_vae.localization.choosing import load
 from captum_vae.localization.evaluation import (
@@ -58,8 +57,7 @@ def measured(
     Returns:
         JSON data. ``rows``: by name, an estimate (value, low, high) of each of :data:`METRICS` and
         ``seconds``; ``differences``: by ``first - second``, an estimate of the difference in pixel
-        AUROC; ``images``, how many were measured; ``explained_variance``, see
-        :func:`explained_variance`.
+        AUROC; ``images``, how many were measured.
     """
     adapter = as_adapter(vae, None)
     batches = load(normal, batch_size)
@@ -81,59 +79,7 @@ def measured(
             for name, d in evaluation.differences.items()
         },
         "images": evaluation.rows[0].pixel.images,
-        "explained_variance": explained_variance(vae, batches, device),
     }
-
-
-def explained_variance(vae: Any, batches: Iterable[SampleBatch], device: torch.device) -> float:
-    """Share of the images' squared distance to their mean image that the reconstruction explains.
-
-    1 for a perfect reconstruction, 0 for one that is no better than the mean image, negative for a
-    worse one: whatever such a VAE localizes says nothing about trained ones.
-
-    Args:
-        vae: with ``reconstruct``, in eval mode on ``device``.
-        batches: normal images, not augmented.
-        device: where they go.
-    """
-    count = 0
-    total: Tensor | None = None
-    squares = error = 0.0
-    for batch in batches:
-        images = batch.image.to(device)
-        with torch.no_grad():
-            error += float((vae.reconstruct(images) - images).double().square().sum())
-        images = images.double()
-        total = images.sum(0) if total is None else total + images.sum(0)
-        squares += float(images.square().sum())
-        count += len(images)
-    if total is None:
-        return math.nan
-    spread = squares - float(total.square().sum()) / count
-    return 1 - error / spread if spread > 0 else math.nan
-
-
-def unlearned(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Doubts about VAEs that reconstruct normal images no better than their mean image does.
-
-    Args:
-        cells: what :func:`measured` gave, by the VAE's name.
-    """
-    return [
-        f"the VAE of {name} reconstructs normal images no better than their mean image does "
-        f"(explained variance {cell['explained_variance']:.2f})"
-        for name, cell in cells.items()
-        if not cell["explained_variance"] > 0
-    ]
-
-
-def explained(cells: Mapping[str, Mapping[str, Any]]) -> str:
-    """The explained variance of every VAE in words, for the protocol."""
-    found = ", ".join(f"{name} {cell['explained_variance']:.2f}" for name, cell in cells.items())
-    return (
-        f"Share of the normal images' variance around their mean image that it explains: {found}. "
-        "Where it is not positive, no claim is tested."
-    )
 
 
 def estimate(cell: Mapping[str, Any], row: str, metric: str = "auroc") -> Estimate:

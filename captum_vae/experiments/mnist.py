@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from captum_vae.data import StrokeDefects
+from captum_vae.experiments.anomaly_maps import RECONSTRUCTION
 from captum_vae.experiments.demo import DemoSettings, read_digits
-from captum_vae.experiments.localizing import (
-    difference,
-    estimate,
-    explained,
-    measured,
-    unlearned,
-)
+from captum_vae.experiments.localizing import difference, estimate, measured
 from captum_vae.experiments.mnist_figures import draw_figures
 from captum_vae.experiments.mnist_rows import (
     BEST,
     BRIGHTNESS,
     CONTROL,
     HEADLINE_LAYER,
-    RECONSTRUCTION,
     attention_rows,
     published_name,
 )
 from captum_vae.experiments.results import (
     CHANCE,
+    THIS_PACKAGE,
     Cell,
     Chart,
     Claim,
@@ -46,17 +41,19 @@ from captum_vae.experiments.verdicts import (
     is_positive,
     stays_within,
 )
-from captum_vae.experiments.work import Work
+from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.choosing import Chosen, spaced
 from captum_vae.models import GaussianVAE
 from captum_vae.training import Trainer
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
 
 DIGITS: Mapping[int, tuple[int, ...]] = {1: (9, 7, 2, 4), 3: (8, 5)}
 """What each VAE is shown, by the digit that it was trained on."""
 
 FAITHFUL = published_name("1", "relu", HEADLINE_LAYER)
 """What the second replication takes the paper's figure to have been made with."""
+
+PUBLISHED_EPOCHS = 100
 
 SIMILAR = 0.05
 """Largest difference in pixel AUROC that counts as similar results."""
@@ -67,7 +64,8 @@ class MNISTSettings:
     """Settings of the MNIST experiment.
 
     Attributes:
-        steps: of each training; 5300 of 128 images are the published 100 epochs.
+        steps: of each training, or
+        epochs: instead; 100 as published.
         batch_size: images per step.
         latent_dims: D.
         learning_rate: of Adam.
@@ -77,6 +75,7 @@ class MNISTSettings:
     """
 
     steps: int
+    epochs: int
     batch_size: int
     latent_dims: int
     learning_rate: float
@@ -89,10 +88,14 @@ CLAIMS = (
     Claim(
         "characteristic",
         "Attention maps of a VAE that was trained on one digit highlight what is not "
-        "characteristic of that digit: they find foreign and missing strokes better than chance, "
-        "and better than the ink alone does.",
+        "characteristic of that digit: they find foreign and missing strokes better than chance.",
         "Liu et al. 2020, Figure 4, in the words of replication b, section 3.1; both replications "
         "confirm it by eye",
+    ),
+    Claim(
+        "ink",
+        "They find foreign and missing strokes better than the ink alone does, without any model.",
+        THIS_PACKAGE,
     ),
     Claim(
         "reconstruction",
@@ -116,12 +119,12 @@ CLAIMS = (
     Claim(
         "relative",
         "Maps relative to the VAE's own reconstruction localize better than maps as published.",
-        "this package",
+        THIS_PACKAGE,
     ),
     Claim(
         "weights",
         "The latent weights add to what the difference of features finds without them.",
-        "this package",
+        THIS_PACKAGE,
     ),
 )
 
@@ -131,9 +134,13 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
     tables: list[ResultTable] = []
     figures: list[Figure] = []
     cells = {}
+    lengths = []
     for normal, others in DIGITS.items():
-        demo = _demo_settings(settings, data, normal, others, work.seed)
-        vae = _trained(settings, data, normal, work)
+        source = _source(data, normal)
+        images = len(cast(Sized, build_dataset(source)))
+        lengths.append((steps_of(settings, images), images))
+        demo = _demo_settings(settings, data, normal, others, lengths[-1][0], work.seed)
+        vae = _trained(settings, source, normal, lengths[-1][0], work)
         key = {"settings": asdict(settings), "model": work.trainings[-1]["model"]}
         cells[normal] = work.stored(
             f"digit_{normal}", key, partial(_measure, settings, demo, vae, work)
@@ -147,11 +154,10 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
     if data is None:
         where = "scikit-learn's 1,797 digits, 8 x 8 pixels brought to 28 x 28, in place of MNIST"
         rendered = where
-    named = {f"the digit {normal}": cell for normal, cell in cells.items()}
-    verdicts = doubted(verdicts, work.doubts(unlearned(named), rendered=rendered))
+    verdicts = doubted(verdicts, work.doubts(rendered=rendered))
     charts = [_chart(normal) for normal in cells]
-    protocol = {**_protocol(settings), "reconstruction": explained(named)}
-    return Findings(where, verdicts, tables, figures, protocol, charts)
+    share = min(steps * settings.batch_size / (PUBLISHED_EPOCHS * n) for steps, n in lengths)
+    return Findings(where, verdicts, tables, figures, _protocol(settings, lengths), charts, share)
 
 
 def judge(cells: Mapping[int, Mapping[str, Any]]) -> dict[str, Verdict]:
@@ -168,14 +174,15 @@ def judge(cells: Mapping[int, Mapping[str, Any]]) -> dict[str, Verdict]:
     def over_digits(first: str, second: str) -> Verdict:
         return all_of([gap(digit, first, second) for digit in cells])
 
-    characteristic = []
-    for digit, cell in cells.items():
-        found = estimate(cell, FAITHFUL)
-        what = f"{_trained_on(digit)} {FAITHFUL}"
-        characteristic += [
-            exceeds(found, 0.5, what=what, than="chance"),
-            gap(digit, FAITHFUL, BRIGHTNESS),
-        ]
+    characteristic = [
+        exceeds(
+            estimate(cell, FAITHFUL),
+            0.5,
+            what=f"{_trained_on(digit)} {FAITHFUL}",
+            than="chance",
+        )
+        for digit, cell in cells.items()
+    ]
     absolute = published_name("1", "abs", HEADLINE_LAYER)
     similar = [
         stays_within(
@@ -187,6 +194,7 @@ def judge(cells: Mapping[int, Mapping[str, Any]]) -> dict[str, Verdict]:
     ]
     return {
         "characteristic": all_of(characteristic),
+        "ink": over_digits(FAITHFUL, BRIGHTNESS),
         "reconstruction": over_digits(FAITHFUL, RECONSTRUCTION),
         "method_1": over_digits(FAITHFUL, published_name("2", "relu", HEADLINE_LAYER)),
         "absolute": all_of(similar),
@@ -207,21 +215,31 @@ def _trained_on(digit: int) -> str:
     return f"pixel AUROC, trained on {digit}:"
 
 
-def _trained(settings: MNISTSettings, data: Path | None, normal: int, work: Work) -> GaussianVAE:
-    source = DataConfig("digits", options={"digits": [normal]})
-    if data is not None:
-        source = DataConfig("mnist", root=str(data / "mnist"), options={"digits": [normal]})
+def _source(data: Path | None, normal: int) -> DataConfig:
+    if data is None:
+        return DataConfig("digits", options={"digits": [normal]})
+    return DataConfig("mnist", root=str(data / "mnist"), options={"digits": [normal]})
+
+
+def _trained(
+    settings: MNISTSettings, source: DataConfig, normal: int, steps: int, work: Work
+) -> GaussianVAE:
     return work.trained(
         f"the digit {normal}",
         ModelConfig("mnist", options={"latent_dims": settings.latent_dims}),
         source,
         ObjectiveConfig(likelihood="bernoulli", learning_rate=settings.learning_rate),
-        Trainer(steps=settings.steps, batch_size=settings.batch_size, save_every=100),
+        Trainer(steps=steps, batch_size=settings.batch_size, save_every=100),
     )
 
 
 def _demo_settings(
-    settings: MNISTSettings, data: Path | None, normal: int, others: tuple[int, ...], seed: int
+    settings: MNISTSettings,
+    data: Path | None,
+    normal: int,
+    others: tuple[int, ...],
+    steps: int,
+    seed: int,
 ) -> DemoSettings:
     """The digits to read, in the words of ``captum-vae demo``, whose figures are drawn."""
     return DemoSettings(
@@ -231,7 +249,7 @@ def _demo_settings(
         others=others,
         layer=HEADLINE_LAYER,
         latent_dims=settings.latent_dims,
-        steps=settings.steps,
+        steps=steps,
         seed=seed,
     )
 
@@ -305,10 +323,17 @@ def _chart(normal: int) -> Chart:
     )
 
 
-def _protocol(settings: MNISTSettings) -> dict[str, str]:
+def _protocol(settings: MNISTSettings, lengths: Sequence[tuple[int, int]]) -> dict[str, str]:
+    trained = "; ".join(
+        f"{steps} steps ({steps * settings.batch_size / images:.3g} epochs of {images} images)"
+        for steps, images in lengths
+    )
     return {
-        "models": "the supplement's Table 1: convolutions 64-128, Linear 1024, 32 latent "
-        "dimensions, binary cross-entropy, Adam 1e-3",
+        "models": "the supplement's Table 1: convolutions 64-128, Linear 1024, "
+        f"{settings.latent_dims} latent dimensions, binary cross-entropy",
+        "training": f"Adam at {settings.learning_rate:g}, batch {settings.batch_size}, {trained}; "
+        f"published: {PUBLISHED_EPOCHS} epochs",
+        "pixel baselines": "squared differences to the reconstruction and to the mean image",
         "layers": "encoder.conv1 and encoder.conv2, before their ReLU; verdicts read "
         f"{HEADLINE_LAYER}, the layer of the authors' code",
         "methods": "1: mean over the maps of all dimensions; 2: the map of the dimensions' sum",
@@ -328,9 +353,9 @@ EXPERIMENT = Experiment(
     "eye. Here the maps are also measured, on digits with a stroke pasted or erased.",
     claims=CLAIMS,
     settings={
-        "smoke": MNISTSettings(20, 32, 32, 1e-3, 40, 16, 50),
-        "cpu": MNISTSettings(400, 64, 32, 1e-3, 300, 200, 1000),
-        "paper": MNISTSettings(5300, 128, 32, 1e-3, 2000, 1000, 1000),
+        "smoke": MNISTSettings(20, 0, 32, 32, 1e-3, 40, 16, 50),
+        "cpu": MNISTSettings(400, 0, 64, 32, 1e-3, 300, 200, 1000),
+        "paper": MNISTSettings(0, PUBLISHED_EPOCHS, 128, 32, 1e-3, 2000, 1000, 1000),
     },
     run=run,
 )

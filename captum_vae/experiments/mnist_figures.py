@@ -10,9 +10,9 @@ import torch
 from captum_vae.data import StrokeDefects, collate_samples
 from captum_vae.experiments.demo import DemoSettings, choose_images, read_digits
 from captum_vae.experiments.demo_figures import (
-    attention_rows,
     draw_reconstruction_baseline,
     draw_rectifiers,
+    method_1_rows,
     row_from_zero,
 )
 from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, LAYERS
@@ -68,7 +68,7 @@ def draw_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work, folder: Path)
         GridRow("image", [Strip(list(inputs))]),
         GridRow("truth", [Strip(masks)]),
         row_from_zero("reconstruction\nerror", inputs, error),
-        *attention_rows(vae, HEADLINE_LAYER, inputs),
+        *method_1_rows(vae, HEADLINE_LAYER, inputs),
     ]
     figure = draw_map_grid(rows, column_titles=[batch.group], bar_label="score, within each row")
     return Picture(

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_vae.attr.options import Rectifier
+from captum_vae.experiments.anomaly_maps import MEAN_IMAGE, METHODS, RECONSTRUCTION
 from captum_vae.localization import (
     FeatureDifference,
     LatentAttention,
@@ -16,12 +17,11 @@ from captum_vae.localization import (
     ReconstructionError,
     Row,
 )
-from captum_vae.localization.layer_scorers import Baseline, Method
+from captum_vae.localization.layer_scorers import Baseline
 from captum_vae.models import GaussianVAE
 
 LAYERS = ("encoder.conv1", "encoder.conv2")
 HEADLINE_LAYER = "encoder.conv2"
-METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs", "sigmoid")
 BASELINES: dict[Baseline, str] = {
     "reconstruction": "reconstruction",
@@ -29,8 +29,6 @@ BASELINES: dict[Baseline, str] = {
 }
 
 BRIGHTNESS = "control: the ink itself"
-RECONSTRUCTION = "reconstruction error"
-MEAN_IMAGE = "mean image"
 PROTOCOL = Protocol(threshold="oracle")
 
 

@@ -18,12 +18,19 @@ from captum_vae.report import Picture, Section, Table, write_page
 
 _SCALES = {
     "smoke": "Scale smoke: it shows that everything runs; its numbers mean nothing.",
-    "cpu": "Scale cpu: what a laptop measures in minutes, trained for far fewer steps than "
-    "published.",
-    "paper": "Scale paper: the published settings.",
+    "cpu": "Scale cpu: what a laptop measures in minutes.",
+    "paper": "Scale paper: models, image sizes and lengths of training as published.",
 }
 _CLAIM_COLUMNS = ("claim", "source", "verdict", "because")
-_TRAINING_COLUMNS = ("model", "steps", "active dimensions", "final losses", "seconds", "commit")
+_TRAINING_COLUMNS = (
+    "model",
+    "steps",
+    "active dimensions",
+    "explained variance",
+    "final losses",
+    "seconds",
+    "commit",
+)
 _PROTOCOL_COLUMNS = ("protocol", "")
 
 CHARTS = "charts"
@@ -74,7 +81,7 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     return write_page(
         folder / "index.html",
         title=results["title"],
-        lead=f"{results['about']} {_SCALES[results['scale']]} Data: {results['data']}.",
+        lead=f"{results['about']} {_circumstances(results)}",
         sections=_sections(results, folder),
         footer=_footer(results),
     )
@@ -103,7 +110,7 @@ def markdown_page(
         text = markdown_page(json.loads(path.read_text()), figures="../images/reproduce_mnist")
     """
     lines = [f"# {results['title']}", "", results["about"], ""]
-    lines += [f"{_SCALES[results['scale']]} Data: {results['data']}.", ""]
+    lines += [_circumstances(results), ""]
     lines += ["## Claims and verdicts", "", *_markdown_table(_CLAIM_COLUMNS, _claims(results)), ""]
     for table in results["tables"]:
         lines += [f"## {table['title']}", ""]
@@ -184,6 +191,18 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
     ]
 
 
+def _circumstances(results: Mapping[str, Any]) -> str:
+    """Scale, length of training and data."""
+    words = [_SCALES[results["scale"]]]
+    share = results.get("training_share")
+    if share is not None:
+        words.append(
+            f"Trained on {share:.2g} times as many images as published; the verdicts judge the "
+            "VAEs as trained here."
+        )
+    return " ".join([*words, f"Data: {results['data']}."])
+
+
 def _claims(results: Mapping[str, Any]) -> list[list[str]]:
     return [[c["text"], c["source"], c["verdict"], c["because"]] for c in results["claims"]]
 
@@ -197,6 +216,7 @@ def _trainings(results: Mapping[str, Any]) -> list[list[str]]:
                 training["name"],
                 str(training["steps"]),
                 f"{active['active']} of {active['dimensions']}",
+                _text(training.get("explained_variance")),
                 ", ".join(f"{name} {value:.5g}" for name, value in losses.items()),
                 f"{training['seconds']:.0f}",
                 str(training.get("commit") or "unknown")[:10],

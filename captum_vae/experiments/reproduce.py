@@ -42,7 +42,7 @@ def reproduce(
             the published settings.
         data: folder that holds mnist/, ucsd/, mvtec_ad/; by default that of the environment
             variable CAPTUM_VAE_DATA. Without either, and at scale smoke, rendered and
-            scikit-learn's data stand in.
+            scikit-learn's data stand in; dsprites is always rendered.
         out: folder to write to; captum-vae-NAME-SCALE by default.
         models: folder of trained models, which experiments may share; OUT/models by default.
         seed: of weights, batches, sampling noise and synthetic defects.
@@ -57,6 +57,8 @@ def reproduce(
     if seed < 0:
         raise ValueError(f"seed is {seed}; wanted 0 or more")
     value = load_experiment(experiment)
+    if data and (scale == "smoke" or experiment == "dsprites"):
+        say(f"data is not read by {experiment} at scale {scale}, whose images need no folder")
     folder = Path(out or f"captum-vae-{experiment}-{scale}")
     work = Work(folder, Path(models) if models else folder / "models", device, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +70,7 @@ def reproduce(
     facts: dict[str, Any] = {
         "trainings": work.trainings,
         **run_record(work.device, seed=seed),
+        "commit": work.code.commit,
         "seconds": round(time.perf_counter() - started, 1),
     }
     results = value.results(scale, findings, facts)

@@ -20,6 +20,10 @@ Cell: TypeAlias = "str | int | float | Estimate | None"
 Settings = TypeVar("Settings")
 
 
+THIS_PACKAGE = "this package"
+"""The source of claims that nobody else has made."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a source claims.
@@ -202,6 +206,8 @@ class Findings:
         figures: in the order of the page.
         protocol: what was compared with what, as pairs of words.
         charts: drawn from the tables, each beside its own.
+        training_share: images seen in training, as a share of those seen as published; the least
+            of all trainings.
     """
 
     data: str
@@ -210,6 +216,7 @@ class Findings:
     figures: Sequence[Figure] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[Chart | Scatter] = ()
+    training_share: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the charts can be drawn.
@@ -280,6 +287,7 @@ class Experiment(Generic[Settings]):
             "charts": [asdict(chart) for chart in findings.charts],
             "figures": [asdict(figure) for figure in findings.figures],
             "protocol": dict(findings.protocol),
+            "training_share": findings.training_share,
             "settings": asdict(settings),
             **facts,
         }

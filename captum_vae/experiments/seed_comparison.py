@@ -34,7 +34,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     quantities = [
         name
         for name, value in runs[0].items()
-        if name not in ("variant", "seed", "seconds", "final_losses") and value is not None
+        if name not in ("seed", "seconds") and isinstance(value, int | float)
     ]
     baseline = of_variant.get(BASELINE, {})
     return {

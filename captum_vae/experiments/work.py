@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
+from torch import Tensor
 
 from captum_vae.experiments.results import Figure
 from captum_vae.models import GaussianVAE
@@ -25,13 +27,13 @@ from captum_vae.training.fit import (
     ModelConfig,
     ObjectiveConfig,
     build_dataset,
+    sample_images,
     train,
 )
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
-from captum_vae.training.summary import commit
+from captum_vae.training.summary import Code
 from captum_vae.training.trainer import Trainer
-from captum_vae.version import __version__
 
 _NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
 """Options of the trainer that leave its result as it is, or nearly so."""
@@ -50,6 +52,7 @@ class Work:
         accelerator: auto, cpu or cuda.
         seed: of everything.
         trainings: what each training came to, in the order in which they were asked for.
+        code: version and commit when the work began, and what has changed since that commit.
     """
 
     out: Path
@@ -57,6 +60,7 @@ class Work:
     accelerator: Accelerator = "auto"
     seed: int = 0
     trainings: list[dict[str, Any]] = field(default_factory=list)
+    code: Code = field(default_factory=Code.now)
 
     @property
     def device(self) -> torch.device:
@@ -71,16 +75,25 @@ class Work:
         """Names of the trainings that left no latent dimension active: their maps are noise."""
         return [t["name"] for t in self.trainings if t["active_dimensions"]["active"] == 0]
 
-    def doubts(self, others: Sequence[str] = (), *, rendered: str = "") -> list[str]:
-        """Why verdicts would mean nothing: other data, or a VAE without an active dimension.
+    @property
+    def unlearned(self) -> list[str]:
+        """Names of the trainings whose VAE is no better than the mean of its training images."""
+        return [t["name"] for t in self.trainings if not t["explained_variance"] > 0]
+
+    def doubts(self, *, rendered: str = "") -> list[str]:
+        """Why verdicts would mean nothing: other data, or a VAE that has learned nothing.
 
         Args:
-            others: the experiment's own.
             rendered: what was measured on in place of the published data; empty if on those.
         """
-        doubts = [*([f"measured on {rendered}"] if rendered else []), *others]
+        doubts = [f"measured on {rendered}"] if rendered else []
         if self.collapsed:
             doubts.append(f"no dimension is active in the VAE of {', '.join(self.collapsed)}")
+        if self.unlearned:
+            doubts.append(
+                "the mean of the training images is nearer to them than the reconstruction by the "
+                f"VAE of {', '.join(self.unlearned)}"
+            )
         return doubts
 
     def say(self, message: str) -> None:
@@ -139,23 +152,27 @@ class Work:
                 "final_losses": {k: round(v, 4) for k, v in result.losses.items()},
                 "active_dimensions": result.active.to_dict(),
                 "device": str(result.device),
-                "version": __version__,
-                "commit": commit(),
+                "version": self.code.version,
+                "commit": self.code.commit,
                 "seconds": round(time.perf_counter() - started, 1),
                 "configuration": configuration,
             }
             write_json(record, outcome)
             shutil.rmtree(folder / "checkpoints")
+        vae = cast(GaussianVAE, load_vae(weights, device=self.device))
         trained = json.loads(record.read_text(encoding="utf-8"))
+        if "explained_variance" not in trained:
+            trained["explained_variance"] = explained_variance(vae, sample_images(dataset))
+            write_json(record, trained)
         self.trainings.append({"name": name, "model": folder.name, **trained})
         active = trained["active_dimensions"]
         self.say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
-        return cast(GaussianVAE, load_vae(weights, device=self.device))
+        return vae
 
     def stored(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it gave when it was last called under the same name and key.
 
-        Other code makes other numbers, so a cell counts for one version and commit alone.
+        Other code makes other numbers, so a cell counts for one state of the code alone.
 
         Args:
             name: of the cell, part of its file's name.
@@ -163,7 +180,7 @@ class Work:
                 ``trainings[-1]["model"]`` stands for the model that was trained last.
             compute: gives JSON data.
         """
-        depends = [key, self.seed, __version__, commit()]
+        depends = [key, self.seed, asdict(self.code)]
         path = self.out / "cells" / f"{name}-{digest(depends)}.json"
         if not path.is_file():
             write_json(path, compute())
@@ -173,6 +190,48 @@ class Work:
         """A picture that was saved below :attr:`out`, as results refer to it."""
         file = picture.path.relative_to(self.out).as_posix()
         return Figure(file, picture.alt, picture.caption)
+
+
+class Length(Protocol):
+    """Settings that say how long to train: for so many steps, or if 0 for so many epochs."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training images."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+
+
+def steps_of(settings: Length, images: int) -> int:
+    """Optimizer steps of a training on so many images."""
+    return settings.steps or round(settings.epochs * images / settings.batch_size)
+
+
+def explained_variance(vae: Any, images: Tensor) -> float:
+    """Share of the images' squared distance to their mean image that the reconstruction explains.
+
+    1 for a perfect reconstruction, 0 for one that is no better than the mean image, negative for a
+    worse one; NaN for images that are all alike.
+
+    Args:
+        vae: in eval mode.
+        images: (B, C, H, W).
+    """
+    error = 0.0
+    device = next(vae.parameters()).device
+    for start in range(0, len(images), 16):
+        part = images[start : start + 16]
+        with torch.no_grad():
+            difference = vae.reconstruct(part.to(device)).cpu() - part
+        error += float(difference.double().square().sum())
+    spread = float((images - images.mean(0)).double().square().sum())
+    return 1 - error / spread if spread > 0 else math.nan
 
 
 def digest(value: Any) -> str:

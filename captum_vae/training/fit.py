@@ -170,7 +170,7 @@ def train(
     seed_everything(trainer.seed)
     vae = build_vae(model, shape)
     if model.initialization == "data":
-        standardize_encoder(vae, _some_images(dataset))
+        standardize_encoder(vae, sample_images(dataset))
     result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
     return vae, dataset, result
 
@@ -257,8 +257,8 @@ def build_objective(config: ObjectiveConfig, model: GaussianVAE) -> VAEObjective
     )
 
 
-def _some_images(dataset: Dataset[Any], count: int = 128) -> Tensor:
-    """(B, C, H, W): images evenly spaced over the data set."""
+def sample_images(dataset: Dataset[Any], count: int = 128) -> Tensor:
+    """(B, C, H, W): images evenly spaced over the data set, the same at every call."""
     length = len(cast(Sized, dataset))
     count = min(count, length)
     images = SeededImages(dataset, seed=0)

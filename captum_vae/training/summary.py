@@ -1,8 +1,12 @@
 """The report of a run: what was run, on what, and what came out."""
 
+from __future__ import annotations
+
+import hashlib
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,31 @@ def summarize(
     }
 
 
+@dataclass(frozen=True)
+class Code:
+    """Which code makes the numbers.
+
+    Attributes:
+        version: of the package.
+        commit: as of :func:`commit`.
+        changes: digest of what has changed since; empty if nothing.
+    """
+
+    version: str
+    commit: str | None
+    changes: str
+
+    @classmethod
+    def now(cls) -> Code:
+        """As it is."""
+        found = commit()
+        changes = ""
+        if found and found.endswith("+changes"):
+            difference = _git(_PACKAGE, "diff", "HEAD", "--", ".").stdout
+            changes = hashlib.sha256(difference.encode()).hexdigest()[:12]
+        return cls(__version__, found, changes)
+
+
 def run_record(device: torch.device, *, seed: int | None = None) -> dict[str, Any]:
     """What every report begins with: command, version, commit, seed and machine.
 
@@ -65,17 +94,24 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The checked-out commit of this package, with ``+changes`` if files differ from it."""
-    folder = Path(captum_vae.__file__).parent
+    """The checked-out commit of this package, with ``+changes`` if files differ from it.
+
+    None where it is not checked out: an installed package may lie in somebody else's repository.
+    """
     try:
-        head = _git(folder, "rev-parse", "HEAD").stdout.strip()
-        changed = _git(folder, "diff", "--quiet", "HEAD", "--", ".").returncode
+        if _git(_PACKAGE, "ls-files", "--error-unmatch", "__init__.py").returncode:
+            return None
+        head = _git(_PACKAGE, "rev-parse", "HEAD").stdout.strip()
+        changed = _git(_PACKAGE, "diff", "--quiet", "HEAD", "--", ".").returncode
     except OSError:
         return None
     return head + ("+changes" if changed else "") if head else None
 
 
-def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+_PACKAGE = Path(captum_vae.__file__).parent
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from captum_vae.cli import main
-from captum_vae.experiments.disentanglement_seeds import Experiment, run_experiments
+from captum_vae.experiments.disentanglement_seeds import SeedRun, run_experiments
 from captum_vae.experiments.seed_comparison import compare, comparison_table
 
 
@@ -61,7 +61,7 @@ def test_the_table_shows_the_published_figures():
 
 
 def test_a_run_from_before_the_rectifier_could_be_chosen_counts_as_finished(tmp_path: Path):
-    experiment = Experiment(
+    experiment = SeedRun(
         variant="paper", seed=0, steps=9, batch_size=8, gamma=40.0, weight=1.0,
         layer="encoder.conv4", aggregation="mean", gate="none", latent_dims=32,
         learning_rate=1e-4, metrics=("mig",), protocol="paper", samples=9, precision="float32",

@@ -85,7 +85,7 @@ def test_dsprites_trains_what_does_not_vary_only_once_per_gamma(tmp_path: Path) 
     folders = grid(settings, Work(tmp_path, tmp_path, "cpu"))
     runs = [run for experiments in folders.values() for run in experiments]
     # Per gamma and seed: FactorVAE, the normalised overlap, and 2 x 2 of the paper's.
-    assert len(runs) == 4 * 8 * (1 + 1 + 4)
-    assert sum(run.variant == "factorvae" for run in runs) == 4 * 8
+    assert len(runs) == 5 * 8 * (1 + 1 + 4)
+    assert sum(run.variant == "factorvae" for run in runs) == 5 * 8
     for experiments in folders.values():
         assert len({(run.variant, run.seed) for run in experiments}) == len(experiments)

@@ -1,18 +1,22 @@
 """Trained models come from the cache, killed trainings continue, cells are computed once."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from captum_vae.data import OneClassDigits
 from captum_vae.experiments import work as work_module
-from captum_vae.experiments.work import Work, digest
+from captum_vae.experiments.ucsd import SETTINGS
+from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
 from captum_vae.models import GaussianVAE
 from captum_vae.training import Trainer
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
+from captum_vae.training.summary import Code
 
 MODEL = ModelConfig(
     "conv", {"channels": [4, 8], "hidden": 16, "latent_dims": 4, "output": "logits"}
@@ -157,28 +161,76 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest({"a": 1}) != digest({"a": 2})
 
 
-def test_a_cell_is_computed_anew_by_other_code(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    commits = iter(["a1", "a1", "b2"])
-    monkeypatch.setattr(work_module, "commit", lambda: next(commits))
-    counted = [work.stored("cell", [1], lambda number=number: number) for number in range(3)]
-    assert counted == [0, 0, 2]
-
-
-def test_a_training_says_which_code_it_was_trained_by(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work_module, "commit", lambda: "a1")
-    train(work)
-    monkeypatch.setattr(work_module, "commit", lambda: "b2")
-    train(work)
-    assert [training["commit"] for training in work.trainings] == ["a1", "a1"]
-
-
-def test_doubts_name_rendered_data_and_collapsed_models(work: Work) -> None:
-    assert work.doubts() == []
-    work.trainings.append({"name": "bottle", "active_dimensions": {"active": 0}})
-    assert work.doubts(["nothing was learned"], rendered="textures, not on MVTec AD") == [
-        "measured on textures, not on MVTec AD",
-        "nothing was learned",
-        "no dimension is active in the VAE of bottle",
+def test_a_cell_is_computed_anew_by_other_code(work: Work) -> None:
+    codes = [Code("1", "a1", ""), Code("1", "a1", ""), Code("1", "b2", ""), Code("1", "b2", "f00")]
+    counted = [
+        replace(work, code=code).stored("cell", [1], lambda number=number: number)
+        for number, code in enumerate(codes)
     ]
+    assert counted == [0, 0, 2, 3]
+
+
+def test_a_training_says_which_code_it_was_trained_by(work: Work) -> None:
+    first = replace(work, code=Code("1", "a1", ""))
+    train(first)
+    train(replace(work, code=Code("1", "b2", ""), trainings=first.trainings))
+    assert [training["commit"] for training in first.trainings] == ["a1", "a1"]
+
+
+def test_a_training_says_how_much_the_vae_explains(work: Work) -> None:
+    vae = train(work)
+    images = torch.stack([build_dataset(DATA)[i].image for i in range(len(build_dataset(DATA)))])
+    if len(images) <= 128:
+        expected = explained_variance(vae, images)
+        assert work.trainings[0]["explained_variance"] == pytest.approx(expected, abs=1e-6)
+    assert work.trainings[0]["explained_variance"] < 1
+
+
+def test_doubts_name_rendered_data_and_models_that_have_learned_nothing(work: Work) -> None:
+    assert work.doubts() == []
+    good = {"name": "tile", "active_dimensions": {"active": 3}, "explained_variance": 0.4}
+    work.trainings.append(good)
+    assert work.doubts() == []
+    work.trainings.append({**good, "name": "bottle", "active_dimensions": {"active": 0}})
+    work.trainings.append({**good, "name": "screw", "explained_variance": -0.1})
+    work.trainings.append({**good, "name": "zipper", "explained_variance": math.nan})
+    rendered, collapsed, unlearned = work.doubts(rendered="textures, not on MVTec AD")
+    assert rendered == "measured on textures, not on MVTec AD"
+    assert collapsed == "no dimension is active in the VAE of bottle"
+    assert unlearned.endswith("the reconstruction by the VAE of screw, zipper")
+
+
+class Shrinks(nn.Module):
+    """Reconstructs an image as a multiple of itself."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return images * self.factor
+
+
+@pytest.mark.parametrize(
+    ("factor", "share"),
+    [
+        (1.0, 1.0),
+        # 0, 1, 2 lie 1 + 0 + 1 around their mean; halved, each is off by half of itself.
+        (0.5, 1 - (0.25 + 1) / 2),
+        (0.0, 1 - (1 + 4) / 2),
+    ],
+)
+def test_explained_variance_compares_with_the_mean_image(factor: float, share: float) -> None:
+    images = torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1, 1).expand(3, 1, 1, 2)
+    assert explained_variance(Shrinks(factor), images) == pytest.approx(share)
+
+
+def test_images_that_are_all_alike_leave_nothing_to_explain() -> None:
+    assert math.isnan(explained_variance(Shrinks(1.0), torch.ones(2, 1, 1, 2)))
+
+
+def test_a_length_in_epochs_follows_the_number_of_images() -> None:
+    settings = SETTINGS["paper"]
+    assert (settings.steps, settings.epochs) == (0, 1000)
+    assert steps_of(settings, 2550) == round(1000 * 2550 / 32)
+    assert steps_of(replace(settings, steps=7), 2550) == 7
