@@ -240,8 +240,9 @@ def _footer(results: Mapping[str, Any]) -> str:
     machine = results["machine"]
     return (
         f"captum_vae {results['version']}, commit {results['commit'] or 'unknown'}, seed "
-        f"{results['seed']}, {results['seconds']:.0f} s on {machine['device']} "
-        f"({machine['cpu']}, {machine['threads']} threads), PyTorch {machine['torch']}."
+        f"{results['seed']}, on {machine['device']} ({machine['cpu']}, {machine['threads']} "
+        f"threads), PyTorch {machine['torch']}. The last call took {results['seconds']:.0f} s; "
+        "what was kept from earlier ones was not repeated."
     )
 
 

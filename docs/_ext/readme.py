@@ -12,6 +12,8 @@ from typing import Any
 import results
 from results import Result, speed_summary
 
+from captum_vae.experiments.results import THIS_PACKAGE
+
 README = results.DOCS.parent / "README.md"
 OURS = "latent attention (chosen without labels)"
 CONTROL = "control: the chosen, without latent weights"
@@ -30,8 +32,6 @@ DATA = {
 }
 """Names of the localization files' data, in the table's order."""
 VERDICTS = ("confirmed", "refuted", "undecided", "not testable here")
-OUR_CLAIMS = frozenset({"this package", "captum_vae"})  # the latter in older files
-"""Sources of the claims that nobody has published."""
 
 
 def tables() -> dict[str, str]:
@@ -75,7 +75,7 @@ def reproduced(experiments: Mapping[str, Result]) -> str:
         ours: list[str] = []
         published: list[str] = []
         for claim in experiment["claims"]:
-            (ours if claim["source"] in OUR_CLAIMS else published).append(claim["verdict"])
+            (ours if claim["source"] == THIS_PACKAGE else published).append(claim["verdict"])
         link = f"[{experiment['title']}](docs/results/reproduce_{name}.json)"
         share = _percent(experiment.get("training_share"))
         lines.append([link, experiment["scale"], share, counted(published), counted(ours)])
