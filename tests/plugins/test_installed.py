@@ -109,7 +109,9 @@ def succeeded(outcomes, name):
 def refused(outcomes, name):
     status, _, errors = outcomes[1][name]
     assert status == 2
-    assert len(errors.splitlines()) == 1 and errors.startswith("captum-vae: error: ")
+    first, *candidates = errors.splitlines()
+    assert first.startswith("captum-vae: error: ")
+    assert all(line.startswith("    ") for line in candidates)
     return errors
 
 
