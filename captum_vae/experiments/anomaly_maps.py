@@ -134,18 +134,23 @@ def baseline_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap]
     return maps
 
 
-def pixel_maps(vae: nn.Module, ending: str = "", sigma: float = 0.0) -> list[AnomalyMap]:
-    """Reconstruction error and mean-image difference.
+def pixel_maps(vae: nn.Module) -> list[AnomalyMap]:
+    """Reconstruction error and mean-image difference."""
+    return [
+        AnomalyMap(RECONSTRUCTION, ReconstructionError(vae, distance="absolute")),
+        AnomalyMap(MEAN_IMAGE, MeanImageDifference(vae, distance="absolute")),
+    ]
+
+
+def smoothed(maps: Sequence[AnomalyMap], ending: str, sigma: float) -> list[AnomalyMap]:
+    """The maps under another smoothing; each shares its scorer, which scores an image once.
 
     Args:
-        vae: the model.
-        ending: of their names.
-        sigma: smoothing in pixels of the mask.
+        maps: as they are.
+        ending: of their new names.
+        sigma: in pixels of the mask.
     """
-    return [
-        AnomalyMap(RECONSTRUCTION + ending, ReconstructionError(vae, distance="absolute"), sigma),
-        AnomalyMap(MEAN_IMAGE + ending, MeanImageDifference(vae, distance="absolute"), sigma),
-    ]
+    return [replace(m, name=m.name + ending, smoothing=sigma) for m in maps]
 
 
 @dataclass(frozen=True)
@@ -175,13 +180,12 @@ class ChosenMaps:
         """The chosen map."""
         return AnomalyMap(self.names.ours, self.scorer, self.smoothing)
 
-    @property
-    def maps(self) -> list[AnomalyMap]:
+    def beside(self, pixel: Sequence[AnomalyMap]) -> list[AnomalyMap]:
         """Pixel maps under the same smoothing, the chosen map, and its control."""
         own = self.scorer
         control = FeatureDifference(own.model, own.layers, baselines=own.baselines, scale=own.scale)
         return [
-            *pixel_maps(own.model, self.names.smoothed, self.smoothing),
+            *smoothed(pixel, self.names.smoothed, self.smoothing),
             self.ours,
             AnomalyMap(self.names.control, control, self.smoothing),
         ]

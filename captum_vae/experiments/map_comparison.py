@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -49,14 +50,15 @@ class MapComparison:
     normal: SampleDataset
     test: SampleDataset
 
-    @property
+    @cached_property
     def maps(self) -> list[AnomalyMap]:
         """In the order of the tables."""
+        pixel = pixel_maps(self.vae)
         return [
-            *pixel_maps(self.vae),
+            *pixel,
             *published_maps(self.vae, self.published),
             *baseline_maps(self.vae, self.layers),
-            *(anomaly_map for chosen in self.chosen for anomaly_map in chosen.maps),
+            *(anomaly_map for chosen in self.chosen for anomaly_map in chosen.beside(pixel)),
         ]
 
     def measure(
