@@ -214,6 +214,7 @@ def run_experiment(experiment: SeedRun, out: Path) -> dict[str, Any]:
     """Train and score one FactorVAE, on one CPU thread, and write its result.json."""
     torch.set_num_threads(1)
     started = time.perf_counter()
+    code = Code.now()
     seed_everything(experiment.seed)
     # On the CPU this layout makes a step of this model a quarter faster.
     model = FactorVAE(experiment.latent_dims, output="logits").to(memory_format=torch.channels_last)
@@ -246,7 +247,6 @@ def run_experiment(experiment: SeedRun, out: Path) -> dict[str, Any]:
         seed=experiment.seed,
         device=experiment.device,
     )
-    code = Code.now()
     row = {
         "version": code.version,
         "commit": code.commit,

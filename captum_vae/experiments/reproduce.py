@@ -69,8 +69,7 @@ def reproduce(
         findings = value.run(value.settings[scale], data_folder(scale, data), work)
     facts: dict[str, Any] = {
         "trainings": work.trainings,
-        **run_record(work.device, seed=seed),
-        "commit": work.code.commit,
+        **run_record(work.device, seed=seed, code=work.code),
         "seconds": round(time.perf_counter() - started, 1),
     }
     results = value.results(scale, findings, facts)

@@ -64,17 +64,21 @@ class Code:
         return cls(__version__, found, changes)
 
 
-def run_record(device: torch.device, *, seed: int | None = None) -> dict[str, Any]:
+def run_record(
+    device: torch.device, *, seed: int | None = None, code: Code | None = None
+) -> dict[str, Any]:
     """What every report begins with: command, version, commit, seed and machine.
 
     Args:
         device: that the numbers were computed on.
         seed: of the run; None where it has none, or several, and leaves it out.
+        code: as it was when the run began; None takes it as it is.
     """
+    code = code or Code.now()
     return {
         "command": command(),
-        "version": __version__,
-        "commit": commit(),
+        "version": code.version,
+        "commit": code.commit,
         **({} if seed is None else {"seed": seed}),
         "machine": machine(device),
     }
