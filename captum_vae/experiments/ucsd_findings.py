@@ -153,54 +153,24 @@ def result_tables(
 
 
 def _beside(cell: Mapping[str, Any], scene: str) -> ResultTable:
-    rows: list[list[Cell]] = []
-    reconstruction = _at(cell, RECONSTRUCTION)
-    paper = _published("paper", "baseline")
-    rows.append(
-        [
+    rows = [
+        _beside_row(
             "VAE reconstruction error",
-            paper,
-            None,
+            _published("paper", "baseline"),
             _published("replication-b", "baseline"),
-            reconstruction,
-            minus(reconstruction, paper),
-            None,
-            None,
-        ]
-    )
+            _at(cell, RECONSTRUCTION),
+        )
+    ]
     for layer in LAYERS:
-        paper, theirs = _published("paper", layer), _replication_b_best(layer)
         faithful = _at(cell, _best(cell, _variants(layer)))
         ours = _at(cell, f"{layer}, method 1, abs, baseline mean activation")
-        rows.append(
-            [
-                layer,
-                paper,
-                None,
-                theirs,
-                faithful,
-                minus(faithful, paper),
-                ours,
-                minus(ours, paper),
-            ]
-        )
+        paper = _published("paper", layer)
+        rows.append(_beside_row(layer, paper, _replication_b_best(layer), faithful, ours))
     paper = _highest([_published("paper", layer) for layer in LAYERS])
     theirs = _highest([_replication_b_best(layer) for layer in LAYERS])
     faithful = _at(cell, _best(cell, _PUBLISHED))
     for name in (CHOSEN, UNSCALED.ours):
-        ours = _at(cell, name)
-        rows.append(
-            [
-                f"best layer; {name}",
-                paper,
-                None,
-                theirs,
-                faithful,
-                minus(faithful, paper),
-                ours,
-                minus(ours, paper),
-            ]
-        )
+        rows.append(_beside_row(f"best layer; {name}", paper, theirs, faithful, _at(cell, name)))
     return ResultTable(
         "beside",
         "Pixel AUROC beside the published figures",
@@ -227,6 +197,25 @@ def _beside(cell: Mapping[str, Any], scene: str) -> ResultTable:
             "mixes the scene with the method."
         ),
     )
+
+
+def _beside_row(
+    name: str,
+    paper: float | None,
+    replication_b: float | None,
+    faithful: Estimate,
+    ours: Estimate | None = None,
+) -> list[Cell]:
+    return [
+        name,
+        paper,
+        None,
+        replication_b,
+        faithful,
+        minus(faithful, paper),
+        ours,
+        None if ours is None else minus(ours, paper),
+    ]
 
 
 def _grid(cell: Mapping[str, Any], scene: str, maps: Sequence[str]) -> ResultTable:
