@@ -19,7 +19,7 @@ from captum_vae.experiments.dsprites_findings import (
 )
 from captum_vae.experiments.results import THIS_PACKAGE, Claim, Experiment, Findings
 from captum_vae.experiments.verdicts import not_testable
-from captum_vae.experiments.work import Work, digest
+from captum_vae.experiments.work import Work, digest, images_seen
 from captum_vae.losses.attention_disentanglement import Aggregation
 from captum_vae.training.devices import Precision
 from captum_vae.training.disentangle import Protocol
@@ -125,12 +125,8 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
         tables(runs),
         protocol=_protocol(settings),
         charts=charts(),
-        training_share=_images_seen(settings) / _images_seen(EXPERIMENT.settings["paper"]),
+        training_share=images_seen(settings) / images_seen(EXPERIMENT.settings["paper"]),
     )
-
-
-def _images_seen(settings: DSpritesSettings) -> int:
-    return settings.steps * settings.batch_size
 
 
 def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:

@@ -30,7 +30,7 @@ from captum_vae.experiments.mvtec_findings import (
 )
 from captum_vae.experiments.results import Experiment, Figure, Findings
 from captum_vae.experiments.verdicts import doubted
-from captum_vae.experiments.work import Work
+from captum_vae.experiments.work import Work, images_seen
 from captum_vae.localization.choosing import Candidates, Chosen, spaced
 from captum_vae.localization.evaluation import Row
 from captum_vae.localization.protocol import Frames, Protocol
@@ -193,12 +193,8 @@ def run(settings: MVTecSettings, data_root: Path | None, work: Work) -> Findings
         figures=figures,
         protocol=_protocol_words(settings, found),
         charts=mvtec_charts(),
-        training_share=_images_seen(settings) / _images_seen(SETTINGS["paper"]),
+        training_share=images_seen(settings) / images_seen(SETTINGS["paper"]),
     )
-
-
-def _images_seen(settings: MVTecSettings) -> int:
-    return settings.steps * settings.batch_size
 
 
 def _measure(

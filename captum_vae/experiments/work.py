@@ -192,20 +192,29 @@ class Work:
         return Figure(file, picture.alt, picture.caption)
 
 
-class Length(Protocol):
-    """Settings that say how long to train: for so many steps, or if 0 for so many epochs."""
+class Steps(Protocol):
+    """Settings that say how long to train."""
 
     @property
     def steps(self) -> int:
         """Optimizer steps."""
 
     @property
+    def batch_size(self) -> int:
+        """Images per step."""
+
+
+class Length(Steps, Protocol):
+    """For so many steps, or if 0 for so many epochs."""
+
+    @property
     def epochs(self) -> int:
         """Passes over the training images."""
 
-    @property
-    def batch_size(self) -> int:
-        """Images per step."""
+
+def images_seen(settings: Steps) -> int:
+    """In training, repeats included."""
+    return settings.steps * settings.batch_size
 
 
 def steps_of(settings: Length, images: int) -> int:
