@@ -2,6 +2,6 @@
 
 import sys
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from captum_vae import cli
+from captum_vae.commands import main as cli
 from captum_vae.training import load_vae
 from captum_vae.training.fit import DataConfig, ModelConfig, build_dataset, build_vae
 
@@ -58,11 +58,11 @@ def test_help_imports_nothing_heavy() -> None:
         package = types.ModuleType("captum_vae")
         package.__path__ = [sys.argv[1]]
         sys.modules["captum_vae"] = package
-        from captum_vae.cli import main
+        from captum_vae.commands.main import main
         main(["--help"])
         assert not {"torch", "lightning", "jsonargparse"} & sys.modules.keys()
     """
-    package = Path(cli.__file__).parent
+    package = Path(cli.__file__).parents[1]
     subprocess.run([sys.executable, "-c", textwrap.dedent(script), package], check=True)
 
 

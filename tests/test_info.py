@@ -6,8 +6,8 @@ import sys
 import captum
 import torch
 
-from captum_vae import info
-from captum_vae.cli import main
+from captum_vae.commands import info
+from captum_vae.commands.main import main
 
 
 def test_versions_devices_and_plugins_are_printed(capsys, monkeypatch, tmp_path):

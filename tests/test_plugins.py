@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.plugins import GROUPS, PluginError, Registry
 
 

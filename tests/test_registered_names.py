@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from captum_vae import LatentGradCAM, PosteriorAdapter
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.models import ConvVAE, build_model
 from captum_vae.plugins import PluginError
 from captum_vae.posterior import as_adapter

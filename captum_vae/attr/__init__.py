@@ -1,9 +1,9 @@
 """Latent attributions as Captum ``LayerAttribution`` classes. Needs only torch and captum."""
 
 from captum_vae.attr.baselines import MeanActivation
-from captum_vae.attr.channel_weights import LayerPlan
 from captum_vae.attr.decoder_attribution import DecoderAttribution
 from captum_vae.attr.during_training import WatchedForward, watch_forward
+from captum_vae.attr.engine.channel_weights import LayerPlan
 from captum_vae.attr.explanations import explanation_func, input_attributions
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
 from captum_vae.attr.normal_difference import NormalDifferenceGradCAM

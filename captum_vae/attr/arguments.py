@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
-from captum_vae.attr.capture import describe
+from captum_vae.attr.engine.capture import describe
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
 
 _COLLAPSED_KL = 0.01

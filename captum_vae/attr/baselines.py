@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.layer_pass import LayerPass, find_layers, look_at_layers
+from captum_vae.attr.engine.layer_pass import LayerPass, find_layers, look_at_layers
 from captum_vae.posterior import PosteriorAdapter
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import GradientAttribution, log_usage
 from captum_vae.attr.arguments import Size, Target, forward_arguments, latent_dims, spatial_size
-from captum_vae.attr.autograd_path import AutogradPath
-from captum_vae.attr.channel_weights import pass_budget
-from captum_vae.attr.combine import combine_elementwise, finish_maps
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
+from captum_vae.attr.engine.autograd_path import AutogradPath
+from captum_vae.attr.engine.channel_weights import pass_budget
+from captum_vae.attr.engine.combine import combine_elementwise, finish_maps
 from captum_vae.attr.options import (
     Aggregate,
     MapOptions,

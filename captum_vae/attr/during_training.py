@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr.arguments import Target, check_features, latent_dims
-from captum_vae.attr.capture import capture_features, describe
-from captum_vae.attr.channel_weights import LayerPlan, PassSettings
-from captum_vae.attr.combine import combine_pooled, finish_maps
-from captum_vae.attr.layer_maps import plan_layers, pooled_weights
-from captum_vae.attr.layer_pass import find_layers, off_path
+from captum_vae.attr.engine.capture import capture_features, describe
+from captum_vae.attr.engine.channel_weights import LayerPlan, PassSettings
+from captum_vae.attr.engine.combine import combine_pooled, finish_maps
+from captum_vae.attr.engine.layer_maps import plan_layers, pooled_weights
+from captum_vae.attr.engine.layer_pass import find_layers, off_path
 from captum_vae.attr.options import (
     Order,
     Preset,

@@ -22,22 +22,22 @@ from captum_vae.attr.arguments import (
     warn_of_collapse,
 )
 from captum_vae.attr.baselines import Baselines, baseline_features
-from captum_vae.attr.capture import describe
-from captum_vae.attr.channel_weights import LayerPlan, PassSettings
-from captum_vae.attr.combine import finish_maps
-from captum_vae.attr.latent_codes import (
-    Quantity,
-    check_quantity,
-    latent_codes,
-    quantity_name,
-)
-from captum_vae.attr.layer_maps import integrated_maps, plan_layers, weighted_maps
-from captum_vae.attr.layer_pass import (
+from captum_vae.attr.engine.capture import describe
+from captum_vae.attr.engine.channel_weights import LayerPlan, PassSettings
+from captum_vae.attr.engine.combine import finish_maps
+from captum_vae.attr.engine.layer_maps import integrated_maps, plan_layers, weighted_maps
+from captum_vae.attr.engine.layer_pass import (
     LayerPass,
     Layers,
     find_layers,
     off_path,
     run_layers,
+)
+from captum_vae.attr.latent_codes import (
+    Quantity,
+    check_quantity,
+    latent_codes,
+    quantity_name,
 )
 from captum_vae.attr.options import (
     Aggregate,

@@ -29,12 +29,12 @@ from captum_vae.experiments.work import write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.attention_disentanglement import Aggregation, Gate, Mode
 from captum_vae.models import FactorDiscriminator, FactorVAE
+from captum_vae.provenance import Code, run_record
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer
 from captum_vae.training.devices import Precision
 from captum_vae.training.disentangle import Metric, Protocol, score_model
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import Code, run_record
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
 VARIANTS: tuple[Variant, ...] = ("factorvae", "paper", "normalised", "replication")

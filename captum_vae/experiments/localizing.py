@@ -20,7 +20,7 @@ from captum_vae.localization.evaluation import (
     measure_rows,
 )
 from captum_vae.localization.model_pass import NormalImages
-from captum_vae.metrics.pixel import Units
+from captum_vae.metrics.localization.metric import Units
 from captum_vae.posterior import as_adapter
 
 METRICS = ("auroc", "aupro", "average_precision", "best_iou")

@@ -23,7 +23,7 @@ from captum_vae.experiments.results import Cell, Figure, ResultTable
 from captum_vae.experiments.verdicts import Estimate
 from captum_vae.experiments.work import Work
 from captum_vae.localization.evaluation import Row
-from captum_vae.metrics.pixel import Units
+from captum_vae.metrics.localization.metric import Units
 
 
 @dataclass(frozen=True)

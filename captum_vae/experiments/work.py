@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captum_vae.experiments.results import Figure
 from captum_vae.models import GaussianVAE
+from captum_vae.provenance import Code
 from captum_vae.report import Picture
 from captum_vae.training.batches import image_of
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
@@ -32,7 +33,6 @@ from captum_vae.training.fit import (
 )
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
-from captum_vae.training.summary import Code
 from captum_vae.training.trainer import Trainer
 
 _NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captum_vae.attr.channel_weights import plan_layer
-from captum_vae.attr.layer_pass import run_layers
+from captum_vae.attr.engine.channel_weights import plan_layer
+from captum_vae.attr.engine.layer_pass import run_layers
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.calling import owner_of
 

@@ -15,17 +15,17 @@ from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer, fit_together
-from captum_vae.metrics.bootstrap import (
+from captum_vae.metrics.localization.bootstrap import (
     Interval,
     PairedDifference,
     bootstrap_intervals,
     paired_difference,
 )
-from captum_vae.metrics.pixel import PixelMetrics, PixelResult, Units
-from captum_vae.metrics.pixel_counts import ScoreCounts
-from captum_vae.metrics.pixel_curve import LocalizationScore
-from captum_vae.metrics.pixel_image_auroc import ImageAUROC
-from captum_vae.metrics.pixel_images import scores_of_image
+from captum_vae.metrics.localization.counts import ScoreCounts
+from captum_vae.metrics.localization.curves import LocalizationScore
+from captum_vae.metrics.localization.image_auroc import ImageAUROC
+from captum_vae.metrics.localization.images import scores_of_image
+from captum_vae.metrics.localization.metric import PixelMetrics, PixelResult, Units
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps batches under a title, for a progress bar."""

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_vae.attr.channel_weights import PassSettings, plan_layer
-from captum_vae.attr.combine import combine_pooled, finish_maps
+from captum_vae.attr.engine.channel_weights import PassSettings, plan_layer
+from captum_vae.attr.engine.combine import combine_pooled, finish_maps
+from captum_vae.attr.engine.layer_maps import (
+    integrated_maps,
+    plan_layers,
+    pooled_weights,
+    weighted_maps,
+)
+from captum_vae.attr.engine.layer_pass import find_layers, off_path, run_layers
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
-from captum_vae.attr.layer_maps import integrated_maps, plan_layers, pooled_weights, weighted_maps
-from captum_vae.attr.layer_pass import find_layers, off_path, run_layers
 from captum_vae.attr.normal_difference import Difference, NormalDifferenceGradCAM
 from captum_vae.attr.options import (
     Aggregate,

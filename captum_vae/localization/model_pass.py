@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.layer_pass import LayerPass, find_layers, look_at_layers, run_layers
+from captum_vae.attr.engine.layer_pass import LayerPass, find_layers, look_at_layers, run_layers
 from captum_vae.posterior import Posterior, PosteriorAdapter
 
 _IMAGE = ""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from captum_vae.data.resize import resize_mask
-from captum_vae.metrics.pixel_counts import ScoreCounts
+from captum_vae.metrics.localization.counts import ScoreCounts
 
 Frames = Literal["all", "anomalous", "with_masks"]
 Size = Literal["mask", "map"] | tuple[int, int]

@@ -12,7 +12,7 @@ from captum_vae.metrics.active_dimensions import (
     ActiveDimensions,
     active_dimensions,
 )
-from captum_vae.metrics.bootstrap import (
+from captum_vae.metrics.localization.bootstrap import (
     BOOTSTRAP_METRICS,
     Interval,
     PairedDifference,
@@ -20,8 +20,8 @@ from captum_vae.metrics.bootstrap import (
     bootstrap_intervals,
     paired_difference,
 )
-from captum_vae.metrics.pixel_counts import ScoreCounts
-from captum_vae.metrics.pixel_curve import (
+from captum_vae.metrics.localization.counts import ScoreCounts
+from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     RocCurve,
     ThresholdCounts,
@@ -34,9 +34,9 @@ from captum_vae.metrics.pixel_curve import (
     thinned,
     threshold_counts,
 )
-from captum_vae.metrics.pixel_images import image_scores, scores_of_image
-from captum_vae.metrics.pixel_units import UnitTable, image_table, unit_id
-from captum_vae.metrics.region_overlap import aupro, pro_curve, region_sizes
+from captum_vae.metrics.localization.images import image_scores, scores_of_image
+from captum_vae.metrics.localization.region_overlap import aupro, pro_curve, region_sizes
+from captum_vae.metrics.localization.units import UnitTable, image_table, unit_id
 
 if TYPE_CHECKING:
     from captum_vae.metrics.disentanglement import (
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
         score_disentanglement,
         used_dimensions,
     )
-    from captum_vae.metrics.pixel import (
+    from captum_vae.metrics.localization.image_auroc import ImageAUROC
+    from captum_vae.metrics.localization.metric import (
         AUPRO,
         PixelAUROC,
         PixelAveragePrecision,
@@ -66,10 +67,9 @@ if TYPE_CHECKING:
         PixelResult,
         PixelROC,
     )
-    from captum_vae.metrics.pixel_image_auroc import ImageAUROC
 
 _ON_FIRST_USE = {
-    "captum_vae.metrics.pixel": (
+    "captum_vae.metrics.localization.metric": (
         "AUPRO",
         "PixelAUROC",
         "PixelAveragePrecision",
@@ -79,7 +79,7 @@ _ON_FIRST_USE = {
         "PixelROC",
         "PixelResult",
     ),
-    "captum_vae.metrics.pixel_image_auroc": ("ImageAUROC",),
+    "captum_vae.metrics.localization.image_auroc": ("ImageAUROC",),
     "captum_vae.metrics.disentanglement": (
         "METRICS",
         "VOTE_PROTOCOLS",

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult
 from captum_vae.localization.tables import text_table
-from captum_vae.metrics.pixel_curve import roc_curve, thinned
-from captum_vae.metrics.region_overlap import pro_curve
+from captum_vae.metrics.localization.curves import roc_curve, thinned
+from captum_vae.metrics.localization.region_overlap import pro_curve
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
 from captum_vae.report.page import Picture, Section, Table, write_page

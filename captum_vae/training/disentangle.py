@@ -20,11 +20,11 @@ from captum_vae.metrics.disentanglement import (
 )
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
+from captum_vae.provenance import run_record
 from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.checkpoint import find_checkpoint, read_checkpoint
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
-from captum_vae.training.summary import run_record
 
 Metric = Literal["factor_vae", "beta_vae", "mig", "dci", "sap", "modularity"]
 Protocol = Literal["paper", "publish", "dlib"]

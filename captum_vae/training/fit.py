@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_vae.attr.layer_pass import find_layers
+from captum_vae.attr.engine.layer_pass import find_layers
+from captum_vae.commands.model_source import import_object
 from captum_vae.data import Augmented
 from captum_vae.losses.elbo import ELBO, Likelihood
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
@@ -22,7 +23,6 @@ from captum_vae.training.attention_term import AttentionConfig, AttentionTerm
 from captum_vae.training.batches import SeededImages, image_of
 from captum_vae.training.initialization import standardize_encoder
 from captum_vae.training.logs import say
-from captum_vae.training.model_source import import_object
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
 from captum_vae.training.summary import summarize

@@ -10,7 +10,7 @@ import re
 
 from sphinx.application import Sphinx
 
-from captum_vae.cli import COMMANDS, main
+from captum_vae.commands.main import COMMANDS, main
 
 MARKER = "<!-- commands -->"
 

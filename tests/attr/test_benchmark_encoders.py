@@ -10,8 +10,8 @@ from benchmarks.memory import peak_bytes
 from benchmarks.settings import ENCODERS, Setting, build_case
 from benchmarks.ways import prepare
 from captum_vae import LatentGradCAM
-from captum_vae.attr.capture import capture_features
-from captum_vae.attr.channel_weights import PassSettings, vector_jacobian_products
+from captum_vae.attr.engine.capture import capture_features
+from captum_vae.attr.engine.channel_weights import PassSettings, vector_jacobian_products
 from tests.attr.random_networks import weights_by_autograd
 from tests.attr.test_channel_weights import engine_weights, relative_error
 

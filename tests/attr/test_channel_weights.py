@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-from captum_vae.attr.capture import capture_features
-from captum_vae.attr.channel_weights import (
+from captum_vae.attr.engine.capture import capture_features
+from captum_vae.attr.engine.channel_weights import (
     PassSettings,
     closed_form_weights,
     plan_layer,

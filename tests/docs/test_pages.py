@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from captum_vae.cli import COMMANDS
+from captum_vae.commands.main import COMMANDS
 from tests.docs.blocks import DOCS, Block, blocks_of, forget_modules, run_block
 
 PAGES = sorted(page for page in DOCS.glob("*.md") if blocks_of(page))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from tests.docs.blocks import DOCS, blocks_of, forget_modules, run_block
 
 if sys.version_info >= (3, 11):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.experiments.demo import COLUMNS, DemoSettings, choose_images, demo, read_digits
 from captum_vae.experiments.demo_figures import most_informative
 from captum_vae.metrics.active_dimensions import ActiveDimensions

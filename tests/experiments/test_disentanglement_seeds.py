@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.experiments.disentanglement_seeds import SeedRun, run_experiments
 from captum_vae.experiments.seed_comparison import compare, comparison_table
 

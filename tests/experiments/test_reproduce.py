@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.experiments.pages import load_results, write_pages
 from captum_vae.experiments.reproduce import data_folder, load_experiment
 from captum_vae.experiments.work import Work

@@ -14,9 +14,9 @@ from captum_vae.experiments import work as work_module
 from captum_vae.experiments.ucsd import SETTINGS
 from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
 from captum_vae.models import GaussianVAE
+from captum_vae.provenance import Code
 from captum_vae.training import Trainer
 from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
-from captum_vae.training.summary import Code
 
 MODEL = ModelConfig(
     "conv", {"channels": [4, 8], "hidden": 16, "latent_dims": 4, "output": "logits"}

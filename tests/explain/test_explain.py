@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from captum_vae import LatentGradCAM
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.explain.images import read_images
 from tests.explain import own_models
 from tests.explain.own_models import SIDE
@@ -308,8 +308,8 @@ def test_a_factory_in_the_current_folder_is_found_by_the_installed_command(photo
                 return ConvVAE(2, image_size=16, channels=(4, 6), hidden=8)
         """)
     )
-    code = "import sys; sys.path = [p for p in sys.path if p]; from captum_vae.cli import main; "
-    code += "sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.path = [p for p in sys.path if p]; "
+    code += "from captum_vae.commands.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "explain", "--model", "my_own:build", "--list-layers"]
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     environment = {**os.environ, "PYTHONPATH": root}

@@ -13,8 +13,8 @@ import torch
 import yaml
 from PIL import Image
 
-from captum_vae.cli import main
-from captum_vae.localization.evaluate import CHOSEN, CONTROL, ORACLE
+from captum_vae.commands.evaluate import CHOSEN, CONTROL, ORACLE
+from captum_vae.commands.main import main
 from captum_vae.models import ConvVAE
 
 SIDE = 24
@@ -220,12 +220,12 @@ def test_two_processes_count_what_one_counts(config, tmp_path):
 
 
 def test_every_shipped_configuration_names_scorers_and_options_that_exist(monkeypatch):
+    from captum_vae.commands.evaluate import ScorerConfig, build_scorer
     from captum_vae.localization.choosing import Candidates
-    from captum_vae.localization.evaluate import ScorerConfig, build_scorer
     from captum_vae.posterior import as_adapter
 
     vae = ConvVAE(4, image_size=16, channels=(4, 6, 8), hidden=8)
-    folder = Path(__file__).parents[2] / "captum_vae" / "localization" / "configs"
+    folder = Path(__file__).parents[2] / "captum_vae" / "commands" / "configs" / "evaluate"
     paths = sorted(folder.glob("*.yaml"))
     assert {path.stem for path in paths} >= {"bottle", "ped2", "hazelnut", "transistor"}
     for path in paths:

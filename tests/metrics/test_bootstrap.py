@@ -17,7 +17,7 @@ from captum_vae.metrics import (
     threshold_counts,
     unit_id,
 )
-from captum_vae.metrics.bootstrap import draw_units
+from captum_vae.metrics.localization.bootstrap import draw_units
 
 
 def images(count: int = 20, size: int = 32, shift: float = 0.4) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captum_vae.metrics import pixel_counts
-from captum_vae.metrics.pixel_counts import (
+from captum_vae.metrics.localization import counts as pixel_counts
+from captum_vae.metrics.localization.counts import (
     ScoreCounts,
     append_block,
     key_scores,

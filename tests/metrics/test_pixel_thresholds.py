@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from captum_vae.metrics import pixel_thresholds
-from captum_vae.metrics.pixel_thresholds import found_at_thresholds
+from captum_vae.metrics.localization import thresholds as pixel_thresholds
+from captum_vae.metrics.localization.thresholds import found_at_thresholds
 
 
 def by_hand(keys: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, float]]:

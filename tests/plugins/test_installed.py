@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 DRIVER = """
     import contextlib, io, json, sys
-    from captum_vae.cli import main
+    from captum_vae.commands.main import main
 
     outcomes = {}
     for name, arguments in json.load(open(sys.argv[1])).items():

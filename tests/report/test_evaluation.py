@@ -9,9 +9,9 @@ import torch
 from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult, compare
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.shown import spread_over_groups
-from captum_vae.metrics.bootstrap import bootstrap_interval
-from captum_vae.metrics.pixel import PixelMetrics
-from captum_vae.metrics.pixel_curve import LocalizationScore
+from captum_vae.metrics.localization.bootstrap import bootstrap_interval
+from captum_vae.metrics.localization.curves import LocalizationScore
+from captum_vae.metrics.localization.metric import PixelMetrics
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.evaluation import (
     ShownImage,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_vae.cli import main
+from captum_vae.commands.main import main
 from captum_vae.data import DSprites
 from captum_vae.losses import ELBO
 from captum_vae.models import FactorVAE

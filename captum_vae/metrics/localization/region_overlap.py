@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import pad
 
-from captum_vae.metrics.pixel_curve import LocalizationScore, ThresholdCounts
+from captum_vae.metrics.localization.curves import LocalizationScore, ThresholdCounts
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 

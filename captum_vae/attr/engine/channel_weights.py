@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from captum_vae.attr.autograd_path import AutogradPath, LinearCut
+from captum_vae.attr.engine.autograd_path import AutogradPath, LinearCut
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32

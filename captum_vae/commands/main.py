@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from captum_vae.command_line import running
+from captum_vae.provenance import running
 from captum_vae.version import __version__
 
 
@@ -44,20 +44,22 @@ COMMANDS = {
         "Compare FactorVAE with and without attention disentanglement on paired seeds",
     ),
     "explain": Command(
-        "captum_vae.explain.command:explain",
+        "captum_vae.commands.explain:explain",
         "Show what each latent dimension of your own VAE reads in your images",
     ),
     "fit": Command(
         "captum_vae.training.fit:fit",
         "Train a VAE and report which latent dimensions it uses",
-        configs="training/configs",
+        configs="configs/fit",
     ),
     "evaluate": Command(
-        "captum_vae.localization.evaluate:evaluate",
+        "captum_vae.commands.evaluate:evaluate",
         "Score a test set with anomaly maps of a VAE and report how well they localize",
-        configs="localization/configs",
+        configs="configs/evaluate",
     ),
-    "info": Command("captum_vae.info:info", "Print versions, devices and what is installed"),
+    "info": Command(
+        "captum_vae.commands.info:info", "Print versions, devices and what is installed"
+    ),
     "plugins": Command(
         "captum_vae.plugins:list_plugins",
         "List registered scorers, data sets, models, and plugins that fail",

@@ -14,7 +14,7 @@ float32 is one of 2^23 values per factor of two, so a multiset of any size fits 
 So maps with heavy ties cost a few pairs, and maps without any tie cost at most 10 MiB per factor
 of two between the smallest and the largest score, plus 12 bytes per 256 scores for the carries;
 benchmarks/bench_localization_metrics.py measures it. 8 bytes per anomalous pixel come on top in
-:mod:`captum_vae.metrics.pixel`.
+:mod:`captum_vae.metrics.localization.metric`.
 
 All counts of several processes are lists of pairs and slabs, so concatenating them adds them.
 """

@@ -5,9 +5,10 @@ replacement (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sec
 15.4). A resample is a weight per unit, and its counts are the weights times the table of counts
 per unit, so a thousand resamples of a metric are one matrix product.
 
-Approximate is the grid of the table, see :mod:`captum_vae.metrics.pixel_units`, and the number of
-resamples. ``grid_value`` is the metric of all units on that grid: its distance to the exact value
-is what the grid costs. Where the exact value is given, the interval moves by that distance.
+Approximate is the grid of the table, see :mod:`captum_vae.metrics.localization.units`, and the
+number of resamples. ``grid_value`` is the metric of all units on that grid: its distance to the
+exact value is what the grid costs. Where the exact value is given, the interval moves by that
+distance.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from captum_vae.metrics.pixel_units import UnitTable
+from captum_vae.metrics.localization.units import UnitTable
 
 _FEWEST_UNITS = 2
 

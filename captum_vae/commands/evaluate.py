@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from captum_vae.commands.model_source import ModelSource, source_model
 from captum_vae.data.sample import SampleDataset
 from captum_vae.localization.choosing import (
     Candidates,
@@ -38,10 +39,9 @@ from captum_vae.localization.tables import aligned, markdown, text_table, to_csv
 from captum_vae.metrics.active_dimensions import ActiveDimensionAccumulator, ActiveDimensions
 from captum_vae.plugins import Registry
 from captum_vae.posterior import PosteriorAdapter, as_adapter
+from captum_vae.provenance import run_record
 from captum_vae.training.devices import Accelerator, start_fabric
 from captum_vae.training.fit import DataConfig, build_dataset
-from captum_vae.training.model_source import ModelSource, source_model
-from captum_vae.training.summary import run_record
 
 CHOSEN = "latent attention (chosen without labels)"
 CONTROL = "control: the chosen, without latent weights"

@@ -5,8 +5,7 @@ import sys
 import pytest
 import torch
 
-from captum_vae.command_line import command, running
-from captum_vae.training.summary import run_record
+from captum_vae.provenance import command, run_record, running
 
 
 def test_a_command_is_in_a_shells_words():

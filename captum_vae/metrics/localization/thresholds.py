@@ -1,8 +1,8 @@
 """The thresholds that matter, and what each of them finds, from the anomalous pixels' codes.
 
 A code is the int64 ``key << 32 | size`` of an anomalous pixel: its score's key, see
-:func:`~captum_vae.metrics.pixel_counts.score_keys`, and the size of its region. Work goes part
-by part, so that no temporary is as long as the codes.
+:func:`~captum_vae.metrics.localization.counts.score_keys`, and the size of its region. Work goes
+part by part, so that no temporary is as long as the codes.
 """
 
 from collections.abc import Iterator

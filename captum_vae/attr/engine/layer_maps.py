@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_vae.attr.channel_weights import (
+from captum_vae.attr.engine.channel_weights import (
     LayerPlan,
     PassSettings,
     closed_form_weights,
     plan_layer,
     vector_jacobian_products,
 )
-from captum_vae.attr.combine import combine_elementwise, combine_pooled
+from captum_vae.attr.engine.combine import combine_elementwise, combine_pooled
 from captum_vae.attr.options import MapOptions
 
 Reshape = Callable[[Tensor], Tensor]

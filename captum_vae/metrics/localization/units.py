@@ -8,9 +8,9 @@ that is more, neighbouring bins are joined two by two, over all units. :func:`un
 joins bins to a grid of at most about a thousand, none of which holds more than 1/512 of all
 anomalous or of all normal pixels unless a single bin does.
 
-Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as
-tied. Point estimates come from :class:`~captum_vae.metrics.pixel_curve.ThresholdCounts`, which are
-exact; a grid serves the spread around them and tells its own value, to be compared.
+Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as tied.
+Point estimates come from :class:`~captum_vae.metrics.localization.curves.ThresholdCounts`, which
+are exact; a grid serves the spread around them and tells its own value, to be compared.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_vae.metrics.pixel_counts import run_sums, score_keys, sorted_values
+from captum_vae.metrics.localization.counts import run_sums, score_keys, sorted_values
 
 FIRST_SHIFT = 10
 _ENTRIES = 1 << 18

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_vae.metrics.pixel_curve import (
+from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     ThresholdCounts,
     auroc,
     threshold_counts,
 )
-from captum_vae.metrics.pixel_images import Pooling, image_scores
-from captum_vae.metrics.pixel_states import ListStatesMetric
+from captum_vae.metrics.localization.images import Pooling, image_scores
+from captum_vae.metrics.localization.states import ListStatesMetric
 
 
 class ImageAUROC(ListStatesMetric):

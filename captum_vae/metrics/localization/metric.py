@@ -5,10 +5,10 @@ tensor each, for a ``MetricCollection`` (whose compute groups let them share one
 logging; an undefined value is NaN, and a warning tells the reason.
 
 States are sums and lists to be concatenated. Their memory: 8 bytes per anomalous pixel, plus what
-:mod:`captum_vae.metrics.pixel_counts` needs for the normal ones, which does not grow with their
-number. Under torch.distributed ``compute`` gathers them, so it gives each process the integers that
-a single process would have counted. They live where the maps are: keep maps and metric on one
-device.
+:mod:`captum_vae.metrics.localization.counts` needs for the normal ones, which does not grow with
+their number. Under torch.distributed ``compute`` gathers them, so it gives each process the
+integers that a single process would have counted. They live where the maps are: keep maps and
+metric on one device.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_vae.metrics.pixel_counts import (
+from captum_vae.metrics.localization.counts import (
     SLAB,
     ScoreCounts,
     append_block,
@@ -26,7 +26,7 @@ from captum_vae.metrics.pixel_counts import (
     score_keys,
     sort_,
 )
-from captum_vae.metrics.pixel_curve import (
+from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     RocCurve,
     ThresholdCounts,
@@ -38,16 +38,16 @@ from captum_vae.metrics.pixel_curve import (
     f1_max,
     roc_curve,
 )
-from captum_vae.metrics.pixel_states import ListStatesMetric
-from captum_vae.metrics.pixel_thresholds import found_at_thresholds
-from captum_vae.metrics.pixel_units import (
+from captum_vae.metrics.localization.region_overlap import aupro, check_fpr_limit, region_sizes
+from captum_vae.metrics.localization.states import ListStatesMetric
+from captum_vae.metrics.localization.thresholds import found_at_thresholds
+from captum_vae.metrics.localization.units import (
     FIRST_SHIFT,
     UnitEntries,
     UnitTable,
     unit_id,
     unit_table,
 )
-from captum_vae.metrics.region_overlap import aupro, check_fpr_limit, region_sizes
 
 Maps = Tensor | Sequence[Tensor]
 Masks = Tensor | Sequence[Tensor | None]

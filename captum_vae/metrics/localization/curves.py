@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from captum_vae.metrics.pixel_counts import check_no_nan
+from captum_vae.metrics.localization.counts import check_no_nan
 
 _PART = 1 << 17
 NO_ANOMALOUS = "no anomalous pixel or image in the set"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_vae.metrics.pixel_curve import LocalizationScore
+from captum_vae.metrics.localization.curves import LocalizationScore
 
 
 class ListStatesMetric(Metric):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_vae.attr.capture import Side, capture_features, describe
+from captum_vae.attr.engine.capture import Side, capture_features, describe
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import owner_of, unwrap
 

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from captum_vae.metrics.pixel_curve import (
+from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     auroc,
     average_precision,

@@ -1,0 +1,1 @@
+"""From a forward pass to maps: features of a layer, channel weights, their combination."""

@@ -1,0 +1,1 @@
+"""How well maps localize: exact counts of scores, curves over them, intervals, Metric classes."""
