@@ -15,7 +15,7 @@ from captum_vae.commands import main as cli
 from captum_vae.training import load_vae
 from captum_vae.training.fit import DataConfig, ModelConfig, build_dataset, build_vae
 
-CONFIGS = Path(cli.__file__).parent / "training" / "configs"
+CONFIGS = Path(cli.__file__).parent / "configs" / "fit"
 
 SMALL = {
     "model": {
