@@ -1,0 +1,170 @@
+"""The boundary to the file system: files written whole or not at all, errors that name the file.
+
+Everything that the package reads is opened inside :func:`reading`, everything that it writes goes
+through :func:`replacing`, and a run that fills a folder holds it by :func:`holding`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from captum_vae.provenance import command
+
+
+class DamagedFileError(ValueError):
+    """A file that is there and does not hold what was wanted.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it, in one line.
+    """
+
+    def __init__(self, path: str | Path, reason: str, wanted: str, remedy: str = "") -> None:
+        """Say which file, what is wrong, what was wanted and what to do."""
+        self.path = Path(path)
+        self.reason = reason
+        ending = f"; {remedy}" if remedy else ""
+        super().__init__(f"{path} cannot be read: {reason}; wanted {wanted}{ending}")
+
+
+@contextmanager
+def reading(path: str | Path, wanted: str, *, remedy: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one error that names it.
+
+    Readers of file formats raise anything at all on junk (KeyError, struct.error, EOFError,
+    zipfile's, pickle's and zlib's errors); a person needs the file, the reason and the remedy.
+
+    Args:
+        path: The file that the block reads.
+        wanted: What it should hold, for the message: "an IDX file of images".
+        remedy: What to do about damage, for the message: "download it again".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
+        DamagedFileError: It is a folder, ends too early, or holds something else.
+    """
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist; wanted {wanted}") from error
+    except PermissionError as error:
+        raise PermissionError(f"{path} may not be read; wanted {wanted}") from error
+    except IsADirectoryError as error:
+        raise DamagedFileError(path, "it is a folder", wanted, remedy) from error
+    # Each reader has its own words for damage; a MemoryError comes of a header that lies.
+    except Exception as error:
+        raise DamagedFileError(path, _one_line(error), wanted, remedy) from error
+
+
+@contextmanager
+def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
+    """Open a file that takes the place of ``path`` when the block ends without an error.
+
+    The old file stays as it was until then, and for good if anything raises: a full disk or a
+    killed process leaves the old content or the new, never half of it.
+
+    Args:
+        path: The file to write; its folder is created.
+        mode: "wb" for bytes, "w" for text in UTF-8.
+
+    Raises:
+        OSError: The disk is full or refuses; the message names ``path``.
+    """
+    path = Path(path)
+    # One short name per target: what a killed process left behind is overwritten by the next.
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    beside = path.parent / f".{name}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoding = None if mode == "wb" else "utf-8"
+        with open(beside, mode, encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = f"could not write {path} ({os.strerror(error.errno)})"
+            raise OSError(error.errno, f"{reason}; what was there before is untouched") from error
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; see :func:`replacing`."""
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all; see :func:`replacing`."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def holding(folder: str | Path) -> Iterator[None]:
+    """Keep other runs out of a folder for as long as the block runs.
+
+    The operating system holds the lock for the process, so a crash releases it.
+
+    Args:
+        folder: The folder that this run writes to; it is created.
+
+    Raises:
+        ValueError: Another run writes there; the message says which.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".holder.json"
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{folder} is being written by {_described(holder)}; wait for it to end, stop it, or "
+            "choose another folder"
+        ) from None
+    try:
+        write_json(
+            holder, {"process": os.getpid(), "machine": socket.gethostname(), "command": command()}
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _described(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {found['process']} on {found['machine']} ({found['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another run"
+
+
+def _one_line(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    return words if words and " " in words else f"{type(error).__name__} {words}".strip()
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new name must survive a power cut too; Windows cannot open folders and need not.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
