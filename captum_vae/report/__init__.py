@@ -3,8 +3,9 @@
 from captum_vae.report.color_scale import ColorScale, overlay
 from captum_vae.report.latent_usage import draw_active_dimensions
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
-from captum_vae.report.page import Picture, Section, Table, write_page
+from captum_vae.report.page import Picture, Section, write_page
 from captum_vae.report.pictures import save_picture
+from captum_vae.report.tables import Table
 
 __all__ = [
     "ColorScale",

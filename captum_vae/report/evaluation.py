@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from captum_vae.metrics.localization.curves import roc_curve, thinned
 from captum_vae.metrics.localization.region_overlap import pro_curve
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
-from captum_vae.report.page import Picture, Section, Table, write_page
+from captum_vae.report.page import Picture, Section, write_page
 from captum_vae.report.pictures import save_picture
+from captum_vae.report.tables import Table
 
 FPR_LIMIT = 0.3
 """Up to where PRO is drawn, as AUPRO is computed."""
 
-_INTERVAL = re.compile(r"\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 _COLORS = ("#b5123e", "#2a5db0", "#208a5c", "#b97a00", "#6d4aa8", "#555555", "#0f8f9c", "#a0522d")
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -108,7 +107,7 @@ def write_evaluation_report(
                 "Brackets are 95% bootstrap intervals over whole images or clips. F1 and IoU are "
                 "those of the best threshold on the test labels, an oracle's.",
             ],
-            tables=[Table(columns, _unbroken(cells))],
+            tables=[Table(columns, cells)],
         ),
         *_differences(evaluation),
         Section(
@@ -245,14 +244,9 @@ def _differences(evaluation: Evaluation) -> list[Section]:
         Section(
             "Differences",
             ["Paired: each bootstrap resample draws the same images or clips for both rows."],
-            tables=[Table(columns, _unbroken(rows))],
+            tables=[Table(columns, rows)],
         )
     ]
-
-
-def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Cells that break before an interval, not within."""
-    return [[_INTERVAL.sub("[\\1,\N{NO-BREAK SPACE}\\2]", cell) for cell in row] for row in rows]
 
 
 def _short(name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from captum_vae.report.tables import Table, unbroken
 from captum_vae.report.template import PAGE
 
 
@@ -26,14 +27,6 @@ class Picture:
     alt: str
     caption: str
     legible_width: int = 0
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under column names."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +63,7 @@ def write_page(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["source"] = lambda picture: _relative(picture.path, path.parent)
+    environment.filters["unbroken"] = unbroken
     environment.globals["size"] = lambda picture: _size(picture.path)
     text = environment.from_string(PAGE).render(
         title=title, lead=lead, sections=sections, footer=footer

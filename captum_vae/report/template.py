@@ -71,8 +71,8 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 <table>
 <thead><tr>{% for name in table.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
-{% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% for row in table.cells %}
+<tr>{% for cell in row %}<td>{{ cell | unbroken }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
