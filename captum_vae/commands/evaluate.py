@@ -36,7 +36,7 @@ from captum_vae.localization.layer_scorers import FeatureDifference, LatentAtten
 from captum_vae.localization.model_pass import NormalImages
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.tables import aligned, markdown, text_table, to_csv
-from captum_vae.metrics.active_dimensions import ActiveDimensionAccumulator, ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
 from captum_vae.plugins import Registry
 from captum_vae.posterior import PosteriorAdapter, as_adapter
 from captum_vae.provenance import run_record

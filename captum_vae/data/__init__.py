@@ -4,22 +4,27 @@ Every data set for localization yields :class:`Sample` and is built from plain o
 can be named in a YAML file; ``DataLoader(dataset, collate_fn=collate_samples)`` makes batches.
 """
 
-from captum_vae.data.augment import Augmented, rotate_image, rotate_mask
-from captum_vae.data.decode import UnreadableImageError
-from captum_vae.data.defects import SyntheticDefects, paint_defect, perlin_noise
-from captum_vae.data.digits import MNIST, Digits, OneClassDigits
-from captum_vae.data.dsprites import DSprites, DSpritesSample
-from captum_vae.data.dsprites_factors import sample_classes
-from captum_vae.data.dsprites_renderer import render, render_classes
-from captum_vae.data.files import ImageFile, ImageFileDataset
-from captum_vae.data.folder import ImageFolder
-from captum_vae.data.layouts import write_mvtec, write_ucsd
-from captum_vae.data.mvtec import MVTec, mvtec_categories
-from captum_vae.data.pedestrians import MovingPedestrians
-from captum_vae.data.resize import resize_mask
-from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
-from captum_vae.data.stroke_defects import StrokeDefects
-from captum_vae.data.ucsd import UCSD, read_frame_flags
+from typing import TYPE_CHECKING
+
+from captum_vae.lazy_exports import load_on_first_use
+
+if TYPE_CHECKING:
+    from captum_vae.data.augment import Augmented, rotate_image, rotate_mask
+    from captum_vae.data.decode import UnreadableImageError
+    from captum_vae.data.defects import SyntheticDefects, paint_defect, perlin_noise
+    from captum_vae.data.digits import MNIST, Digits, OneClassDigits
+    from captum_vae.data.dsprites import DSprites, DSpritesSample
+    from captum_vae.data.dsprites_factors import sample_classes
+    from captum_vae.data.dsprites_renderer import render, render_classes
+    from captum_vae.data.files import ImageFile, ImageFileDataset
+    from captum_vae.data.folder import ImageFolder
+    from captum_vae.data.layouts import write_mvtec, write_ucsd
+    from captum_vae.data.mvtec import MVTec, mvtec_categories
+    from captum_vae.data.pedestrians import MovingPedestrians
+    from captum_vae.data.resize import resize_mask
+    from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
+    from captum_vae.data.stroke_defects import StrokeDefects
+    from captum_vae.data.ucsd import UCSD, read_frame_flags
 
 __all__ = [
     "MNIST",
@@ -54,3 +59,5 @@ __all__ = [
     "write_mvtec",
     "write_ucsd",
 ]
+
+load_on_first_use(__name__)

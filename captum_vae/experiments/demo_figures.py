@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_vae.attr import LatentGradCAM, MeanSumGradCAM
 from captum_vae.attr.options import Rectifier
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.models import GaussianVAE
 from captum_vae.report import (
     ColorScale,

@@ -1,24 +1,29 @@
 """Losses: the evidence lower bound, FactorVAE's total correlation, attention disentanglement."""
 
-from captum_vae.losses.attention_disentanglement import (
-    AttentionDisentanglementLoss,
-    attention_overlap,
-    pair_overlap,
-)
-from captum_vae.losses.elbo import (
-    ELBO,
-    bernoulli_nll,
-    free_bits,
-    gaussian_nll,
-    kl_per_dimension,
-    linear_warmup,
-    optimal_gaussian_nll,
-)
-from captum_vae.losses.total_correlation import (
-    discriminator_loss,
-    permute_dims,
-    total_correlation,
-)
+from typing import TYPE_CHECKING
+
+from captum_vae.lazy_exports import load_on_first_use
+
+if TYPE_CHECKING:
+    from captum_vae.losses.attention_disentanglement import (
+        AttentionDisentanglementLoss,
+        attention_overlap,
+        pair_overlap,
+    )
+    from captum_vae.losses.density_ratio import (
+        discriminator_loss,
+        permute_dims,
+        total_correlation,
+    )
+    from captum_vae.losses.elbo import (
+        ELBO,
+        bernoulli_nll,
+        free_bits,
+        gaussian_nll,
+        kl_per_dimension,
+        linear_warmup,
+        optimal_gaussian_nll,
+    )
 
 __all__ = [
     "ELBO",
@@ -35,3 +40,5 @@ __all__ = [
     "permute_dims",
     "total_correlation",
 ]
+
+load_on_first_use(__name__)

@@ -1,44 +1,15 @@
-"""Localization, disentanglement and active-dimension metrics.
+"""Localization, disentanglement and active-dimension metrics."""
 
-The ``Metric`` classes need torchmetrics, which comes with the extra ``train``, and disentanglement
-loads scikit-learn: both are imported on first use, so everything else works and starts without.
-"""
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from captum_vae.metrics.active_dimensions import (
-    ActiveDimensionAccumulator,
-    ActiveDimensions,
-    active_dimensions,
-)
-from captum_vae.metrics.localization.bootstrap import (
-    BOOTSTRAP_METRICS,
-    Interval,
-    PairedDifference,
-    bootstrap_interval,
-    bootstrap_intervals,
-    paired_difference,
-)
-from captum_vae.metrics.localization.counts import ScoreCounts
-from captum_vae.metrics.localization.curves import (
-    LocalizationScore,
-    RocCurve,
-    ThresholdCounts,
-    at_threshold,
-    auroc,
-    average_precision,
-    best_iou,
-    f1_max,
-    roc_curve,
-    thinned,
-    threshold_counts,
-)
-from captum_vae.metrics.localization.images import image_scores, scores_of_image
-from captum_vae.metrics.localization.region_overlap import aupro, pro_curve, region_sizes
-from captum_vae.metrics.localization.units import UnitTable, image_table, unit_id
+from captum_vae.lazy_exports import load_on_first_use
 
 if TYPE_CHECKING:
+    from captum_vae.metrics.activity import (
+        ActiveDimensionAccumulator,
+        ActiveDimensions,
+        active_dimensions,
+    )
     from captum_vae.metrics.disentanglement import (
         METRICS,
         VOTE_PROTOCOLS,
@@ -56,7 +27,30 @@ if TYPE_CHECKING:
         score_disentanglement,
         used_dimensions,
     )
+    from captum_vae.metrics.localization.bootstrap import (
+        BOOTSTRAP_METRICS,
+        Interval,
+        PairedDifference,
+        bootstrap_interval,
+        bootstrap_intervals,
+        paired_difference,
+    )
+    from captum_vae.metrics.localization.counts import ScoreCounts
+    from captum_vae.metrics.localization.curves import (
+        LocalizationScore,
+        RocCurve,
+        ThresholdCounts,
+        at_threshold,
+        auroc,
+        average_precision,
+        best_iou,
+        f1_max,
+        roc_curve,
+        thinned,
+        threshold_counts,
+    )
     from captum_vae.metrics.localization.image_auroc import ImageAUROC
+    from captum_vae.metrics.localization.images import image_scores, scores_of_image
     from captum_vae.metrics.localization.metric import (
         AUPRO,
         PixelAUROC,
@@ -67,37 +61,8 @@ if TYPE_CHECKING:
         PixelResult,
         PixelROC,
     )
-
-_ON_FIRST_USE = {
-    "captum_vae.metrics.localization.metric": (
-        "AUPRO",
-        "PixelAUROC",
-        "PixelAveragePrecision",
-        "PixelBestIoU",
-        "PixelF1Max",
-        "PixelMetrics",
-        "PixelROC",
-        "PixelResult",
-    ),
-    "captum_vae.metrics.localization.image_auroc": ("ImageAUROC",),
-    "captum_vae.metrics.disentanglement": (
-        "METRICS",
-        "VOTE_PROTOCOLS",
-        "DisentanglementReport",
-        "DisentanglementScore",
-        "VoteProtocol",
-        "beta_vae_score",
-        "dci_scores",
-        "encode_samples",
-        "evaluate_disentanglement",
-        "factor_vae_score",
-        "mig_score",
-        "modularity_score",
-        "sap_score",
-        "score_disentanglement",
-        "used_dimensions",
-    ),
-}
+    from captum_vae.metrics.localization.region_overlap import aupro, pro_curve, region_sizes
+    from captum_vae.metrics.localization.units import UnitTable, image_table, unit_id
 
 __all__ = [
     "AUPRO",
@@ -155,9 +120,4 @@ __all__ = [
     "used_dimensions",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _ON_FIRST_USE.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+load_on_first_use(__name__)

@@ -1,14 +1,15 @@
 """The VAEs of the published experiments, at any image and latent size."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import Any
+from captum_vae.lazy_exports import load_on_first_use
 
-from captum_vae.models.base import GaussianVAE
-from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
-from captum_vae.models.factor import FactorDiscriminator, FactorVAE
-from captum_vae.models.timm_vae import ResNet18VAE, TimmVAE
-from captum_vae.plugins import PluginError, Registry
+if TYPE_CHECKING:
+    from captum_vae.models.base import GaussianVAE
+    from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
+    from captum_vae.models.factor import FactorDiscriminator, FactorVAE
+    from captum_vae.models.registered import build_model
+    from captum_vae.models.timm_vae import ResNet18VAE, TimmVAE
 
 __all__ = [
     "ConvVAE",
@@ -22,49 +23,4 @@ __all__ = [
     "build_model",
 ]
 
-
-def build_model(name: str, **config: Any) -> GaussianVAE:
-    """A registered VAE by name: one of this package, or of a third party's entry point.
-
-    A plugin of the group ``captum_vae.models`` is a class that keeps the contract of
-    :class:`GaussianVAE`, by inheriting from it or by offering the same.
-
-    Args:
-        name: the name it is registered under (``captum-vae plugins`` lists them), or the class's
-            own name, as a checkpoint stores it.
-        config: the model's constructor arguments, such as a ``model.config``.
-
-    Raises:
-        ValueError: an unknown name, one registered twice, or a plugin that does not import; the
-            message lists the known ones.
-        TypeError: an argument that the model does not take.
-
-    Example::
-
-        >>> vae = build_model("mnist", latent_dims=16)
-        >>> twin = build_model(type(vae).__name__, **vae.config)
-    """
-    registry = Registry("models")
-    constructor = registry.load(_registered_name(registry, name))
-    model: GaussianVAE = constructor(**config)
-    return model
-
-
-def _registered_name(registry: Registry, name: str) -> str:
-    """``name`` itself, or what a class of that name is registered under."""
-    if name in registry.names:
-        return name
-    references = {}
-    for registered in registry.names:
-        try:
-            reference = registry.plugin(registered).reference
-        except PluginError:  # registered twice, so this name means nothing
-            continue
-        if reference.rpartition(":")[2].rpartition(".")[2] == name:
-            references[reference] = registered
-    if len(references) > 1:
-        raise PluginError(
-            f"{name!r} is the class of several models: {', '.join(references)}; name the model as "
-            f"it is registered: {', '.join(references.values())}"
-        )
-    return next(iter(references.values()), name)
+load_on_first_use(__name__)

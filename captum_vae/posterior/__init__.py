@@ -1,15 +1,20 @@
 """Reading the posterior q(z|x) of any VAE without changing it. Needs only torch."""
 
-from captum_vae.posterior.adapter import PosteriorAdapter, as_adapter
-from captum_vae.posterior.detection import AmbiguousPosteriorError, Candidate
-from captum_vae.posterior.gaussian import (
-    CollapsedPosteriorWarning,
-    Posterior,
-    Spatial,
-    posterior_of_latent,
-    standard_normal_kl,
-)
-from captum_vae.posterior.reading import PosteriorError, Reading, Spread
+from typing import TYPE_CHECKING
+
+from captum_vae.lazy_exports import load_on_first_use
+
+if TYPE_CHECKING:
+    from captum_vae.posterior.adapter import PosteriorAdapter, as_adapter
+    from captum_vae.posterior.detection import AmbiguousPosteriorError, Candidate
+    from captum_vae.posterior.gaussian import (
+        CollapsedPosteriorWarning,
+        Posterior,
+        Spatial,
+        posterior_of_latent,
+        standard_normal_kl,
+    )
+    from captum_vae.posterior.reading import PosteriorError, Reading, Spread
 
 __all__ = [
     "AmbiguousPosteriorError",
@@ -25,3 +30,5 @@ __all__ = [
     "posterior_of_latent",
     "standard_normal_kl",
 ]
+
+load_on_first_use(__name__)

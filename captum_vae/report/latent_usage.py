@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 
 ACTIVE, INACTIVE = "#3b528b", "#c9c9c9"
 

@@ -1,9 +1,14 @@
 """Training: the step loop, its checkpoints, and the way back from a checkpoint to a model."""
 
-from captum_vae.training.attention_term import AttentionTerm
-from captum_vae.training.load import load_vae
-from captum_vae.training.objectives import FactorVAEObjective, VAEObjective, VAEOutputs
-from captum_vae.training.trainer import NonFiniteLossError, Trainer, TrainingResult
+from typing import TYPE_CHECKING
+
+from captum_vae.lazy_exports import load_on_first_use
+
+if TYPE_CHECKING:
+    from captum_vae.training.attention_term import AttentionTerm
+    from captum_vae.training.load import load_vae
+    from captum_vae.training.objectives import FactorVAEObjective, VAEObjective, VAEOutputs
+    from captum_vae.training.trainer import NonFiniteLossError, Trainer, TrainingResult
 
 __all__ = [
     "AttentionTerm",
@@ -15,3 +20,5 @@ __all__ = [
     "VAEOutputs",
     "load_vae",
 ]
+
+load_on_first_use(__name__)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from captum_vae.metrics.active_dimensions import ActiveDimensionAccumulator, ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
 from captum_vae.training.batches import SeededImages, load_batches
 from captum_vae.training.devices import gather
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_vae.data import DSprites
 from captum_vae.data.dsprites_factors import FACTOR_NAMES
 from captum_vae.losses import bernoulli_nll
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.metrics.disentanglement import (
     METRICS,
     DisentanglementReport,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from captum_vae.losses.elbo import ELBO
-from captum_vae.losses.total_correlation import (
+from captum_vae.losses.density_ratio import (
     discriminator_loss,
     permute_dims,
     total_correlation,
 )
+from captum_vae.losses.elbo import ELBO
 
 
 class VAEOutputs(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
 from captum_vae.training.checkpoint import (

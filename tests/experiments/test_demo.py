@@ -8,7 +8,7 @@ import torch
 from captum_vae.commands.main import main
 from captum_vae.experiments.demo import COLUMNS, DemoSettings, choose_images, demo, read_digits
 from captum_vae.experiments.demo_figures import most_informative
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 from tests.report.page_check import Page
 
 DEFAULTS: dict[str, Any] = {

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from captum_vae.metrics.active_dimensions import (
+from captum_vae.metrics.activity import (
     ActiveDimensionAccumulator,
     active_dimensions,
 )

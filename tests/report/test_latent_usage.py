@@ -2,7 +2,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from captum_vae.metrics.active_dimensions import ActiveDimensions
+from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.report import draw_active_dimensions
 from captum_vae.report.latent_usage import ACTIVE, INACTIVE
 

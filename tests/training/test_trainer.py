@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.losses import ELBO
-from captum_vae.metrics.active_dimensions import active_dimensions
+from captum_vae.metrics.activity import active_dimensions
 from captum_vae.models import FactorDiscriminator
 from captum_vae.training import (
     FactorVAEObjective,

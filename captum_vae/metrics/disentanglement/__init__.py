@@ -4,23 +4,28 @@ The codes are posterior means. They are computed once; every metric draws the ro
 them, so drawing from the codes of a whole data set is drawing from the data set.
 """
 
-from captum_vae.metrics.disentanglement.evaluation import (
-    METRICS,
-    DisentanglementReport,
-    encode_samples,
-    evaluate_disentanglement,
-    score_disentanglement,
-)
-from captum_vae.metrics.disentanglement.information import mig_score, modularity_score
-from captum_vae.metrics.disentanglement.prediction import dci_scores, sap_score
-from captum_vae.metrics.disentanglement.score import DisentanglementScore
-from captum_vae.metrics.disentanglement.votes import (
-    VOTE_PROTOCOLS,
-    VoteProtocol,
-    beta_vae_score,
-    factor_vae_score,
-    used_dimensions,
-)
+from typing import TYPE_CHECKING
+
+from captum_vae.lazy_exports import load_on_first_use
+
+if TYPE_CHECKING:
+    from captum_vae.metrics.disentanglement.evaluation import (
+        METRICS,
+        DisentanglementReport,
+        encode_samples,
+        evaluate_disentanglement,
+        score_disentanglement,
+    )
+    from captum_vae.metrics.disentanglement.information import mig_score, modularity_score
+    from captum_vae.metrics.disentanglement.prediction import dci_scores, sap_score
+    from captum_vae.metrics.disentanglement.score import DisentanglementScore
+    from captum_vae.metrics.disentanglement.votes import (
+        VOTE_PROTOCOLS,
+        VoteProtocol,
+        beta_vae_score,
+        factor_vae_score,
+        used_dimensions,
+    )
 
 __all__ = [
     "METRICS",
@@ -39,3 +44,5 @@ __all__ = [
     "score_disentanglement",
     "used_dimensions",
 ]
+
+load_on_first_use(__name__)
