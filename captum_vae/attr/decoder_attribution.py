@@ -24,8 +24,8 @@ from captum_vae.attr.options import (
     Order,
     Rectifier,
     Reduction,
-    check_choice,
 )
+from captum_vae.checks import check_choice
 from captum_vae.posterior import Posterior, as_adapter
 from captum_vae.posterior.calling import owner_of
 from captum_vae.posterior.probe import undisturbed

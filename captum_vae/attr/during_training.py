@@ -22,9 +22,9 @@ from captum_vae.attr.options import (
     Preset,
     Rectifier,
     Reduction,
-    check_choice,
     resolve_options,
 )
+from captum_vae.checks import check_choice
 
 ChannelWeights = Literal["exact", "detached"]
 

@@ -12,7 +12,7 @@ from captum_vae.attr.arguments import Target, latent_dims
 from captum_vae.attr.engine.layer_pass import Layers
 from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
-from captum_vae.attr.options import check_choice
+from captum_vae.checks import check_choice
 from captum_vae.posterior import Posterior
 
 Difference = Literal["mean", "sample", "mahalanobis"]

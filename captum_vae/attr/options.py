@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from captum_vae.checks import check_choice
+
 Rectifier = Literal["relu", "abs", "sigmoid", "none"]
 Order = Literal["after_sum", "channelwise", "after_upsampling"]
 Reduction = Literal["sum", "mean", "none"]
@@ -19,12 +21,6 @@ _CHOICES = {
     "weighting": get_args(Weighting),
     "aggregate": get_args(Aggregate),
 }
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)

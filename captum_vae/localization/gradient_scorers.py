@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_vae.attr.options import check_choice
+from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, decode_mean
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
 from captum_vae.localization.scorer import Scale, Scorer

@@ -28,9 +28,9 @@ from captum_vae.attr.options import (
     Rectifier,
     Reduction,
     Weighting,
-    check_choice,
     resolve_options,
 )
+from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.scorer import Scale, Scorer
 

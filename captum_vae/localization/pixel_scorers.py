@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from captum_vae.attr.options import check_choice
+from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.scorer import Scale, Scorer
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from torch import Tensor
 
-from captum_vae.attr.options import check_choice
+from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
 from captum_vae.posterior import as_adapter
 from captum_vae.posterior.calling import owner_of, unwrap

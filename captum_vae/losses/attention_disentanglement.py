@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from captum_vae.attr import LatentGradCAM
 from captum_vae.attr.during_training import WatchedForward, watch_forward
-from captum_vae.attr.options import Order, Rectifier, check_choice
+from captum_vae.attr.options import Order, Rectifier
+from captum_vae.checks import check_choice
 from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
 
 Mode = Literal["paper", "replication", "normalised"]

@@ -1,0 +1,87 @@
+"""Checks of single arguments, for every room: each error names the argument, what came, the fix.
+
+Needs nothing but Python, so that modules which describe options import it without torch.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuse a value that is not among the words of an option.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it; any object, also an array, whose ``==`` gives no truth value.
+        choices: The words allowed, which are strings, or None.
+
+    Raises:
+        ValueError: The value is none of them; the message lists them.
+    """
+    words = tuple(choices)
+    if any(value is word or (isinstance(value, str) and value == word) for word in words):
+        return
+    raise ValueError(
+        f"{name}={_shown(value)} is not known; choose one of {', '.join(map(str, words))}"
+    )
+
+
+def whole_number(
+    name: str, value: Any, *, least: int | None = None, most: int | None = None, hint: str = ""
+) -> int:
+    """The value as an int.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it: an int, or a NumPy integer or tensor of one integer.
+        least: Smallest number allowed; None sets no limit.
+        most: Largest number allowed; None sets no limit.
+        hint: What to give, put at the end of the message.
+
+    Raises:
+        TypeError: It is a bool, or no whole number.
+        ValueError: It is out of range.
+    """
+    advice = f"; {hint}" if hint else ""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value} is a bool; wanted a whole number{advice}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={_shown(value)} is no whole number{advice}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}={number} must be at least {least}{advice}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}={number} must be at most {most}{advice}")
+    return number
+
+
+def real_number(name: str, value: Any, *, hint: str = "") -> float:
+    """The value as a finite float.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it: an int or a float, of Python or NumPy.
+        hint: What to give, put at the end of the message.
+
+    Raises:
+        TypeError: It is a bool, or no real number.
+        ValueError: It is NaN or infinite.
+    """
+    advice = f"; {hint}" if hint else ""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={_shown(value)} is no number{advice}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value} is not finite{advice}")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    """The value as one short line: arrays and other large objects by their type."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
