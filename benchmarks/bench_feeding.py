@@ -16,19 +16,13 @@ import pytest
 import torch
 import yaml
 
-import captum_vae.training
+import captum_vae.commands
 from benchmarks.pairing import PairedTimer, spread
 from captum_vae.training.batches import SeededImages, image_of
-from captum_vae.training.fit import (
-    DataConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    build_dataset,
-    build_objective,
-    build_vae,
-)
+from captum_vae.training.building import build_dataset, build_objective, build_vae
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 
-CONFIGS = Path(captum_vae.training.__file__).parent / "configs"
+CONFIGS = Path(captum_vae.commands.__file__).parent / "configs" / "fit"
 ROUNDS = 12
 
 

@@ -12,6 +12,10 @@ The built-ins register in the same way. Nothing is imported before it is asked f
 from __future__ import annotations
 
 import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -126,6 +130,33 @@ class Registry:
             except PluginError as error:
                 found[name] = str(error)
         return found
+
+
+def import_object(reference: str, argument: str) -> Callable[..., Any]:
+    """The object at ``package.module:name``, also of a module in the current folder.
+
+    Args:
+        reference: The object's address as the user wrote it.
+        argument: The option that the address was given to, for the message.
+
+    Raises:
+        ValueError: It does not import.
+    """
+    # An installed console script, unlike python -m, does not look in the current folder.
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    module, _, name = reference.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    # A module of the user's can raise anything at all.
+    except Exception as error:
+        raise ValueError(
+            f"{argument} is {reference!r}, which does not import ({type(error).__name__}: "
+            f"{error}); wanted package.module:name of an installed module, or of one in the "
+            "current folder or in PYTHONPATH"
+        ) from error
+    return found
 
 
 def list_plugins() -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from captum_vae.commands import main as cli
 from captum_vae.training import load_vae
-from captum_vae.training.fit import DataConfig, ModelConfig, build_dataset, build_vae
+from captum_vae.training.building import build_dataset, build_vae
+from captum_vae.training.configuration import DataConfig, ModelConfig
 
 CONFIGS = Path(cli.__file__).parent / "configs" / "fit"
 

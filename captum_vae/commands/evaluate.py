@@ -40,8 +40,9 @@ from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimens
 from captum_vae.plugins import Registry
 from captum_vae.posterior import PosteriorAdapter, as_adapter
 from captum_vae.provenance import run_record
-from captum_vae.training.devices import Accelerator, start_fabric
-from captum_vae.training.fit import DataConfig, build_dataset
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import Accelerator, DataConfig
+from captum_vae.training.devices import start_fabric
 
 CHOSEN = "latent attention (chosen without labels)"
 CONTROL = "control: the chosen, without latent weights"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from captum_vae.attr.arguments import latent_dims
-from captum_vae.commands.model_source import import_object, source_model, source_of
+from captum_vae.commands.model_source import source_model, source_of
 from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.explain.attribution import (
     Explanation,
@@ -22,8 +22,9 @@ from captum_vae.explain.attribution import (
 from captum_vae.explain.layers import explainable, find_listed, layer_table
 from captum_vae.explain.subject import Subject
 from captum_vae.localization.tables import aligned
+from captum_vae.plugins import import_object
 from captum_vae.provenance import run_record
-from captum_vae.training.devices import Accelerator
+from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 
 PACKAGES = ("captum-vae", "torch", "captum", "numpy", "matplotlib")

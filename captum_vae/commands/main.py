@@ -35,7 +35,7 @@ COMMANDS = {
         "captum_vae.experiments.demo:demo", "Train a small VAE and show what each latent reads"
     ),
     "disentangle": Command(
-        "captum_vae.training.disentangle:disentangle",
+        "captum_vae.commands.disentangle:disentangle",
         "Score how disentangled a trained VAE is, on dSprites",
         required="positional",
     ),
@@ -48,7 +48,7 @@ COMMANDS = {
         "Show what each latent dimension of your own VAE reads in your images",
     ),
     "fit": Command(
-        "captum_vae.training.fit:fit",
+        "captum_vae.commands.fit:fit",
         "Train a VAE and report which latent dimensions it uses",
         configs="configs/fit",
     ),

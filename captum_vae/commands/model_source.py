@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from captum_vae.plugins import import_object
 from captum_vae.training.load import load_vae
 
 
@@ -62,33 +59,6 @@ def source_model(source: ModelSource) -> nn.Module:
             "torch.nn.Module with its weights loaded"
         )
     return model
-
-
-def import_object(reference: str, argument: str) -> Callable[..., Any]:
-    """The object at ``package.module:name``, also of a module in the current folder.
-
-    Args:
-        reference: as the user wrote it.
-        argument: the option it was given to, for the message.
-
-    Raises:
-        ValueError: it does not import.
-    """
-    # An installed console script, unlike python -m, does not look in the current folder.
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
-    module, _, name = reference.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    # A module of the user's can raise anything at all.
-    except Exception as error:
-        raise ValueError(
-            f"{argument} is {reference!r}, which does not import ({type(error).__name__}: "
-            f"{error}); wanted package.module:name of an installed module, or of one in the "
-            "current folder or in PYTHONPATH"
-        ) from error
-    return found
 
 
 def source_of(words: str, options: dict[str, Any]) -> ModelSource:

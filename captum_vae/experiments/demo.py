@@ -25,7 +25,7 @@ from captum_vae.losses import ELBO
 from captum_vae.models import MNISTVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, as_adapter
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
-from captum_vae.training.devices import Accelerator
+from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 from captum_vae.training.summary import summarize

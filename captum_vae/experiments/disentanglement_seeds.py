@@ -27,13 +27,13 @@ from captum_vae.data import DSprites
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
 from captum_vae.experiments.work import write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
-from captum_vae.losses.attention_disentanglement import Aggregation, Gate, Mode
+from captum_vae.losses.options import Aggregation, Gate, Mode
 from captum_vae.models import FactorDiscriminator, FactorVAE
 from captum_vae.provenance import Code, run_record
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer
-from captum_vae.training.devices import Precision
-from captum_vae.training.disentangle import Metric, Protocol, score_model
+from captum_vae.training.configuration import Precision, ScoreName, VoteProtocolName
 from captum_vae.training.logs import say
+from captum_vae.training.model_scores import score_model
 from captum_vae.training.random_state import seed_everything
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
@@ -76,7 +76,7 @@ class SeedRun:
     latent_dims: int
     learning_rate: float
     metrics: tuple[str, ...]
-    protocol: Protocol
+    protocol: VoteProtocolName
     samples: int
     precision: Precision
     device: Literal["cpu", "cuda"]
@@ -104,8 +104,8 @@ def disentangle_seeds(
     gate: Gate = "none",
     latent_dims: int = 32,
     learning_rate: float = 1e-4,
-    metrics: Sequence[Metric] = ("factor_vae", "mig", "sap", "modularity"),
-    protocol: Protocol = "publish",
+    metrics: Sequence[ScoreName] = ("factor_vae", "mig", "sap", "modularity"),
+    protocol: VoteProtocolName = "publish",
     samples: int = 50_000,
     precision: Precision = "float32",
     device: Literal["cpu", "cuda"] = "cpu",

@@ -20,9 +20,8 @@ from captum_vae.experiments.dsprites_findings import (
 from captum_vae.experiments.results import THIS_PACKAGE, Claim, Experiment, Findings
 from captum_vae.experiments.verdicts import not_testable
 from captum_vae.experiments.work import Work, digest, images_seen
-from captum_vae.losses.attention_disentanglement import Aggregation
-from captum_vae.training.devices import Precision
-from captum_vae.training.disentangle import Protocol
+from captum_vae.losses.options import Aggregation
+from captum_vae.training.configuration import Precision, VoteProtocolName
 
 ENOUGH = 0.1
 """Share of the published steps below which a run says nothing on the published claims."""
@@ -56,7 +55,7 @@ class DSpritesSettings:
     batch_size: int = 64
     learning_rate: float = 1e-4
     samples: int = 50_000
-    protocol: Protocol = "publish"
+    protocol: VoteProtocolName = "publish"
     processes: int = 2
     precision: Precision = "float32"
 

@@ -45,7 +45,8 @@ from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.choosing import Chosen, spaced
 from captum_vae.models import GaussianVAE
 from captum_vae.training import Trainer
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 
 DIGITS: Mapping[int, tuple[int, ...]] = {1: (9, 7, 2, 4), 3: (8, 5)}
 """What each VAE is shown, by the digit that it was trained on."""

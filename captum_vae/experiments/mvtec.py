@@ -35,8 +35,8 @@ from captum_vae.localization.choosing import Candidates, Chosen, spaced
 from captum_vae.localization.evaluation import Row
 from captum_vae.localization.protocol import Frames, Protocol
 from captum_vae.models import GaussianVAE
-from captum_vae.training.devices import Precision
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig, Precision
 from captum_vae.training.trainer import Trainer
 
 _IMAGES: dict[str, Frames] = {ALL_IMAGES: "with_masks", ANOMALOUS: "anomalous"}

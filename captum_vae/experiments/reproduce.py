@@ -12,7 +12,7 @@ from captum_vae.experiments.results import Experiment, Scale
 from captum_vae.experiments.work import Work
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.provenance import run_record
-from captum_vae.training.devices import Accelerator
+from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 

@@ -39,7 +39,8 @@ from captum_vae.localization.evaluation import Row
 from captum_vae.localization.model_pass import ModelPass
 from captum_vae.localization.protocol import Frames, Protocol
 from captum_vae.posterior import as_adapter
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.trainer import Trainer
 
 Scene = Literal["Ped1", "Ped2", "rendered scenes"]

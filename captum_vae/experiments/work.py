@@ -21,16 +21,9 @@ from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
 from captum_vae.report import Picture
 from captum_vae.training.batches import image_of
+from captum_vae.training.building import build_dataset, sample_images, train
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
-from captum_vae.training.devices import Accelerator
-from captum_vae.training.fit import (
-    DataConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    build_dataset,
-    sample_images,
-    train,
-)
+from captum_vae.training.configuration import Accelerator, DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer

@@ -32,10 +32,7 @@ from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.options import Order, Rectifier
 from captum_vae.checks import check_choice
 from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
-
-Mode = Literal["paper", "replication", "normalised"]
-Aggregation = Literal["mean", "sum"]
-Gate = Literal["none", "kl"]
+from captum_vae.losses.options import Aggregation, Gate, Mode
 
 MAP_OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {"rectifier": "relu", "order": "after_sum", "channel_weights": "exact"},

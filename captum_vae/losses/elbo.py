@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_vae.losses.options import Likelihood
 from captum_vae.posterior import standard_normal_kl
 
-Likelihood = Literal["bernoulli", "gaussian", "optimal_gaussian"]
 Scale = Literal["probabilities", "logits"]
 
 

@@ -2,47 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor, nn
 
 from captum_vae.attr.during_training import WatchedForward, watch_forward
-from captum_vae.attr.options import Order, Rectifier
-from captum_vae.losses.attention_disentanglement import (
-    Aggregation,
-    AttentionDisentanglementLoss,
-    Gate,
-    Mode,
-)
+from captum_vae.losses.attention_disentanglement import AttentionDisentanglementLoss
+from captum_vae.training.configuration import AttentionConfig
 from captum_vae.training.objectives import VAEOutputs
-
-
-@dataclass
-class AttentionConfig:
-    """Attention disentanglement, added to the objective.
-
-    Attributes:
-        layer: dotted name of the encoder layer whose features the maps weigh.
-        weight: lambda.
-        mode: paper, replication or normalised.
-        pairs: all, a number of pairs drawn anew at every step, or a list of pairs.
-        aggregation: over pairs, mean or sum.
-        gate: kl leaves collapsed dimensions out; none counts all.
-        rectifier: relu or abs; by default the mode's.
-        order: after_sum or channelwise; by default the mode's.
-        seed: of the pairs drawn.
-    """
-
-    layer: str
-    weight: float = 1.0
-    mode: Mode = "normalised"
-    pairs: Literal["all"] | int | list[tuple[int, int]] = "all"
-    aggregation: Aggregation = "mean"
-    gate: Gate = "none"
-    rectifier: Rectifier | None = None
-    order: Order | None = None
-    seed: int = 0
 
 
 class AttentionTerm(nn.Module):

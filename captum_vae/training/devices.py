@@ -7,17 +7,16 @@ small, so one flattened all-reduce after the backward pass costs little.
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from captum_vae.training.configuration import Accelerator, Precision
+
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-Accelerator = Literal["auto", "cpu", "cuda"]
-Precision = Literal["float32", "bfloat16"]
 
 
 def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":

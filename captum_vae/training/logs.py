@@ -1,18 +1,21 @@
 """What a run tells while it goes: a JSONL file, TensorBoard on request, a progress bar."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 from tqdm import tqdm
 
-Logger = Literal["jsonl", "tensorboard"]
-Progress = Literal["auto", "on", "off"]
+from captum_vae.training.configuration import Logger, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RunLog:
@@ -55,7 +58,7 @@ class RunLog:
             if logger == "tensorboard":
                 self._writer = _tensorboard_writer(folder / "tensorboard", start)
 
-    def __enter__(self) -> "RunLog":
+    def __enter__(self) -> RunLog:
         """The log itself."""
         return self
 

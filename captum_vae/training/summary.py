@@ -9,19 +9,20 @@ from captum_vae.training.trainer import TrainingResult
 
 
 def summarize(
-    result: TrainingResult, protocol: dict[str, Any], *, seconds: float
+    result: TrainingResult, settings: dict[str, Any], *, seconds: float
 ) -> dict[str, Any]:
     """Everything needed to repeat a run and compare its outcome, ready for JSON.
 
     Args:
-        result: of the trainer.
-        protocol: model, data, objective and trainer settings; holds the seed.
-        seconds: wall time of this part of the run.
+        result: What the trainer returned.
+        settings: Options of the model, the data, the objective and the trainer; the trainer's hold
+            the seed.
+        seconds: Wall time of this part of the run.
     """
     return {
-        **run_record(result.device, seed=protocol["trainer"]["seed"]),
+        **run_record(result.device, seed=settings["trainer"]["seed"]),
         "processes": result.processes,
-        "protocol": protocol,
+        "protocol": settings,
         "steps": result.step,
         "seconds": round(seconds, 1),
         "final_losses": {name: round(value, 4) for name, value in result.losses.items()},

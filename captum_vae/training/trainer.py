@@ -2,9 +2,9 @@
 
 import signal
 from collections.abc import Sized
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,8 @@ from captum_vae.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from captum_vae.training.configuration import Resume, TrainerConfig
 from captum_vae.training.devices import (
-    Accelerator,
-    Precision,
     average_gradients,
     broadcast_weights,
     gather,
@@ -30,16 +29,13 @@ from captum_vae.training.devices import (
     start_fabric,
 )
 from captum_vae.training.interrupts import Interrupts
-from captum_vae.training.logs import Logger, Progress, RunLog, say
+from captum_vae.training.logs import RunLog, say
 from captum_vae.training.objectives import VAEObjective
 from captum_vae.training.random_state import seed_everything
 from captum_vae.training.state import TrainingState
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-Resume = Literal["auto", "never"]
-Compile = Literal["off", "on"]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -69,26 +65,12 @@ class TrainingResult:
     processes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trainer:
+class Trainer(TrainerConfig):
     """Trains a VAE for a number of steps; killed runs continue where their checkpoint left off.
 
     Under ``torchrun`` every process takes its share of each batch. On the CPU a resumed run ends
-    with the weights of an uninterrupted one, bit for bit.
-
-    Attributes:
-        steps: optimizer steps in all.
-        batch_size: images per step over all processes, a multiple of their number.
-        seed: of sampling noise, data order and augmentation; the model is yours to initialise.
-        accelerator: ``"auto"`` takes CUDA where there is a device.
-        precision: ``"float32"``, or ``"bfloat16"`` for autocast.
-        compile: ``"on"`` passes the model through ``torch.compile``.
-        workers: processes that load data; they do not change the result.
-        save_every: steps between checkpoints.
-        keep: how many checkpoints to keep.
-        log_every: steps between log lines.
-        logger: ``"jsonl"``, or ``"tensorboard"`` for both.
-        progress: ``"auto"`` shows the bar on a terminal only.
+    with the weights of an uninterrupted one, bit for bit. The options are those of
+    :class:`~captum_vae.training.configuration.TrainerConfig`.
 
     Example::
 
@@ -97,43 +79,10 @@ class Trainer:
         )
     """
 
-    steps: int = 10_000
-    batch_size: int = 64
-    seed: int = 0
-    accelerator: Accelerator = "auto"
-    precision: Precision = "float32"
-    compile: Compile = "off"
-    workers: int = 0
-    save_every: int = 1000
-    keep: int = 3
-    log_every: int = 50
-    logger: Logger = "jsonl"
-    progress: Progress = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the numbers and names.
-
-        Raises:
-            ValueError: one is out of range.
-        """
-        for name in ("steps", "batch_size", "save_every", "keep", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        choices = {
-            "accelerator": Accelerator,
-            "precision": Precision,
-            "compile": Compile,
-            "logger": Logger,
-            "progress": Progress,
-        }
-        for name, choice in choices.items():
-            if getattr(self, name) not in get_args(choice):
-                raise ValueError(
-                    f"{name} must be one of {get_args(choice)}, got {getattr(self, name)!r}"
-                )
+    @classmethod
+    def of(cls, config: TrainerConfig) -> "Trainer":
+        """The trainer that a configuration describes."""
+        return cls(**asdict(config))
 
     def fit(
         self,

@@ -1,13 +1,14 @@
 """Latent traversals beside attention maps: what a dimension draws, and where it looks."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_vae.attr import LatentGradCAM
-from captum_vae.attr.options import Rectifier
+from captum_vae.data import DSprites
+from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.models import GaussianVAE
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
 
@@ -15,29 +16,31 @@ VALUES = (-2.0, -4 / 3, -2 / 3, 0.0, 2 / 3, 4 / 3, 2.0)
 """What the dimension is set to, in standard deviations of the prior."""
 
 
-def draw_traversals(
-    model: GaussianVAE,
-    layer: str,
-    images: Tensor,
-    labels: Mapping[int, str],
-    *,
-    rectifier: Rectifier = "abs",
+def draw_informative_dimensions(
+    model: GaussianVAE, data: DSprites, active: ActiveDimensions, *, layer: str | None = None
 ) -> Figure:
-    """One row per latent dimension: the first image under a traversal, then maps of all images.
+    """Draw the dimensions of the largest KL: a traversal, then attention maps of five images.
+
+    All active dimensions are drawn, but at least two and at most ten.
 
     Args:
-        model: in eval mode, with a vector latent.
-        layer: encoder layer of the maps.
-        images: (B, C, H, W) on the model's device.
-        labels: the dimensions shown, and what stands beside their rows.
-        rectifier: of the maps.
+        model: A VAE in eval mode with a vector latent.
+        data: Images, of which five evenly spaced ones are shown.
+        active: KL per dimension over that data.
+        layer: Dotted name of the encoder layer of the maps; None takes the last convolution.
+
+    Raises:
+        ValueError: The layer is not there, or none is given and the encoder has no convolution.
     """
-    dims = list(labels)
-    maps = LatentGradCAM(model, layer).attribute(images, dims, rectifier=rectifier, size="input")
+    layer = layer or last_convolution(model)
+    device = next(model.parameters()).device
+    images = data.images(torch.linspace(0, len(data) - 1, 7).long()[1:-1]).to(device)
+    dims = active.kl.argsort(descending=True)[: max(2, min(10, active.count))].tolist()
+    maps = LatentGradCAM(model, layer).attribute(images, dims, rectifier="abs", size="input")
     drawn = traverse(model, images[:1], dims)
     rows = [
         GridRow(
-            labels[dim],
+            f"dimension {dim}\nKL {float(active.kl[dim]):.2f}",
             [
                 Strip([*drawn[place].cpu()]),
                 Strip([*images.cpu()], maps=[*maps[:, place].cpu()]),
@@ -53,16 +56,16 @@ def draw_traversals(
     )
 
 
-def traverse(model: GaussianVAE, image: Tensor, dims: list[int]) -> Tensor:
+def traverse(model: GaussianVAE, image: Tensor, dims: Sequence[int]) -> Tensor:
     """Decode one image's posterior mean with one dimension at a time set to ``VALUES``.
 
     Args:
-        model: in eval mode, with a vector latent.
-        image: (1, C, H, W).
-        dims: latent dimensions, T of them.
+        model: A VAE in eval mode with a vector latent.
+        image: One image, (1, C, H, W), on the model's device.
+        dims: Latent dimensions, T of them.
 
     Returns:
-        (T, len(VALUES), C, H, W) intensities.
+        Intensities, (T, len(VALUES), C, H, W).
     """
     with torch.no_grad():
         mean = model.encode(image)[0]
@@ -73,3 +76,21 @@ def traverse(model: GaussianVAE, image: Tensor, dims: list[int]) -> Tensor:
         if model.output == "logits":
             decoded = decoded.sigmoid()
         return decoded.reshape(len(dims), len(VALUES), *decoded.shape[1:])
+
+
+def last_convolution(model: nn.Module) -> str:
+    """Dotted name of the last convolution of ``model.encoder``.
+
+    Raises:
+        ValueError: The encoder has none.
+    """
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    names = [
+        name
+        for name, module in model.named_modules()
+        if name.startswith("encoder.") and isinstance(module, kinds)
+    ]
+    if not names:
+        raise ValueError(f"{type(model).__name__}.encoder has no convolution; name a layer")
+    last: str = names[-1]
+    return last

@@ -40,7 +40,7 @@ from captum_vae.experiments.mvtec_rendered import RenderedTexture
 from captum_vae.experiments.reproduce import reproduce
 from captum_vae.localization import LatentAttention
 from captum_vae.models import ConvVAE, ResNet18VAE
-from captum_vae.training.fit import build_dataset
+from captum_vae.training.building import build_dataset
 
 PUBLISHED = [
     published_name(layer, method, rectifier)

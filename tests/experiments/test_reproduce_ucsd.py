@@ -49,7 +49,7 @@ from captum_vae.experiments.work import Work
 from captum_vae.localization import LatentAttention, ReconstructionError
 from captum_vae.localization.choosing import Candidates
 from captum_vae.models import ConvVAE
-from captum_vae.training.fit import build_dataset
+from captum_vae.training.building import build_dataset
 
 PUBLISHED = [
     published_name(layer, method, rectifier)

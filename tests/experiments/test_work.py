@@ -16,7 +16,8 @@ from captum_vae.experiments.work import Work, digest, explained_variance, steps_
 from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
 from captum_vae.training import Trainer
-from captum_vae.training.fit import DataConfig, ModelConfig, ObjectiveConfig, build_dataset
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 
 MODEL = ModelConfig(
     "conv", {"channels": [4, 8], "hidden": 16, "latent_dims": 4, "output": "logits"}

@@ -11,9 +11,9 @@ from captum_vae.attr import LatentGradCAM
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.models import FactorDiscriminator, build_model
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer, VAEObjective
-from captum_vae.training.attention_term import AttentionConfig
+from captum_vae.training.building import build_objective
 from captum_vae.training.checkpoint import read_checkpoint
-from captum_vae.training.fit import ObjectiveConfig, build_objective
+from captum_vae.training.configuration import AttentionConfig, ObjectiveConfig
 
 
 class Blobs(Dataset[Tensor]):

@@ -12,7 +12,8 @@ from captum_vae.data import DSprites
 from captum_vae.losses import ELBO
 from captum_vae.models import FactorVAE
 from captum_vae.training import Trainer, VAEObjective, load_vae
-from captum_vae.training.disentangle import last_convolution, score_model
+from captum_vae.training.model_scores import score_model
+from captum_vae.training.traversal_figure import last_convolution
 
 pytestmark = pytest.mark.filterwarnings("ignore:scores from:UserWarning")
 

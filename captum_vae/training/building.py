@@ -1,157 +1,40 @@
-"""``captum-vae fit``: a run described by names and options, trained and summed up."""
+"""A run described by configurations: built from their names and options, and trained."""
 
 import inspect
-import json
 import os
-import time
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_vae.attr.engine.layer_pass import find_layers
-from captum_vae.commands.model_source import import_object
 from captum_vae.data import Augmented
-from captum_vae.losses.elbo import ELBO, Likelihood
+from captum_vae.losses import ELBO
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
-from captum_vae.plugins import Registry
-from captum_vae.training.attention_term import AttentionConfig, AttentionTerm
+from captum_vae.plugins import Registry, import_object
+from captum_vae.training.attention_term import AttentionTerm
 from captum_vae.training.batches import SeededImages, image_of
+from captum_vae.training.configuration import (
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    Resume,
+    TrainerConfig,
+)
 from captum_vae.training.initialization import standardize_encoder
-from captum_vae.training.logs import say
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import summarize
-from captum_vae.training.trainer import Resume, Trainer, TrainingResult
-
-
-@dataclass
-class ModelConfig:
-    """Which VAE to train.
-
-    Attributes:
-        name: a registered model, such as conv, mnist, ucsd, resnet18 (captum-vae plugins lists
-            them), or package.module:Class.
-        options: its arguments; image_size and in_channels default to those of the data.
-        initialization: pytorch, or data to scale the encoder's layers on images of the data,
-            which keeps look-alike images from collapsing the posterior.
-    """
-
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
-    initialization: Literal["pytorch", "data"] = "pytorch"
-
-
-@dataclass
-class DataConfig:
-    """What to train on.
-
-    Attributes:
-        name: a registered data set, such as digits, folder, mnist, mvtec (captum-vae plugins
-            lists them), or package.module:Class.
-        root: the folder it lies in, for folder the normal images; environment variables are
-            expanded.
-        options: further arguments of the data set.
-        augment: arguments of captum_vae.data's Augmented; leave out for none.
-    """
-
-    name: str
-    root: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] | None = None
-
-
-@dataclass
-class ObjectiveConfig:
-    """What to minimise.
-
-    Attributes:
-        name: vae, or factor_vae for a total-correlation penalty.
-        likelihood: bernoulli, gaussian or optimal_gaussian.
-        beta: final weight of the KL.
-        warmup_steps: steps over which the KL's weight climbs from 0.
-        free_bits: nats per dimension below which the KL is not rewarded.
-        variance: of a pixel, for gaussian.
-        learning_rate: of Adam.
-        gamma: weight of the total correlation, for factor_vae.
-        discriminator_learning_rate: of its Adam, for factor_vae.
-        attention: attention disentanglement on top of either; leave out for none.
-    """
-
-    name: Literal["vae", "factor_vae"] = "vae"
-    likelihood: Likelihood = "optimal_gaussian"
-    beta: float = 1.0
-    warmup_steps: int = 0
-    free_bits: float = 0.0
-    variance: float = 1.0
-    learning_rate: float = 1e-3
-    gamma: float = 10.0
-    discriminator_learning_rate: float = 1e-4
-    attention: AttentionConfig | None = None
-
-
-def fit(
-    model: ModelConfig,
-    data: DataConfig,
-    objective: ObjectiveConfig,
-    trainer: Trainer,
-    *,
-    out: str,
-    resume: Resume = "auto",
-    report_json: str | None = None,
-) -> None:
-    """Train a VAE and report which latent dimensions it uses.
-
-    Run the same command again to continue a run that was stopped or killed. Under torchrun it
-    trains on every process.
-
-    Args:
-        model: which VAE to train.
-        data: what to train on.
-        objective: what to minimise.
-        trainer: steps, batches, devices, checkpoints, logs.
-        out: folder of the run: checkpoints, log.jsonl, report.json.
-        resume: auto continues the run that out holds, never refuses it.
-        report_json: also write the report to this file.
-
-    Raises:
-        ValueError: an unknown name or an option out of range.
-        FileNotFoundError: the data are not there.
-    """
-    started = time.perf_counter()
-    _, dataset, result = train(model, data, objective, trainer, out=out, resume=resume)
-    if not result.is_first_process:
-        return
-    shape = image_of(dataset[0]).shape
-    protocol = {
-        "model": asdict(model),
-        "data": {**asdict(data), "images": len(cast(Sized, dataset)), "shape": list(shape)},
-        "objective": asdict(objective),
-        "trainer": asdict(trainer),
-    }
-    report = summarize(result, protocol, seconds=time.perf_counter() - started)
-    paths = [Path(out) / "report.json", *([Path(report_json)] if report_json else [])]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    say(result.active.table())
-    result.active.warn_if_collapsed()
-    say(
-        f"done after {result.step} steps: weights in {result.checkpoint} (load them with "
-        f"captum_vae.training.load_vae({out!r})), report in {paths[0]}, losses in "
-        f"{Path(out) / 'log.jsonl'}"
-    )
+from captum_vae.training.trainer import Trainer, TrainingResult
 
 
 def train(
     model: ModelConfig,
     data: DataConfig,
     objective: ObjectiveConfig,
-    trainer: Trainer,
+    trainer: TrainerConfig,
     *,
     out: str | Path,
     resume: Resume = "auto",
@@ -171,7 +54,8 @@ def train(
     vae = build_vae(model, shape)
     if model.initialization == "data":
         standardize_encoder(vae, sample_images(dataset))
-    result = trainer.fit(vae, dataset, build_objective(objective, vae), out=out, resume=resume)
+    loss = build_objective(objective, vae)
+    result = Trainer.of(trainer).fit(vae, dataset, loss, out=out, resume=resume)
     return vae, dataset, result
 
 
