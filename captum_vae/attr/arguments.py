@@ -14,8 +14,7 @@ from torch.nn import Module
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.attr.engine.capture import describe
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
-
-_COLLAPSED_KL = 0.01
+from captum_vae.posterior.usage import is_active
 
 Target = int | Sequence[int] | Tensor | np.ndarray[Any, Any] | None
 Size = int | Sequence[int] | str | None
@@ -102,15 +101,19 @@ def spatial_size(size: Size, inputs: Tensor, axes: int) -> tuple[int, ...] | Non
 
 
 def warn_of_collapse(posterior: Posterior) -> None:
-    """Warn when no latent dimension carries information about this batch (KL below 0.01 nats)."""
+    """Warn when no latent dimension carries information about this batch.
+
+    The rule is that of :func:`captum_vae.posterior.usage.is_active` by the KL alone: a batch to be
+    explained need not be a sample of the data, so its spread says nothing.
+    """
     if posterior.log_variance is None:
         return
     with torch.no_grad():
-        largest = float(posterior.kl().mean(0).max())
-    if largest < _COLLAPSED_KL:
+        kl = posterior.kl().mean(0)
+    if not is_active(kl).any():
         warnings.warn(
-            f"the posterior carries no information about this batch (largest KL {largest:.2g} "
-            "nats): the VAE is untrained or collapsed, and its maps are noise; see "
+            "the posterior carries no information about this batch (largest KL "
+            f"{float(kl.max()):.2g} nats): the VAE is untrained or collapsed, and its maps are noise; see "
             "captum_vae.metrics for the active dimensions",
             CollapsedPosteriorWarning,
             stacklevel=5,

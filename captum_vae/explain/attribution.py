@@ -17,9 +17,7 @@ from torch.utils.data import DataLoader
 from captum_vae.attr import PRESETS, MeanActivation
 from captum_vae.plugins import Registry
 from captum_vae.posterior import CollapsedPosteriorWarning, PosteriorAdapter
-
-COLLAPSED_KL = 0.01
-"""Nats, mean over the images, below which a dimension says nothing about them."""
+from captum_vae.posterior.usage import is_active, rule_in_words, spread_of
 
 NEEDS_NORMAL = "needs normal images to be fitted on; give --normal FOLDER"
 
@@ -64,7 +62,13 @@ class Explanation:
         """Dimensions that ignore the images; none where the KL is unknown."""
         if self.kl is None:
             return set()
-        return set((self.kl.mean(0) < COLLAPSED_KL).nonzero().flatten().tolist())
+        active = is_active(self.kl.mean(0), spread_of(self.mean))
+        return set((~active).nonzero().flatten().tolist())
+
+    @property
+    def rule(self) -> str:
+        """What makes a dimension count as active here, in words."""
+        return rule_in_words(spread_known=spread_of(self.mean) is not None)
 
     @property
     def meaningless(self) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_vae.data.sample import SampleDataset
-from captum_vae.explain.attribution import COLLAPSED_KL, Explanation
+from captum_vae.explain.attribution import Explanation
 from captum_vae.report import (
     ColorScale,
     GridRow,
@@ -212,7 +212,7 @@ def _notes(drawing: Drawing) -> list[str]:
     if gone:
         notes.append(
             f"{len(gone)} of {len(explanation.dims)} dimensions are collapsed on these images "
-            f"(KL below {COLLAPSED_KL:g} nats): they ignore what they see, and their maps are "
+            f"(active means {explanation.rule}): they ignore what they see, and their maps are "
             "noise."
         )
     return notes

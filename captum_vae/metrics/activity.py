@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_vae.losses.elbo import kl_per_dimension
 from captum_vae.posterior import CollapsedPosteriorWarning
+from captum_vae.posterior.usage import ACTIVE_KL, ACTIVE_SPREAD, is_active
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,18 @@ class ActiveDimensions:
     kl: Tensor
     std: Tensor
     images: int
-    kl_threshold: float = 0.01
-    std_threshold: float = 0.1
+    kl_threshold: float = ACTIVE_KL
+    std_threshold: float = ACTIVE_SPREAD
 
     @property
     def active(self) -> Tensor:
         """(D,) bool: KL and standard deviation both above their thresholds."""
-        return (self.kl > self.kl_threshold) & (self.std > self.std_threshold)
+        return is_active(
+            self.kl,
+            self.std,
+            kl_threshold=self.kl_threshold,
+            spread_threshold=self.std_threshold,
+        )
 
     @property
     def count(self) -> int:
@@ -88,8 +94,8 @@ def active_dimensions(
     mean: Tensor,
     log_variance: Tensor,
     *,
-    kl_threshold: float = 0.01,
-    std_threshold: float = 0.1,
+    kl_threshold: float = ACTIVE_KL,
+    std_threshold: float = ACTIVE_SPREAD,
 ) -> ActiveDimensions:
     """Per-dimension KL and spread of a posterior over N images.
 
@@ -118,7 +124,9 @@ class ActiveDimensionAccumulator:
     them: see :attr:`sums`.
     """
 
-    def __init__(self, *, kl_threshold: float = 0.01, std_threshold: float = 0.1) -> None:
+    def __init__(
+        self, *, kl_threshold: float = ACTIVE_KL, std_threshold: float = ACTIVE_SPREAD
+    ) -> None:
         """Start empty; the thresholds are those of :func:`active_dimensions`."""
         self.kl_threshold = kl_threshold
         self.std_threshold = std_threshold

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked
+from captum_vae.posterior.usage import ACTIVE_KL, PRUNING_SPREAD, is_active
 
 _ELEMENTS = 1 << 22
 """Codes gathered at once, which bounds the memory of many votes."""
@@ -53,16 +54,19 @@ def used_dimensions(
     codes: Tensor,
     *,
     kl: Tensor | None = None,
-    std_threshold: float = 0.05,
-    kl_threshold: float = 0.01,
+    std_threshold: float = PRUNING_SPREAD,
+    kl_threshold: float = ACTIVE_KL,
 ) -> Tensor:
-    """Which latent dimensions are not collapsed: (D,) bool.
+    """Which latent dimensions take part in the vote, (D,) bool; the others are pruned.
+
+    As published, a dimension is pruned by a spread of its own threshold, which is not the rule for
+    active dimensions (:mod:`captum_vae.posterior.usage`); with ``kl`` it is that rule's KL.
 
     Args:
         codes: (N, D) posterior means; std (ddof 1) below ``std_threshold`` prunes a dimension.
         kl: (D,) mean KL to the prior, nats; where given, it decides instead of the spread.
-        std_threshold: the published 0.05.
-        kl_threshold: a dimension is used above it.
+        std_threshold: Standard deviation below which a dimension is pruned; 0.05 as published.
+        kl_threshold: Nats that the KL of a dimension must exceed.
 
     Raises:
         ValueError: ``kl`` does not have D entries.
@@ -71,7 +75,7 @@ def used_dimensions(
         return codes.std(0) >= std_threshold
     if kl.shape != codes.shape[1:]:
         raise ValueError(f"kl has shape {tuple(kl.shape)}; wanted ({codes.shape[1]},)")
-    return kl.detach().to(codes.device) > kl_threshold
+    return is_active(kl.detach().to(codes.device), kl_threshold=kl_threshold)
 
 
 def factor_vae_score(
