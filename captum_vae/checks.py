@@ -61,23 +61,36 @@ def whole_number(
     return number
 
 
-def real_number(name: str, value: Any, *, hint: str = "") -> float:
+def real_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    hint: str = "",
+) -> float:
     """The value as a finite float.
 
     Args:
         name: Name of the argument.
         value: What was given for it: an int or a float, of Python or NumPy.
+        least: Smallest number allowed; None sets no limit.
+        above: The number must be larger than this; None sets no limit.
         hint: What to give, put at the end of the message.
 
     Raises:
         TypeError: It is a bool, or no real number.
-        ValueError: It is NaN or infinite.
+        ValueError: It is NaN, infinite or out of range.
     """
     advice = f"; {hint}" if hint else ""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={_shown(value)} is no number{advice}")
     if not math.isfinite(value):
         raise ValueError(f"{name}={value} is not finite{advice}")
+    if least is not None and value < least:
+        raise ValueError(f"{name}={value} must be at least {least:g}{advice}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name}={value} must be larger than {above:g}{advice}")
     return float(value)
 
 

@@ -56,6 +56,15 @@ def test_a_number_that_is_not_finite_is_a_value_error(value):
         real_number("step", value)
 
 
+@pytest.mark.parametrize(
+    ("value", "limit", "words"),
+    [(-1, {"least": 0}, "at least 0"), (0.0, {"above": 0}, "larger than 0")],
+)
+def test_a_real_number_out_of_range_names_the_limit(value, limit, words):
+    with pytest.raises(ValueError, match=rf"^step={value} must be {words}$"):
+        real_number("step", value, **limit)
+
+
 @pytest.mark.parametrize("value", [True, "1", None, 1j, [1.0], np.zeros(3)])
 def test_what_is_no_real_number_is_a_type_error(value):
     with pytest.raises(TypeError, match=r"^step=.* is no number$"):

@@ -113,8 +113,8 @@ def warn_of_collapse(posterior: Posterior) -> None:
     if not is_active(kl).any():
         warnings.warn(
             "the posterior carries no information about this batch (largest KL "
-            f"{float(kl.max()):.2g} nats): the VAE is untrained or collapsed, and its maps are noise; see "
-            "captum_vae.metrics for the active dimensions",
+            f"{float(kl.max()):.2g} nats): the VAE is untrained or collapsed, and its maps are "
+            "noise; see captum_vae.metrics for the active dimensions",
             CollapsedPosteriorWarning,
             stacklevel=5,
         )

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from captum_vae.arguments import check_choice, real_number, whole_number
 from captum_vae.attr.options import Order, Rectifier
+from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate, Likelihood, Mode
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -58,7 +58,8 @@ class ModelConfig:
             in_channels and the options, and keeps the contract of captum_vae.models.GaussianVAE:
             encode(images) gives mean and log-variance, decode(z) gives images, calling it gives
             (reconstruction, mean, log-variance), and the attributes config (the arguments that
-            rebuild it), latent_shape and output ("probabilities" or "logits") describe it.
+            rebuild it), latent_shape ((D,) for a vector) and output (what decode gives: sigmoid,
+            logits or linear) describe it.
         options: Arguments of the model; image_size and in_channels default to those of the data.
         initialization: How weights start: pytorch, or data to scale the encoder's layers on images
             of the data, which keeps look-alike images from collapsing the posterior.
@@ -140,7 +141,7 @@ class AttentionConfig:
         check_choice(f"{at}.gate", self.gate, get_args(Gate))
         check_choice(f"{at}.rectifier", self.rectifier, (None, *get_args(Rectifier)))
         check_choice(f"{at}.order", self.order, (None, *get_args(Order)))
-        self.seed = whole_number(f"{at}.seed", self.seed, most=LARGEST_SEED)
+        self.seed = whole_number(f"{at}.seed", self.seed, least=0, most=LARGEST_SEED)
 
 
 @dataclass
@@ -179,7 +180,7 @@ class ObjectiveConfig:
             setattr(self, name, real_number(f"objective.{name}", getattr(self, name), least=0))
         for name in ("variance", "learning_rate", "gamma", "discriminator_learning_rate"):
             setattr(self, name, real_number(f"objective.{name}", getattr(self, name), above=0))
-        self.warmup_steps = whole_number("objective.warmup_steps", self.warmup_steps)
+        self.warmup_steps = whole_number("objective.warmup_steps", self.warmup_steps, least=0)
         if self.attention is not None and not isinstance(self.attention, AttentionConfig):
             raise TypeError(
                 f"objective.attention must be an AttentionConfig or None, got {self.attention!r}"

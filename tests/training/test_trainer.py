@@ -128,9 +128,12 @@ def test_empty_data_set_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"workers": -1}, "workers must be 0 or more, got -1"),
-        ({"precision": "float16"}, "precision must be one of .*bfloat16.*'float16'"),
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
+        (
+            {"precision": "float16"},
+            "precision='float16' is not known; choose one of float32, bfloat16",
+        ),
     ],
 )
 def test_setting_out_of_range_is_named(options: dict[str, Any], message: str) -> None:
