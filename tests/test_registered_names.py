@@ -13,8 +13,9 @@ from captum_vae.plugins import PluginError
 from captum_vae.posterior import as_adapter
 from captum_vae.training import load_vae
 from captum_vae.training.building import build_dataset, build_vae
-from captum_vae.training.checkpoint import checkpoint_path, describe_model, write_checkpoint
+from captum_vae.training.checkpoint import checkpoint_path, write_checkpoint
 from captum_vae.training.configuration import DataConfig, ModelConfig
+from captum_vae.training.load import describe_model
 
 SOURCE = """
 import torch

@@ -48,7 +48,6 @@ def fit(
     from captum_vae.training.batches import image_of
     from captum_vae.training.building import train
     from captum_vae.training.logs import say
-    from captum_vae.training.summary import summarize
 
     started = time.perf_counter()
     _, dataset, result = train(model, data, objective, trainer, out=out, resume=resume)
@@ -64,7 +63,7 @@ def fit(
         "objective": asdict(objective),
         "trainer": asdict(trainer),
     }
-    report = summarize(result, settings, seconds=time.perf_counter() - started)
+    report = result.report(settings, seconds=time.perf_counter() - started)
     paths = [Path(out) / "report.json", *([Path(report_json)] if report_json else [])]
     for path in paths:
         write_json(path, report)

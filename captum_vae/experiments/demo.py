@@ -28,7 +28,6 @@ from captum_vae.training import Trainer, TrainingResult, VAEObjective
 from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-from captum_vae.training.summary import summarize
 
 DemoData = Literal["digits", "mnist"]
 
@@ -127,8 +126,7 @@ def demo(
     trained = time.perf_counter()
     say("explaining")
     pictures = draw_demo(vae, layer, images.to(result.device), result.active, folder / "figures")
-    report = summarize(
-        result,
+    report = result.report(
         {"demo": asdict(settings), "training_images": count, "trainer": asdict(trainer)},
         seconds=trained - started,
     )

@@ -1,15 +1,40 @@
-"""Checkpoint files: written all or nothing, read without executing pickled code."""
+"""Checkpoint files: written whole, checked to the last bit, read without executing pickled code.
 
+A checkpoint is the zip archive that ``torch.save`` writes, so that ``torch.load`` reads it too. The
+archive keeps a CRC-32 of every record, which ``torch.load`` does not compare; its comment, which
+zip readers pass over, holds the SHA-256 digest of all bytes before it, structure included.
+"""
+
+import hashlib
 import os
 import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
+
+from captum_vae.files import DamagedFileError, reading, replacing
 
 FORMAT = "captum_vae checkpoint 1"
+
+_WANTED = "a checkpoint of captum-vae"
+_DIGEST = b"captum_vae sha256 "
+_PARTS = {
+    "model": dict,
+    "step": int,
+    "objective": dict,
+    "optimizers": dict,
+    "random": list,
+    "settings": dict,
+}
+RUN_PARTS = tuple(_PARTS)
+"""What a checkpoint holds that a run can be resumed from."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -18,132 +43,208 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in ``folder``, oldest first; empty when there are none or no folder."""
-    return sorted(folder.glob("step_*.pt"))
+    """Checkpoints in ``folder``, oldest first, damaged ones included; see :func:`strays`."""
+    return [path for path in _named_alike(folder) if not _why_stray(path)]
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def strays(folder: Path) -> dict[Path, str]:
+    """What is named like a checkpoint in ``folder`` and is none, and why."""
+    return {path: why for path in _named_alike(folder) if (why := _why_stray(path))}
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state`` so that ``path`` is afterwards either complete or as it was.
 
+    Args:
+        path: File to write.
+        state: Tensors and plain data by name, with the entries that :func:`read_checkpoint` wants.
+
     Raises:
-        OSError: the disk is full or refuses; checkpoints already there are untouched.
+        OSError: The disk is full or refuses; checkpoints already there are untouched.
     """
     buffer = BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    # One name for all: what a killed save left behind is overwritten by the next.
-    temporary = path.with_name(".checkpoint.tmp")
+    size = buffer.tell()
+    # The archive ends in the length of its comment, which torch.save leaves empty.
+    buffer.seek(-2, os.SEEK_END)
+    buffer.write((len(_DIGEST) + 64).to_bytes(2, "little"))
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing(path) as file:
             file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+            file.write(_DIGEST + digest.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         kept = list_checkpoints(path.parent)
         raise OSError(
             error.errno,
             f"could not save the checkpoint ({os.strerror(error.errno or 0)}; it needs "
-            f"{buffer.tell() / 1e6:.1f} MB); "
+            f"{size / 1e6:.1f} MB); "
             + (f"the last good one is {kept[-1].name}" if kept else "there is none before it")
             + "; free some space and run the same command again",
             str(path),
         ) from error
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints."""
-    for path in list_checkpoints(folder)[:-keep]:
+def prune_checkpoints(folder: Path, keep: int, *, last: int) -> None:
+    """Delete all but the newest ``keep`` checkpoints of the steps up to ``last``."""
+    of_run = [path for path in list_checkpoints(folder) if _step(path) <= last]
+    for path in of_run[:-keep]:
         path.unlink()
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU.
+def read_checkpoint(path: str | Path, *, parts: Sequence[str] = ("model",)) -> dict[str, Any]:
+    """Load a checkpoint onto the CPU, after comparing its digest and checksums.
 
     Args:
-        path: a checkpoint, or the folder of a run, whose newest checkpoint is taken.
+        path: A checkpoint, or the folder of a run, whose newest checkpoint is taken.
+        parts: The entries that it must hold: ``RUN_PARTS`` to resume a run.
+
+    Returns:
+        The checkpoint's entries by name; ``model`` holds ``name``, ``config`` and ``weights``.
 
     Raises:
-        FileNotFoundError: no such file, or a folder without checkpoints.
-        ValueError: the file is damaged, holds code, or is not a checkpoint of this package.
+        FileNotFoundError: There is no such file, or the folder holds no checkpoint.
+        DamagedFileError: The file is damaged, would execute code, is of another program, or lacks
+            a part; the message names a good checkpoint beside it, if there is one.
     """
     path = find_checkpoint(path)
     try:
-        state = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    # torch reports damage as any of these, depending on where it lies.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: it is damaged or would execute code "
-            f"({str(error).partition(chr(10))[0] or 'it ends too early'})"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a checkpoint of captum-vae ({FORMAT!r} expected); of a model of your "
-            "own, give a function that builds it and loads its weights"
-        )
+        with reading(path, _WANTED):
+            state = _decoded(path)
+            _check_parts(state, parts)
+    except DamagedFileError as error:
+        raise DamagedFileError(path, error.reason, _WANTED, _remedy(path)) from error
     return state
 
 
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint that ``path`` means: itself, or the newest one of a run's folder.
 
+    Files that are named like a checkpoint and are none are passed over with a warning.
+
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: There is none.
+        TypeError: ``path`` is no path.
     """
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path={path!r} must be the path of a checkpoint or of a run's folder")
     path = Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint or run folder at {path}")
-    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
+    folders = [folder for folder in (path / "checkpoints", path) if _named_alike(folder)]
+    passed_over = {stray: why for folder in folders[:1] for stray, why in strays(folder).items()}
+    found = [checkpoint for folder in folders[:1] for checkpoint in list_checkpoints(folder)]
+    words = "; ".join(f"{stray.name} is passed over: {why}" for stray, why in passed_over.items())
     if not found:
-        raise FileNotFoundError(f"{path} holds no checkpoint (checkpoints/step_*.pt)")
+        ending = f"; {words}" if words else ""
+        raise FileNotFoundError(f"{path} holds no checkpoint (checkpoints/step_*.pt){ending}")
+    if words:
+        warnings.warn(f"{found[-1]} is taken; {words}", stacklevel=3)
     return found[-1]
 
 
-def describe_model(model: nn.Module) -> dict[str, Any]:
-    """The name and configuration by which a checkpoint knows a model's architecture."""
-    return {"name": type(model).__name__, "config": dict(getattr(model, "config", {}))}
-
-
-def load_weights(state: dict[str, Any], model: nn.Module) -> None:
-    """Put a checkpoint's weights into ``model``.
-
-    Raises:
-        ValueError: the checkpoint is of another architecture; the message says what differs.
-    """
-    stored, wanted = state["model"], describe_model(model)
-    if stored["name"] != wanted["name"]:
-        raise ValueError(
-            f"the checkpoint holds a {stored['name']}, the model is a {wanted['name']}"
-        )
-    differences = [
-        f"{key}: {stored['config'].get(key)!r} in the checkpoint, {wanted['config'].get(key)!r} "
-        "in the model"
-        for key in sorted(stored["config"].keys() | wanted["config"].keys())
-        if stored["config"].get(key) != wanted["config"].get(key)
-    ]
-    if differences:
-        raise ValueError(
-            f"the checkpoint holds a {stored['name']} of another configuration: "
-            + "; ".join(differences)
-        )
+def _decoded(path: Path) -> dict[str, Any]:
+    """The entries of a checkpoint whose every bit is as it was written."""
+    data = path.read_bytes()
+    _check_digest(data)
     try:
-        model.load_state_dict(stored["weights"])
-    except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ValueError(
-            f"the checkpoint's weights do not fit this {wanted['name']}: " + " ".join(reasons[:3])
-        ) from error
+        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it would execute code, which a checkpoint never needs") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError("it is a file of another program")
+    return state
 
 
-def _sync_folder(folder: Path) -> None:
-    # The new name must survive a power cut too; Windows cannot open folders and need not.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+def _check_digest(data: bytes) -> None:
+    if not data.startswith(b"PK\x03\x04"):
+        raise ValueError(_no_archive(data))
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            comment = archive.comment
+            # Written before there was a digest, or by torch.save alone: the records' own checksums.
+            broken = None if comment.startswith(_DIGEST) else archive.testzip()
+    # A damaged structure ends in any of zipfile's, zlib's and struct's errors.
+    except Exception as error:
+        raise ValueError(f"it is damaged or cut short ({error})") from error
+    if broken is not None:
+        raise ValueError(f"it is damaged: {broken} does not fit its checksum")
+    if comment.startswith(_DIGEST):
+        digest = hashlib.sha256(memoryview(data)[: -len(comment)]).hexdigest()
+        if comment != _DIGEST + digest.encode():
+            raise ValueError("it is damaged: its content does not fit its digest")
+
+
+def _check_parts(state: Mapping[str, Any], parts: Sequence[str]) -> None:
+    for part in parts:
+        if not isinstance(state.get(part), _PARTS[part]):
+            raise ValueError(f"it has no {part}" + ("" if part == "model" else " to resume from"))
+    model = state["model"]
+    for name, kind in (("name", str), ("config", dict), ("weights", dict)):
+        if not isinstance(model.get(name), kind):
+            raise ValueError(f"its model has no {name}")
+    # A module's extra state travels among its weights.
+    broken = [
+        name
+        for name, weight in model["weights"].items()
+        if not isinstance(weight, Tensor) and not str(name).endswith("_extra_state")
+    ]
+    if broken:
+        raise ValueError(f"its model's weight {broken[0]} is no tensor")
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a checkpoint that cannot be read."""
+    others = [other for other in list_checkpoints(path.parent) if other != path]
+    # The newest of those before it is what a run would go on from.
+    for other in sorted(others, key=lambda other: (_step(other) > _step(path), -_step(other))):
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            _decoded(other)
+        except Exception:
+            continue
+        return f"{other} beside it is good: use that one, or delete {path.name} to go on from it"
+    return (
+        "there is no good checkpoint beside it: restore it from a copy, or train again; for a "
+        "model of your own, name a function that builds it and loads its weights"
+    )
+
+
+def _named_alike(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*.pt"), key=lambda path: (_step(path), path.name))
+
+
+def _step(path: Path) -> int:
+    """The step that a checkpoint's name says, -1 if none."""
+    named = re.fullmatch(r"step_(\d+)\.pt", path.name, re.ASCII)
+    return int(named[1]) if named else -1
+
+
+def _why_stray(path: Path) -> str:
+    """Why a file named like a checkpoint is none; empty where it is one, also a damaged one."""
+    if not path.is_file():
+        return "it is no file"
+    if _step(path) < 0:
+        return "its name says no step"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except OSError:
+        return ""
+    if start != b"PK\x03\x04":
+        return _no_archive(start)
+    try:
+        # Mapped, the tensors are not read: only their description is.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        return ""
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return "it is a file of another program"
+    if state.get("step") != _step(path):
+        return f"it holds step {state.get('step')}"
+    return ""
+
+
+def _no_archive(start: bytes) -> str:
+    return "it is no archive as torch.save writes it" if start else "it is empty"

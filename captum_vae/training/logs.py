@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from captum_vae.files import write_text
 from captum_vae.training.configuration import Logger, Progress
 
 if TYPE_CHECKING:
@@ -19,17 +22,7 @@ if TYPE_CHECKING:
 
 
 class RunLog:
-    """Averages each loss since the last line and writes the line; silent unless ``active``.
-
-    Args:
-        folder: where ``log.jsonl`` and ``tensorboard/`` go.
-        start: the step the run starts at; later lines, of a run killed after its last
-            checkpoint, are dropped so that every step appears once.
-        stop: the step the run ends at.
-        logger: ``"jsonl"``, or ``"tensorboard"`` for both.
-        progress: ``"auto"`` shows the bar on a terminal only.
-        active: False on all processes but the first.
-    """
+    """Averages each loss since the last line and writes the line; silent unless ``active``."""
 
     def __init__(
         self,
@@ -41,7 +34,17 @@ class RunLog:
         progress: Progress = "auto",
         active: bool = True,
     ) -> None:
-        """Open the files."""
+        """Open the files.
+
+        Args:
+            folder: Where ``log.jsonl`` and ``tensorboard/`` go.
+            start: The step the run starts at; later lines, of a run killed after its last
+                checkpoint, are dropped so that every step appears once.
+            stop: The step the run ends at.
+            logger: ``"jsonl"``, or ``"tensorboard"`` for both.
+            progress: ``"auto"`` shows the bar on a terminal only.
+            active: False on all processes but the first.
+        """
         self.active = active
         self.last: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
@@ -49,12 +52,13 @@ class RunLog:
         self._images = 0
         self._since = time.perf_counter()
         self._writer: Any = None
+        self._lines: _Lines | None = None
         hidden: bool | None = None if progress == "auto" else progress == "off"
         self._bar = tqdm(initial=start, total=stop, unit="step", disable=hidden if active else True)
         if active:
             path = folder / "log.jsonl"
             self.last = _truncate_log(path, start)
-            self._file = open(path, "a", encoding="utf-8")
+            self._lines = _Lines(path)
             if logger == "tensorboard":
                 self._writer = _tensorboard_writer(folder / "tensorboard", start)
 
@@ -70,8 +74,8 @@ class RunLog:
     ) -> None:
         """Close the files and the bar."""
         self._bar.close()
-        if self.active:
-            self._file.close()
+        if self._lines is not None:
+            self._lines.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -93,15 +97,47 @@ class RunLog:
         self._sums, self._steps, self._images = {}, 0, 0
         self._since = time.perf_counter()
         self.last = means
-        if not self.active:
+        if self._lines is None:
             return
         line = {"step": step, **means, "images_per_second": round(speed, 1)}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._lines.append(json.dumps(line) + "\n")
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
         if self._writer is not None:
             for name, value in means.items():
                 self._writer.add_scalar(name, value, step)
+
+
+class _Lines:
+    """A file that grows by whole lines, also on a disk that is full for a while."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting = b""
+        self._warned = False
+        self._file = open(path, "ab", buffering=0)
+
+    def append(self, line: str) -> None:
+        """Add a line; one that the disk refuses waits for the next, and training goes on."""
+        self._waiting += line.encode()
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(self._waiting)
+            if written != len(self._waiting):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._waiting = b""
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), size)
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"could not write {self.path} ({error.strerror}); its lines so far are whole, "
+                    "and the new ones follow when there is space",
+                    stacklevel=4,
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def say(message: str, *, active: bool = True) -> None:
@@ -115,18 +151,19 @@ def _truncate_log(path: Path, step: int) -> dict[str, float]:
     """Keep whole lines up to ``step``; return the losses of the last one."""
     if not path.exists():
         return {}
-    kept, last = [], {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    kept: list[str] = []
+    last: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue  # a line cut short when the run was killed
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            continue
         if entry["step"] <= step:
             kept.append(line + "\n")
             last = entry
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))
     return {name: value for name, value in last.items() if name not in _NOT_LOSSES}
 
 

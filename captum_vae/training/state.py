@@ -1,6 +1,7 @@
 """What a training run is made of at a step, as plain data and back."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from captum_vae.training.checkpoint import describe_model, load_weights
+from captum_vae.training.load import check_architecture, describe_model, load_weights
 from captum_vae.training.objectives import VAEObjective
 from captum_vae.training.random_state import random_state, set_random_state
 from captum_vae.version import __version__
@@ -19,11 +20,12 @@ class TrainingState:
     """The parts of a run that change with every step, and the settings that must not.
 
     Attributes:
-        model: the VAE.
-        objective: the loss, which may own parameters (a discriminator).
-        optimizers: by the name of the loss they minimise.
-        settings: seed, batch size, number of images, objective: what a resumed run must share.
-        device: whose generator is part of the state.
+        model: The VAE.
+        objective: The loss, which may own parameters, such as a discriminator's.
+        optimizers: Optimizers by the name of the loss that they minimise.
+        settings: What a resumed run must share: seed, batch size, precision, number and digest of
+            the images, objective.
+        device: The device whose generator is part of the state.
     """
 
     model: nn.Module
@@ -33,7 +35,7 @@ class TrainingState:
     device: torch.device
 
     def random_state(self) -> dict[str, Any]:
-        """The generators of this process."""
+        """The states of this process's generators."""
         return random_state(self.device)
 
     def capture(self, step: int, random_states: list[dict[str, Any]]) -> dict[str, Any]:
@@ -48,26 +50,45 @@ class TrainingState:
             "settings": self.settings,
         }
 
-    def restore(self, state: dict[str, Any], *, rank: int, world_size: int) -> int:
-        """Take over a captured state and return its step.
+    def check_same_run(self, state: Mapping[str, Any]) -> None:
+        """Refuse a captured state of another run than this one.
 
         Raises:
-            ValueError: it is of another architecture or was trained under other settings.
+            ValueError: Architecture, settings or images differ; the message says in what.
         """
-        load_weights(state, self.model)
+        check_architecture(state, self.model)
+        stored = state["settings"]
         changed = [
-            f"{name} was {state['settings'].get(name)!r}, now {value!r}"
+            f"{name} was {stored.get(name)!r}, now {value!r}"
             for name, value in self.settings.items()
-            if state["settings"].get(name) != value
+            if name != "data" and stored.get(name) != value
         ]
+        # Checkpoints written before images were compared hold no digest of them.
+        if not changed and stored.get("data", self.settings["data"]) != self.settings["data"]:
+            changed = [
+                f"data: the {self.settings['images']} images are not those that it was trained "
+                "on (their names or contents differ)"
+            ]
         if changed:
             raise ValueError(
                 "the run to resume was started with other settings: " + "; ".join(changed) + ". "
                 "Set them back, or choose another output folder"
             )
-        self.objective.load_state_dict(state["objective"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+
+    def restore(self, state: Mapping[str, Any], *, rank: int, world_size: int) -> int:
+        """Take over a captured state of the same run and return its step.
+
+        Raises:
+            ValueError: Its weights do not fit.
+        """
+        load_weights(state, self.model)
+        try:
+            self.objective.load_state_dict(state["objective"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"its objective or optimizers do not fit: {reason}") from error
         if len(state["random"]) == world_size:
             set_random_state(state["random"][rank], self.device)
         else:
@@ -78,10 +99,7 @@ class TrainingState:
             )
         return int(state["step"])
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Parameters of the model and the objective."""
-        return [*self.model.parameters(), *self.objective.parameters()]
-
     def is_finite(self) -> bool:
-        """Whether no weight is NaN or infinite."""
-        return all(bool(parameter.isfinite().all()) for parameter in self.parameters())
+        """Whether no weight of model and objective is NaN or infinite."""
+        parameters = [*self.model.parameters(), *self.objective.parameters()]
+        return all(bool(parameter.isfinite().all()) for parameter in parameters)

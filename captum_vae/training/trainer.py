@@ -1,7 +1,9 @@
 """The step loop: batches in, optimizer steps, log lines and checkpoints out."""
 
 import signal
-from collections.abc import Sized
+import warnings
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -10,17 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from captum_vae.checks import check_choice
+from captum_vae.files import holding
 from captum_vae.metrics.activity import ActiveDimensions
+from captum_vae.provenance import run_record
 from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
 from captum_vae.training.checkpoint import (
+    RUN_PARTS,
     checkpoint_path,
     list_checkpoints,
     prune_checkpoints,
     read_checkpoint,
+    strays,
     write_checkpoint,
 )
 from captum_vae.training.configuration import Resume, TrainerConfig
+from captum_vae.training.contract import check_arguments, check_encoder, first_image
+from captum_vae.training.data_digest import data_digest
 from captum_vae.training.devices import (
     average_gradients,
     broadcast_weights,
@@ -47,13 +56,13 @@ class TrainingResult:
     """What :meth:`Trainer.fit` leaves behind.
 
     Attributes:
-        step: steps trained, over all resumed parts of the run.
-        losses: their means over the last logged stretch.
-        checkpoint: the last one.
-        active: active dimensions over the data.
-        is_first_process: whether this process is the one that writes files.
-        device: the device trained on.
-        processes: how many trained together.
+        step: Steps trained, over all resumed parts of the run.
+        losses: Means of the losses over the last logged stretch, by name.
+        checkpoint: The last checkpoint.
+        active: Which latent dimensions are active over the data.
+        is_first_process: Whether this process is the one that writes files.
+        device: The device trained on.
+        processes: How many processes trained together.
     """
 
     step: int
@@ -63,6 +72,24 @@ class TrainingResult:
     is_first_process: bool
     device: torch.device
     processes: int
+
+    def report(self, settings: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+        """Everything needed to repeat the run and compare its outcome, ready for JSON.
+
+        Args:
+            settings: Options of the model, the data, the objective and the trainer; those of the
+                trainer hold the seed.
+            seconds: Wall time of this part of the run.
+        """
+        return {
+            **run_record(self.device, seed=settings["trainer"]["seed"]),
+            "processes": self.processes,
+            "protocol": settings,
+            "steps": self.step,
+            "seconds": round(seconds, 1),
+            "final_losses": {name: round(value, 4) for name, value in self.losses.items()},
+            "active_dimensions": self.active.to_dict(),
+        }
 
 
 class Trainer(TrainerConfig):
@@ -96,39 +123,57 @@ class Trainer(TrainerConfig):
         """Train ``model`` in place and report its active dimensions.
 
         Args:
-            model: ``model(x)`` gives (reconstruction, mean, log-variance, ...) and
+            model: A module: ``model(x)`` gives (reconstruction, mean, log-variance, ...) and
                 ``model.encode(x)`` (mean, log-variance).
-            dataset: yields images, see :func:`captum_vae.training.batches.image_of`.
-            objective: what to minimise.
-            out: the run's folder: ``checkpoints/``, ``log.jsonl``.
-            resume: ``"auto"`` continues the run that ``out`` holds, ``"never"`` refuses it.
+            dataset: A data set of images, see :func:`captum_vae.training.batches.image_of`.
+            objective: What to minimise.
+            out: The run's folder, for ``checkpoints/`` and ``log.jsonl``. No other run may write
+                there meanwhile.
+            resume: ``"auto"`` continues the run that ``out`` holds, if the settings and the images
+                are the same; ``"never"`` refuses it.
 
         Returns:
             Losses, the last checkpoint and the active dimensions; the model is left on the
             training device in eval mode.
 
         Raises:
-            ValueError: an empty data set, a batch that the processes cannot share, or a run in
-                ``out`` that is not this one.
-            NonFiniteLossError: the loss became NaN or infinite.
-            OSError: a checkpoint could not be written.
+            TypeError: An argument is of another kind, or the data set yields no images.
+            ValueError: The data set is empty or its images do not fit the model, the processes
+                cannot share a batch, another run is writing to ``out``, or the one that it holds
+                is not this one or is damaged.
+            NonFiniteLossError: The loss became NaN or infinite.
+            OSError: A checkpoint could not be written, or a process that loads images died.
         """
-        images = len(cast(Sized, dataset))
-        if images == 0:
-            raise ValueError("the data set is empty")
-        if resume not in get_args(Resume):
-            raise ValueError(f"resume must be one of {get_args(Resume)}, got {resume!r}")
+        check_arguments(model, dataset, objective, out)
+        check_choice("resume", resume, get_args(Resume))
+        image = first_image(dataset)
         fabric = start_fabric(self.accelerator, self.precision)
         if self.batch_size % fabric.world_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of the {fabric.world_size} "
                 "processes that share it"
             )
+        # The other processes read what the first writes, and wait for it at every checkpoint.
+        with holding(out) if fabric.is_global_zero else nullcontext():
+            return self._fit(fabric, model, dataset, objective, Path(out), resume, image)
+
+    def _fit(
+        self,
+        fabric: "Fabric",
+        model: nn.Module,
+        dataset: Dataset[Any],
+        objective: VAEObjective,
+        out: Path,
+        resume: Resume,
+        image: Tensor,
+    ) -> TrainingResult:
         seed_everything(self.seed + fabric.global_rank)
         model.to(fabric.device).train()
+        check_encoder(model, image)
         objective.to(fabric.device).train()
         broadcast_weights(model)
         broadcast_weights(objective)
+        images = len(cast(Sized, dataset))
         state = TrainingState(
             model,
             objective,
@@ -138,11 +183,12 @@ class Trainer(TrainerConfig):
                 "batch_size": self.batch_size,
                 "precision": self.precision,
                 "images": images,
+                "data": data_digest(dataset),
                 "objective": objective.config,
             },
             device=fabric.device,
         )
-        run = _Run(self, fabric, state, Path(out) / "checkpoints")
+        run = _Run(self, fabric, state, out / "checkpoints")
         start = run.resume(resume)
         losses = run.train(dataset, images, start)
         active = measure_active_dimensions(
@@ -154,10 +200,11 @@ class Trainer(TrainerConfig):
             world_size=fabric.world_size,
         )
         model.eval()
+        assert run.checkpoint is not None
         return TrainingResult(
             step=max(start, self.steps),
             losses=losses,
-            checkpoint=list_checkpoints(run.folder)[-1],
+            checkpoint=run.checkpoint,
             active=active,
             is_first_process=fabric.is_global_zero,
             device=fabric.device,
@@ -174,26 +221,44 @@ class _Run:
     state: TrainingState
     folder: Path
     saved: int = field(default=0, init=False)
+    checkpoint: Path | None = field(default=None, init=False)
 
     def resume(self, resume: Resume) -> int:
-        """Load the newest checkpoint if there is one; return the step to start at."""
+        """Load the newest checkpoint of this run if there is one; return the step to start at."""
+        passed_over = strays(self.folder)
         found = list_checkpoints(self.folder)
-        if not found:
-            return 0
-        if resume == "never":
+        if found and resume == "never":
             raise ValueError(
                 f"{self.folder.parent} already holds a run ({found[-1].name}); choose another "
                 "folder, or resume='auto' to continue it"
             )
-        try:
-            self.saved = self.state.restore(
-                read_checkpoint(found[-1]),
-                rank=self.fabric.global_rank,
-                world_size=self.fabric.world_size,
+        reasons: dict[Path, ValueError] = {}
+        for path in reversed(found):
+            state = read_checkpoint(path, parts=RUN_PARTS)
+            try:
+                self.state.check_same_run(state)
+                self.saved = self.state.restore(
+                    state, rank=self.fabric.global_rank, world_size=self.fabric.world_size
+                )
+            except ValueError as error:
+                reasons[path] = error
+                continue
+            self.checkpoint = path
+            break
+        log = self.folder.parent / "log.jsonl"
+        if passed_over and not found and log.is_file() and log.stat().st_size:
+            words = "; ".join(f"{path.name}: {reason}" for path, reason in passed_over.items())
+            raise ValueError(
+                f"{self.folder.parent} holds the log of a run but no checkpoint to resume from "
+                f"({words}); restore a checkpoint from a copy, or choose another folder"
             )
-        except ValueError as error:
-            raise ValueError(f"cannot resume from {found[-1]}: {error}") from error
-        say(f"resuming after step {self.saved}", active=self.fabric.is_global_zero)
+        if found and self.checkpoint is None:
+            raise ValueError(f"cannot resume from {found[-1]}: {reasons[found[-1]]}")
+        if self.fabric.is_global_zero:
+            for path, reason in {**passed_over, **reasons}.items():
+                warnings.warn(f"{path} is passed over: {reason}", stacklevel=4)
+        if found:
+            say(f"resuming after step {self.saved}", active=self.fabric.is_global_zero)
         return self.saved
 
     def train(self, dataset: Dataset[Any], images: int, start: int) -> dict[str, float]:
@@ -230,7 +295,8 @@ class _Run:
             ) as log,
         ):
             for step, batch in enumerate(loader, start):
-                losses = self._losses(network, batch, step)
+                with _naming_the_images(batch, first=step == start):
+                    losses = self._losses(network, batch, step)
                 diverged = not all(bool(losses[name].isfinite()) for name in self.state.optimizers)
                 stop, diverged_anywhere = largest([interrupts.received, diverged], fabric.device)
                 if diverged_anywhere:
@@ -273,12 +339,11 @@ class _Run:
                 f"a weight is NaN or infinite after step {step}; {self._last_good()}"
             )
         random_states = gather(self.state.random_state())
+        path = checkpoint_path(self.folder, step)
         if self.fabric.is_global_zero:
-            write_checkpoint(
-                checkpoint_path(self.folder, step), self.state.capture(step, random_states)
-            )
-            prune_checkpoints(self.folder, self.trainer.keep)
-        self.saved = step
+            write_checkpoint(path, self.state.capture(step, random_states))
+            prune_checkpoints(self.folder, self.trainer.keep, last=step)
+        self.saved, self.checkpoint = step, path
         self.fabric.barrier()
 
     def _diverged(self, losses: dict[str, Tensor], step: int) -> str:
@@ -286,6 +351,23 @@ class _Run:
         return f"the loss is not finite at step {step} ({values}); {self._last_good()}"
 
     def _last_good(self) -> str:
-        found = list_checkpoints(self.folder)
-        kept = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
+        kept = "nothing was saved yet"
+        if self.checkpoint is not None:
+            kept = f"the last good checkpoint is {self.checkpoint}"
         return f"{kept}. Check the images for NaN, or train with a smaller learning_rate"
+
+
+@contextmanager
+def _naming_the_images(batch: Tensor, *, first: bool) -> Iterator[None]:
+    """On the first step, let errors from inside the model say what it was called with."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError) as error:
+        if not first:
+            raise
+        raise ValueError(
+            f"the model or the objective fails on a batch of shape {tuple(batch.shape)}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
