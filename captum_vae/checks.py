@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -92,6 +94,23 @@ def real_number(
     if above is not None and value <= above:
         raise ValueError(f"{name}={value} must be larger than {above:g}{advice}")
     return float(value)
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code, or of the command, that called into the library.
+
+    Args:
+        message: What is wrong and what to do.
+        category: Class of the warning.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and _is_library(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_library(module: str) -> bool:
+    return module.split(".")[0] in ("captum", "captum_vae", "contextlib", "torch")
 
 
 def _shown(value: object) -> str:

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.engine.layer_pass import LayerPass, find_layers, look_at_layers
+from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers
+from captum_vae.attr.engine.layers import Layers, find_layers
 from captum_vae.posterior import PosteriorAdapter
 
-if TYPE_CHECKING:
-    from captum_vae.attr.latent_grad_cam import LatentGradCAM
+
+class LayerAttributionOfAVAE(Protocol):
+    """What a latent attribution says of itself: the model, its layers, how it is read."""
+
+    forward_func: Callable[..., Any]
+    layer: Layers | None
+    posterior: PosteriorAdapter
 
 
 class MeanActivation:
@@ -37,7 +43,7 @@ class MeanActivation:
 
     def fit(
         self,
-        cam: LatentGradCAM,
+        cam: LayerAttributionOfAVAE,
         batches: Iterable[Any],
         *,
         attribute_to_layer_input: bool = False,
@@ -45,12 +51,12 @@ class MeanActivation:
         """Average the features of ``cam``'s layers over normal images, in float64.
 
         Args:
-            cam: any latent attribution; its model must be in eval mode.
-            batches: images (B, C, h, w), or tuples that begin with them, as a DataLoader gives.
-            attribute_to_layer_input: as it will be given to ``attribute``.
+            cam: Any latent attribution; its model must be in eval mode.
+            batches: Images (B, C, h, w), or tuples that begin with them, as a DataLoader gives.
+            attribute_to_layer_input: As it will be given to ``attribute``.
 
         Raises:
-            ValueError: no batches.
+            ValueError: There are no batches.
         """
         layers = find_layers(cam.forward_func, cam.layer)
         sums: list[Tensor] = []
@@ -91,25 +97,23 @@ Baselines = (
 )
 
 
-def baseline_features(
-    baselines: Baselines, adapter: PosteriorAdapter, run: LayerPass
-) -> tuple[Tensor | None, ...]:
+def baseline_features(baselines: Baselines, run: ForwardPass) -> tuple[Tensor | None, ...]:
     """The baselines' features, detached: one per layer, (B or 1, ...) as the layer gives them.
 
     Args:
-        baselines: as given to ``attribute``.
-        adapter: reads the posterior.
-        run: the pass over the inputs.
+        baselines: As given to ``attribute``.
+        run: The pass over the inputs.
 
     Raises:
-        ValueError: baselines of another shape, an unknown word, or a MeanActivation of other
+        ValueError: Baselines of another shape, an unknown word, or a MeanActivation of other
             layers or not fitted.
-        TypeError: baselines of another kind.
+        TypeError: Baselines of another kind.
     """
     if baselines is None:
         return (None,) * len(run.layers)
     if isinstance(baselines, MeanActivation):
         return _fitted_features(baselines, run)
+    assert run.adapter is not None
     with torch.no_grad():
         if isinstance(baselines, str):
             if baselines != "reconstruction":
@@ -117,19 +121,22 @@ def baseline_features(
                     f"baselines={baselines!r} is not known; choose 'reconstruction', a tensor, a "
                     "number, a callable of the inputs, or a fitted MeanActivation"
                 )
-            given: Any = reconstruct(adapter, run.args, run.posterior)
+            given: Any = reconstruct(run.adapter, run.args, run.posterior)
         else:
             given = baselines(*run.inputs) if callable(baselines) else baselines
         values = given if isinstance(given, tuple) else (given,)
+        if isinstance(baselines, str):
+            # What the model was given beside the image, such as a condition, it is given again.
+            values = (*values, *run.inputs[1:])
         if len(values) != len(run.inputs):
             raise ValueError(
                 f"baselines has {len(values)} entries for {len(run.inputs)} inputs; give one each"
             )
         reference = tuple(_like(v, x) for v, x in zip(values, run.inputs, strict=True))
-        return look_at_layers(adapter, run.layers, (*reference, *run.extra), side=run.side)
+        return look_at_layers(run.adapter, run.layers, (*reference, *run.extra), side=run.side)
 
 
-def _fitted_features(baselines: MeanActivation, run: LayerPass) -> tuple[Tensor, ...]:
+def _fitted_features(baselines: MeanActivation, run: ForwardPass) -> tuple[Tensor, ...]:
     wanted = [tuple(f.shape[1:]) for f in run.features]
     fitted = [tuple(f.shape[1:]) for f in baselines.features]
     if wanted != fitted:

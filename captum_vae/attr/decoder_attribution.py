@@ -13,11 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import GradientAttribution, log_usage
-from captum_vae.attr.arguments import Size, Target, forward_arguments, latent_dims, spatial_size
+from captum_vae.attr.arguments import Target, forward_arguments, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
 from captum_vae.attr.engine.autograd_path import AutogradPath
 from captum_vae.attr.engine.channel_weights import pass_budget
-from captum_vae.attr.engine.combine import combine_elementwise, finish_maps
+from captum_vae.attr.engine.layers import MapSize, spatial_size
+from captum_vae.attr.engine.maps import combine_elementwise, finish_maps
 from captum_vae.attr.options import (
     Aggregate,
     MapOptions,
@@ -114,7 +115,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         order: Order = "channelwise",
         reduction: Reduction = "mean",
         aggregate: Aggregate = "none",
-        size: Size = None,
+        size: MapSize = None,
         create_graph: bool = False,
     ) -> Tensor:
         """How a step in each latent dimension changes the reconstruction of the inputs.
@@ -179,7 +180,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                     ],
                     dim=1,
                 )
-        wanted = spatial_size(size, images[0], changes.dim() - 3)
+        wanted = spatial_size(size, images, changes[:, 0])
         with (
             torch.set_grad_enabled(create_graph),
             torch.autocast(latent.device.type, enabled=False),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from captum_vae.models.base import GaussianVAE
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import owner_of, unwrap
+from captum_vae.posterior.probe import seeded
 
 Decoder = Callable[..., Any] | str | None
 """A module or callable z -> image, its dotted name in the model, or None to find it."""
@@ -94,50 +97,120 @@ def latent_of(posterior: Posterior) -> Tensor | None:
     return None
 
 
-def reconstruct(adapter: PosteriorAdapter, args: Sequence[Any], posterior: Posterior) -> Tensor:
+def reconstruct(
+    adapter: PosteriorAdapter,
+    args: Sequence[Any],
+    posterior: Posterior | None = None,
+    *,
+    keep_graph: bool = False,
+) -> Tensor:
     """The VAE's own reconstruction of its first input, from the posterior mean where it can be.
 
-    A model with ``decode`` and ``reconstruct`` is asked to ``reconstruct`` (it may have to turn
-    decoded logits into pixels); else ``decode`` (or ``decoder``) is given the mean; a model without
-    one is run as a whole. If it draws noise, then from a fixed seed; the user's random state is
-    left as it was.
+    A model with a method ``reconstruct`` is asked for it, since what it decodes may be logits. Else
+    ``decode``, or ``decoder``, is given the mean; and a model without one is run as a whole. Each
+    gets the model's other arguments that its signature asks for. Noise, if the model draws any, is
+    the same at every call; the user's random state is left as it was.
 
     Args:
-        adapter: knows the model.
-        args: the model's positional arguments; the first is the image (B, C, h, w).
-        posterior: of those arguments.
+        adapter: Knows the model and how it is called.
+        args: The model's positional arguments; the first is the image (B, C, *spatial).
+        posterior: Of those arguments, where it is known already; its gradients reach the result.
+        keep_graph: Record gradients from the arguments to the reconstruction.
 
     Returns:
-        (B, C, h, w), detached.
+        Intensities of the image's shape and on its scale; detached unless ``keep_graph``.
 
     Raises:
-        ValueError: no tensor of the input's shape comes out.
+        ValueError: No tensor of the image's shape comes out.
     """
     image: Tensor = args[0]
-    latent = latent_of(posterior)
     model: Any = owner_of(adapter.model) or adapter.model
-    decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
+    decode = next((f for name in _WORDS if callable(f := getattr(model, name, None))), None)
+    whole = getattr(model, "reconstruct", None)
+    names = _extra_names(model)
 
-    def first_image(output: Any) -> Tensor | None:
-        # Some models return the image itself beside its reconstruction.
-        others = (t for t in images_like(image.shape, output) if not torch.equal(t, image))
-        return next((tensor.detach() for tensor in others), None)
+    def of_mean() -> Any:
+        assert decode is not None
+        known = adapter.prepare(*args)(*args) if posterior is None else posterior
+        latent = latent_of(known)
+        return None if latent is None else _call(decode, latent, args[1:], names)
 
-    found = None
-    with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(image)):
-        torch.manual_seed(0)
-        if hasattr(model, "decode") and callable(getattr(model, "reconstruct", None)):
-            found = first_image(model.reconstruct(image))
-        if found is None and callable(decode) and latent is not None:
-            found = first_image(decode(latent.detach()))
-        if found is None:
-            found = first_image(model(*args))
-    if found is None:
-        raise ValueError(
-            "baselines='reconstruction': the model gives no reconstruction of the input's shape "
-            f"{tuple(image.shape)}; pass a callable of the inputs instead"
-        )
-    return found
+    with torch.set_grad_enabled(keep_graph), seeded():
+        if isinstance(model, GaussianVAE) and type(model).reconstruct is GaussianVAE.reconstruct:
+            # The same as ``model.reconstruct``, without encoding the image again.
+            decoded = of_mean()
+            if decoded is not None:
+                found = torch.sigmoid(decoded) if model.output == "logits" else decoded
+                return found if keep_graph else found.detach()
+        attempts: list[Callable[[], Any]] = []
+        if callable(whole):
+            # Where only a submodule decodes, as in pythae, it may reconstruct from a sample.
+            ask = _call if hasattr(model, "decode") else _without_noise
+            attempts.append(partial(ask, whole, image, args[1:], names))
+        if decode is not None:
+            attempts.append(of_mean)
+        attempts += [partial(adapter.output, *args), partial(model, *args)]
+        for attempt in attempts:
+            # Some models return the image itself beside its reconstruction.
+            for found in images_like(image.shape, attempt()):
+                if not torch.equal(found, image):
+                    return found if keep_graph else found.detach()
+    raise ValueError(
+        f"the model {type(model).__name__} gives no reconstruction of the image's shape "
+        f"{tuple(image.shape)}, neither from reconstruct, decode or decoder nor as a whole; as "
+        "baselines pass a callable of the inputs instead"
+    )
+
+
+def _call(
+    function: Callable[..., Any], first: Tensor, extra: Sequence[Any], names: Sequence[str]
+) -> Any:
+    """``function`` of its first argument and of those others of the model that it asks for.
+
+    They are matched by name; where what is required has other names, by place. None where the
+    function requires what the model was not given.
+    """
+    try:
+        signature = inspect.signature(getattr(function, "forward", function))
+    except (TypeError, ValueError):  # a builtin
+        return function(first)
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return function(first, *extra)
+    others = list(signature.parameters.values())[1:]
+    given = dict(zip(names, extra, strict=False))
+    named = {p.name: given[p.name] for p in others if p.name in given}
+    required = [
+        p.name
+        for p in others
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in named
+    ]
+    if not required:
+        return function(first, **named)
+    return function(first, *extra) if len(required) <= len(extra) <= len(others) else None
+
+
+def _without_noise(
+    function: Callable[..., Any], first: Tensor, extra: Sequence[Any], names: Sequence[str]
+) -> Any:
+    """The call's result, or None where it drew random numbers."""
+    before = _random_states(first)
+    output = _call(function, first, extra, names)
+    after = _random_states(first)
+    return output if all(map(torch.equal, before, after)) else None
+
+
+def _random_states(like: Tensor) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(like.device)] if like.is_cuda else states
+
+
+def _extra_names(model: Any) -> list[str]:
+    """Names of the model's positional arguments behind the first."""
+    try:
+        return list(inspect.signature(getattr(model, "forward", model)).parameters)[1:]
+    except (TypeError, ValueError):
+        return []
 
 
 def images_like(shape: Sequence[int], output: Any) -> list[Tensor]:
@@ -167,7 +240,3 @@ def _tensors(output: Any) -> list[Tensor]:
     elif not isinstance(output, (tuple, list)):
         output = [getattr(output, name) for name in _IMAGE_NAMES if hasattr(output, name)]
     return [found for item in output for found in _tensors(item)]
-
-
-def _cuda_devices(tensor: Tensor) -> list[int]:
-    return [tensor.device.index or 0] if tensor.is_cuda else []

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.attr.arguments import Target, check_features, latent_dims
-from captum_vae.attr.engine.capture import capture_features, describe
-from captum_vae.attr.engine.channel_weights import LayerPlan, PassSettings
-from captum_vae.attr.engine.combine import combine_pooled, finish_maps
-from captum_vae.attr.engine.layer_maps import plan_layers, pooled_weights
-from captum_vae.attr.engine.layer_pass import find_layers, off_path
-from captum_vae.attr.options import (
-    Order,
-    Preset,
-    Rectifier,
-    Reduction,
-    resolve_options,
-)
+from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.engine.channel_weights import PassSettings
+from captum_vae.attr.engine.forward_pass import ForwardPass, capture_features
+from captum_vae.attr.engine.layers import describe, find_layers, maplike_features
+from captum_vae.attr.engine.maps import channel_weights as weights_of
+from captum_vae.attr.engine.maps import compose_maps, plan_layers
+from captum_vae.attr.engine.plan import LayerPlan
+from captum_vae.attr.options import Order, Preset, Rectifier, Reduction, resolve_options
 from captum_vae.checks import check_choice
 
 ChannelWeights = Literal["exact", "detached"]
@@ -54,15 +48,11 @@ class WatchedForward:
             ValueError: the layer has not run, or its features have no spatial positions.
         """
         given = self._given()
-        features = self._reshaped(given)
-        check_features(features, given, self.layer, len(given))
-        return features
+        return maplike_features([given], self.reshape_transform, [self.layer], len(given))[0]
 
     def plan(self, mean: Tensor) -> LayerPlan:
         """How the channel weights are computed, and why."""
-        options = resolve_options("paper")
-        reshaped = self.reshape_transform is not None
-        return plan_layers(mean, [self._given()], options, reshaped=reshaped)[0]
+        return plan_layers(self._pass(mean, None))[0]
 
     def channel_weights(
         self, mean: Tensor, target: Target = None, *, gradient: ChannelWeights = "exact"
@@ -82,25 +72,8 @@ class WatchedForward:
             ValueError: the layer has not run or is not on the path to ``mean``, ``mean`` is not
                 (B, D), or ``target`` is out of range.
         """
-        check_choice("gradient", gradient, ("exact", "detached"))
-        given = self._given()
-        if mean.dim() != 2 or len(mean) != len(given):
-            raise ValueError(
-                f"mean has shape {tuple(mean.shape)} and the watched batch {len(given)} images; "
-                f"wanted ({len(given)}, D), from the same forward; flatten or average a spatial "
-                "latent first"
-            )
-        if mean.grad_fn is None:
-            raise ValueError(
-                "mean has no graph (a detached or no_grad forward); pass the posterior mean that "
-                "the watched forward returned"
-            )
-        dims = latent_dims(target, mean.shape[1])
-        plan = self.plan(mean)
-        if plan.path == "off_path":
-            raise off_path(self.layer)
-        settings = PassSettings(gradient == "exact", self.dims_per_pass, self.memory_budget)
-        return pooled_weights(mean, given, dims, plan, self._reshaped, settings)
+        check_choice("gradient", gradient, get_args(ChannelWeights))
+        return weights_of(self._pass(mean, target), self._settings(gradient))[0]
 
     def maps(
         self,
@@ -132,10 +105,39 @@ class WatchedForward:
             ValueError: as :meth:`channel_weights`, or an unknown option.
         """
         options = resolve_options(preset, rectifier=rectifier, order=order, reduction=reduction)
-        alpha = self.channel_weights(mean, target, gradient=channel_weights)
-        with torch.autocast(alpha.device.type, enabled=False):
-            maps = combine_pooled(alpha, self.features.to(alpha.dtype), options)
-            return finish_maps(maps, options, None)
+        check_choice("channel_weights", channel_weights, get_args(ChannelWeights))
+        return compose_maps(self._pass(mean, target), options, self._settings(channel_weights))[0]
+
+    def _pass(self, mean: Tensor, target: Target) -> ForwardPass:
+        """The watched forward as the engine takes it."""
+        given = self._given()
+        if mean.dim() != 2 or len(mean) != len(given):
+            raise ValueError(
+                f"mean has shape {tuple(mean.shape)} and the watched batch {len(given)} images; "
+                f"wanted ({len(given)}, D), from the same forward; flatten or average a spatial "
+                "latent first"
+            )
+        if mean.grad_fn is None:
+            raise ValueError(
+                "mean has no graph (a detached or no_grad forward); pass the posterior mean that "
+                "the watched forward returned"
+            )
+        return ForwardPass(
+            layers=(self.layer,),
+            features=(given,),
+            maplike=(self.features,),
+            codes=mean,
+            dims=latent_dims(target, mean.shape[1]),
+            reshape=self.reshape_transform,
+        )
+
+    def _settings(self, weights: ChannelWeights) -> PassSettings:
+        return PassSettings(
+            create_graph=True,
+            dims_per_pass=self.dims_per_pass,
+            memory_budget=self.memory_budget,
+            constant_weights=weights == "detached",
+        )
 
     def _given(self) -> Tensor:
         if self._caught[0] is None:
@@ -144,9 +146,6 @@ class WatchedForward:
                 "there, and choose a layer that it runs"
             )
         return self._caught[0]
-
-    def _reshaped(self, features: Tensor) -> Tensor:
-        return features if self.reshape_transform is None else self.reshape_transform(features)
 
 
 @contextmanager

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, get_args
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import GradientAttribution, LayerAttribution, log_usage
-from captum_vae.attr.arguments import (
-    Size,
-    Target,
-    check_features,
-    forward_arguments,
-    latent_dims,
-    spatial_size,
-    warn_of_collapse,
-)
+from captum_vae.attr.arguments import Target, forward_arguments, latent_dims, warn_of_collapse
 from captum_vae.attr.baselines import Baselines, baseline_features
-from captum_vae.attr.engine.capture import describe
-from captum_vae.attr.engine.channel_weights import LayerPlan, PassSettings
-from captum_vae.attr.engine.combine import finish_maps
-from captum_vae.attr.engine.layer_maps import integrated_maps, plan_layers, weighted_maps
-from captum_vae.attr.engine.layer_pass import (
-    LayerPass,
-    Layers,
-    find_layers,
-    off_path,
-    run_layers,
-)
+from captum_vae.attr.engine.channel_weights import PassSettings
+from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
+from captum_vae.attr.engine.layers import Layers, MapSize, describe, find_layers
+from captum_vae.attr.engine.maps import compose_maps, plan_layers
+from captum_vae.attr.engine.plan import LayerPlan
 from captum_vae.attr.latent_codes import (
     Quantity,
     check_quantity,
@@ -41,7 +24,6 @@ from captum_vae.attr.latent_codes import (
 )
 from captum_vae.attr.options import (
     Aggregate,
-    MapOptions,
     Order,
     Preset,
     Rectifier,
@@ -49,6 +31,7 @@ from captum_vae.attr.options import (
     Weighting,
     resolve_options,
 )
+from captum_vae.checks import check_choice
 from captum_vae.posterior import Posterior, as_adapter
 
 
@@ -183,7 +166,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         weighting: Weighting | None = None,
         aggregate: Aggregate | None = None,
         baselines: Baselines = None,
-        size: Size = None,
+        size: MapSize = None,
         n_steps: int = 8,
         create_graph: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
@@ -232,44 +215,13 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         )
         if n_steps < 1:
             raise ValueError(f"n_steps={n_steps} must be at least 1")
-        settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget)
-        with torch.enable_grad():
-            run = self._run(
-                inputs, target, additional_forward_args, attribute_to_layer_input, create_graph
-            )
-            wanted = spatial_size(size, run.inputs[0], run.reshaped[0].dim() - 2)
-            plans = self._plans(run, options)
-            origins = baseline_features(baselines, self.posterior, run)
-            if options.weighting == "integrated":
-                maps = [
-                    integrated_maps(
-                        partial(self._codes_at, run, index, target, create_graph),
-                        features,
-                        torch.zeros_like(features) if origin is None else origin,
-                        run.dims,
-                        self._reshape,
-                        options,
-                        settings,
-                        n_steps,
-                    )
-                    for index, (features, origin) in enumerate(
-                        zip(run.features, origins, strict=True)
-                    )
-                ]
-            else:
-                maps = weighted_maps(
-                    run.codes,
-                    run.features,
-                    run.dims,
-                    plans,
-                    [None if origin is None else self._reshape(origin) for origin in origins],
-                    self._reshape,
-                    options,
-                    settings,
-                )
-        with torch.set_grad_enabled(create_graph):
-            finished = tuple(finish_maps(m, options, wanted) for m in maps)
-        return finished[0] if isinstance(self.layer, (Module, str)) else finished
+        settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget, n_steps)
+        run = self._run(
+            inputs, target, additional_forward_args, attribute_to_layer_input, create_graph
+        )
+        origins = baseline_features(baselines, run)
+        maps = compose_maps(run, options, settings, origins=origins, size=size)
+        return maps[0] if isinstance(self.layer, (Module, str)) else maps
 
     def explain_plan(
         self,
@@ -289,14 +241,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             attribute_to_layer_input: as for ``attribute``.
             weighting: as for ``attribute``.
         """
-        with torch.enable_grad():
-            run = self._run(
-                inputs, target, additional_forward_args, attribute_to_layer_input, False
-            )
-            return tuple(self._plans(run, resolve_options("paper", weighting=weighting)))
-
-    def _reshape(self, features: Tensor) -> Tensor:
-        return features if self.reshape_transform is None else self.reshape_transform(features)
+        check_choice("weighting", weighting, get_args(Weighting))
+        run = self._run(inputs, target, additional_forward_args, attribute_to_layer_input, False)
+        return tuple(plan_layers(run, pooled=weighting == "pooled"))
 
     def _run(
         self,
@@ -305,49 +252,21 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         additional_forward_args: Any,
         attribute_to_layer_input: bool,
         create_graph: bool,
-    ) -> LayerPass:
-        layers = find_layers(self.forward_func, self.layer)
+    ) -> ForwardPass:
         tensors, extra = forward_arguments(inputs, additional_forward_args)
         run = run_layers(
             self.posterior,
-            layers,
+            find_layers(self.forward_func, self.layer),
             tensors,
             extra,
             side="input" if attribute_to_layer_input else "output",
             keep_graph=create_graph,
+            reshape=self.reshape_transform,
             explain=lambda posterior: self.codes(posterior, target),
         )
-        if not create_graph:
+        if not create_graph and run.posterior is not None:
             warn_of_collapse(run.posterior)
-        reshaped = tuple(self._reshape(features) for features in run.features)
-        for layer, features, given in zip(layers, reshaped, run.features, strict=True):
-            check_features(features, given, layer, len(tensors[0]))
-        return replace(run, reshaped=reshaped)
-
-    def _codes_at(
-        self, run: LayerPass, index: int, target: Target, create_graph: bool, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The codes when layer ``index`` gives ``features``, and those features in their graph."""
-        again = run_layers(
-            self.posterior,
-            run.layers[index : index + 1],
-            run.inputs,
-            run.extra,
-            side=run.side,
-            keep_graph=create_graph,
-            replace_with=[features],
-            explain=lambda posterior: self.codes(posterior, target),
-        )
-        return again.codes, again.features[0]
-
-    def _plans(self, run: LayerPass, options: MapOptions) -> list[LayerPlan]:
-        plans = plan_layers(
-            run.codes, run.features, options, reshaped=self.reshape_transform is not None
-        )
-        for plan, layer in zip(plans, run.layers, strict=True):
-            if plan.path == "off_path":
-                raise off_path(layer)
-        return plans
+        return run
 
 
 class MeanSumGradCAM(LatentGradCAM):

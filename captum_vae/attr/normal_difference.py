@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.arguments import Target, latent_dims
-from captum_vae.attr.engine.layer_pass import Layers
+from captum_vae.attr.engine.layers import Layers
 from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
 from captum_vae.checks import check_choice

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captum_vae.attr.engine.channel_weights import plan_layer
-from captum_vae.attr.engine.layer_pass import run_layers
+from captum_vae.attr.engine.forward_pass import run_layers
+from captum_vae.attr.engine.plan import plan_layer
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.calling import owner_of
 
@@ -107,7 +107,7 @@ def _plans(
             run = run_layers(adapter, modules, (images,), (), side="output", keep_graph=False)
         except ValueError:
             return [(None, "not on the path to the posterior")] * len(modules)
-        plans = [plan_layer(run.posterior.mean, features) for features in run.features]
+        plans = [plan_layer(run.codes, features) for features in run.features]
     return [
         (None, "not on the path to the posterior")
         if plan.path == "off_path"

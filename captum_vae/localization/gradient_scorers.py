@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from captum_vae.attr.decoding import reconstruct
 from captum_vae.checks import check_choice
-from captum_vae.localization.model_pass import ModelPass, NormalImages, decode_mean
+from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
 from captum_vae.localization.scorer import Scale, Scorer
 from captum_vae.losses.elbo import bernoulli_nll, kl_per_dimension
@@ -17,42 +18,7 @@ from captum_vae.posterior import Posterior
 Likelihood = Literal["gaussian", "bernoulli"]
 
 
-class DecodingScorer(Scorer):
-    """A scorer that needs gradients through the reconstruction, so a model that can decode."""
-
-    def __init__(self, model: Any, *, posterior: Any = None, scale: Scale = "none") -> None:
-        """Find the decoder.
-
-        Raises:
-            ValueError: the model has neither ``decode`` nor ``decoder``.
-        """
-        super().__init__(model, posterior=posterior, scale=scale)
-        decode = getattr(self.model, "decode", None) or getattr(self.model, "decoder", None)
-        if not callable(decode):
-            raise ValueError(
-                f"{type(self).__name__} needs gradients through the reconstruction, but "
-                f"{type(self.model).__name__} has no decode(z) or decoder; give it one"
-            )
-
-    def reconstruct(self, images: Tensor) -> tuple[Tensor, Posterior]:
-        """Reconstruction (B, C, H, W) from the posterior mean, on the images' scale, and posterior.
-
-        Both carry gradients if the images do.
-
-        Raises:
-            ValueError: the decoder gives another shape.
-        """
-        posterior = self.adapter.prepare(images)(images)
-        decoded = decode_mean(self.model, posterior)
-        if decoded is None or decoded.shape != images.shape:
-            found = "nothing to use" if decoded is None else tuple(decoded.shape)
-            raise ValueError(
-                f"the decoder gives {found} for images {tuple(images.shape)}; wanted that shape"
-            )
-        return decoded, posterior
-
-
-class ELBOGradient(DecodingScorer):
+class ELBOGradient(Scorer):
     r"""How strongly each pixel pulls on the evidence lower bound: abs(d ELBO / d x), channel mean.
 
     With z at the posterior mean. The Gaussian's variance is the mean squared reconstruction error
@@ -80,8 +46,7 @@ class ELBOGradient(DecodingScorer):
             return
         total, count = torch.zeros((), dtype=torch.float64), 0
         for shared in normal.passes():
-            with torch.no_grad():
-                error = (shared.images - self.reconstruct(shared.images)[0]).double()
+            error = (shared.images - shared.reconstruction).double()
             total = total + error.square().sum().cpu()
             count += error.numel()
         self._variance = (total / count).clamp(min=1e-6)
@@ -90,7 +55,8 @@ class ELBOGradient(DecodingScorer):
         """Magnitude of the gradient, (B, H, W)."""
         with torch.enable_grad():
             images = shared.images.detach().clone().requires_grad_()
-            reconstruction, posterior = self.reconstruct(images)
+            posterior = self.adapter.prepare(images)(images)
+            reconstruction = reconstruct(self.adapter, (images,), posterior, keep_graph=True)
             loss = self._negative_log_likelihood(reconstruction, images)
             (gradient,) = torch.autograd.grad(loss + self._kl(posterior), images)
         return gradient.abs().mean(1)
@@ -111,7 +77,7 @@ class ELBOGradient(DecodingScorer):
         return kl_per_dimension(mean, log_variance).sum()
 
 
-class GradientProjection(DecodingScorer):
+class GradientProjection(Scorer):
     r"""How far a pixel moves when the image is projected onto what the VAE takes for normal.
 
     Gradient descent on the image, from x0, of the energy
@@ -148,7 +114,7 @@ class GradientProjection(DecodingScorer):
             scale: see :class:`~captum_vae.localization.scorer.Scorer`.
 
         Raises:
-            ValueError: a number out of range, or a model without decoder.
+            ValueError: a number out of range,.
         """
         super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))
@@ -169,7 +135,7 @@ class GradientProjection(DecodingScorer):
         for _ in range(self.steps):
             with torch.enable_grad():
                 moved.requires_grad_()
-                error = moved - self.reconstruct(moved)[0]
+                error = moved - reconstruct(self.adapter, (moved,), keep_graph=True)
                 energy = error.square().sum() + self.sparsity * (moved - images).abs().sum()
                 (gradient,) = torch.autograd.grad(energy, moved)
             moved = (moved - self.step_size * gradient * error.square()).detach().clamp(0, 1)

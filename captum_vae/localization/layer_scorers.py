@@ -10,15 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_vae.attr.engine.channel_weights import PassSettings, plan_layer
-from captum_vae.attr.engine.combine import combine_pooled, finish_maps
-from captum_vae.attr.engine.layer_maps import (
-    integrated_maps,
-    plan_layers,
-    pooled_weights,
-    weighted_maps,
-)
-from captum_vae.attr.engine.layer_pass import find_layers, off_path, run_layers
+from captum_vae.attr.engine.channel_weights import PassSettings
+from captum_vae.attr.engine.layers import find_layers
+from captum_vae.attr.engine.maps import compose_maps
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
 from captum_vae.attr.normal_difference import Difference, NormalDifferenceGradCAM
 from captum_vae.attr.options import (
@@ -209,73 +203,21 @@ class LatentAttention(LayerScorer):
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The aggregated attention map of one layer at the images' size, (B, H, W)."""
-        features, origin = shared.features(layer), self.origin(shared, layer)
-        with torch.enable_grad():
-            codes, dims = self._cam.codes(shared.posterior, None)
-            if self.options.weighting == "pooled":
-                maps = self._pooled_maps(shared, layer, codes, dims, origin)
-            elif self.options.weighting == "elementwise":
-                (maps,) = weighted_maps(
-                    codes,
-                    [features],
-                    dims,
-                    plan_layers(codes, [features], self.options, reshaped=False),
-                    [origin],
-                    _unchanged,
-                    self.options,
-                    PassSettings(),
-                )
-            else:
-                maps = integrated_maps(
-                    lambda at: self._codes_at(shared, layer, at),
-                    features,
-                    torch.zeros_like(features) if origin is None else origin,
-                    dims,
-                    _unchanged,
-                    self.options,
-                    PassSettings(),
-                    self.n_steps,
-                )
-        size = tuple(shared.images.shape[2:])
-        return finish_maps(maps.detach(), self.options, size)[:, 0]
-
-    def _pooled_maps(
-        self,
-        shared: ModelPass,
-        layer: str,
-        codes: Tensor,
-        dims: Sequence[int],
-        origin: Tensor | None,
-    ) -> Tensor:
-        """Pooled weights depend on neither baseline nor rectifier, so variants share them."""
-        features = shared.features(layer)
-        # A normal difference has statistics of its own, so its weights are its own as well.
-        owner = self if self.method == "normal_difference" else self.method
-        alpha = shared.derived(
-            ("channel weights", owner, layer), lambda: self._weights(codes, features, dims, layer)
+        run = shared.run.explaining(
+            lambda posterior: self._cam.codes(posterior, None), shared.place(layer)
         )
-        with torch.no_grad():
-            features = features.to(alpha.dtype)
-            contrast = features if origin is None else features - origin.to(features)
-            return combine_pooled(alpha, contrast, self.options)
-
-    def _weights(self, codes: Tensor, features: Tensor, dims: Sequence[int], layer: str) -> Tensor:
-        plan = plan_layer(codes, features)
-        if plan.path == "off_path":
-            raise off_path(find_layers(self.model, layer)[0])
-        return pooled_weights(codes, features, dims, plan, _unchanged, PassSettings()).detach()
-
-    def _codes_at(self, shared: ModelPass, layer: str, features: Tensor) -> tuple[Tensor, Tensor]:
-        again = run_layers(
-            self.adapter,
-            find_layers(self.model, layer),
-            (shared.images,),
-            (),
-            side="output",
-            keep_graph=False,
-            replace_with=[features],
+        # Pooled weights serve every variant of a method. Those of a normal difference, which has
+        # statistics of its own, serve this scorer alone.
+        share = self if self.method == "normal_difference" else self.method
+        (maps,) = compose_maps(
+            run,
+            self.options,
+            PassSettings(n_steps=self.n_steps),
+            origins=[self.origin(shared, layer)],
+            size="input",
+            share=share,
         )
-        return self._cam.codes(again.posterior, None)[0], again.features[0]
+        return maps[:, 0]
 
 
 class FeatureDifference(LayerScorer):
@@ -314,7 +256,3 @@ class FeatureDifference(LayerScorer):
             distance = (shared.features(layer) - origin).abs().mean(1, keepdim=True)
             size = list(shared.images.shape[2:])
             return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def _unchanged(features: Tensor) -> Tensor:
-    return features

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.engine.layer_pass import LayerPass, find_layers, look_at_layers, run_layers
+from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers, run_layers
+from captum_vae.attr.engine.layers import find_layers
 from captum_vae.posterior import Posterior, PosteriorAdapter
 
 _IMAGE = ""
@@ -43,25 +43,18 @@ class ModelPass:
         self.model = model
         self.adapter = adapter
         self.layers = tuple(layers)
-        self._derived: dict[Any, Tensor] = {}
 
     @cached_property
-    def run(self) -> LayerPass:
+    def run(self) -> ForwardPass:
         """The encoder's call, with the graph from the features of ``layers`` on."""
-        with torch.enable_grad():
-            return run_layers(
-                self.adapter,
-                find_layers(self.model, list(self.layers)),
-                (self.images,),
-                (),
-                side="output",
-                keep_graph=False,
-            )
+        layers = find_layers(self.model, list(self.layers))
+        return run_layers(self.adapter, layers, (self.images,))
 
     @cached_property
     def posterior(self) -> Posterior:
         """The posterior of the images; with a graph if ``layers`` are kept."""
         if self.layers:
+            assert self.run.posterior is not None
             return self.run.posterior
         with torch.no_grad():
             return self.adapter.prepare(self.images)(self.images)
@@ -69,31 +62,26 @@ class ModelPass:
     @cached_property
     def reconstruction(self) -> Tensor:
         """(B, C, H, W) from the posterior mean, on the images' scale, detached."""
-        with torch.no_grad():
-            decoded = decode_mean(self.model, self.posterior)
-        if decoded is not None and decoded.shape == self.images.shape:
-            return decoded
         return reconstruct(self.adapter, (self.images,), self.posterior)
 
     def features(self, layer: str) -> Tensor:
         """A (B, K, h, w) of one of ``layers``, in the graph of ``posterior``."""
-        return self.run.features[self._index(layer)]
+        return self.run.features[self.place(layer)]
 
     def features_of_reconstruction(self, layer: str) -> Tensor:
         """A(reconstruction) (B, K, h, w) of one of ``layers``, detached."""
-        return self._reconstruction_features[self._index(layer)]
-
-    def derived(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
-        """``compute()``, kept under ``key`` for the other scorers of this batch."""
-        if key not in self._derived:
-            self._derived[key] = compute()
-        return self._derived[key]
+        return self._reconstruction_features[self.place(layer)]
 
     @cached_property
     def _reconstruction_features(self) -> tuple[Tensor, ...]:
         return _look(self.model, self.adapter, self.layers, self.reconstruction)
 
-    def _index(self, layer: str) -> int:
+    def place(self, layer: str) -> int:
+        """Where a layer stands among ``layers``.
+
+        Raises:
+            ValueError: It is not among them.
+        """
         if layer not in self.layers:
             raise ValueError(
                 f"layer {layer!r} is not among the pass's layers {list(self.layers)}; name it in "
@@ -193,33 +181,7 @@ def _look(
     if not layers:
         return ()
     modules = find_layers(model, list(layers))
-    return look_at_layers(adapter.prepare(images), modules, (images,), side="output")
-
-
-def decode_mean(model: Any, posterior: Posterior) -> Tensor | None:
-    """What the model's decoder makes of the posterior mean, on the images' scale.
-
-    Args:
-        model: with ``decode(z)`` or ``decoder``, which give a tensor, a sequence that begins with
-            it, or an object with ``sample``.
-        posterior: its gradients reach the result.
-
-    Returns:
-        (B, C, H, W), or None without a decoder that gives a tensor.
-    """
-    decode = getattr(model, "decode", None) or getattr(model, "decoder", None)
-    if not callable(decode):
-        return None
-    latent = posterior.mean if posterior.unpooled is None else posterior.unpooled[0]
-    if latent[0].numel() != math.prod(posterior.latent_shape):
-        return None
-    decoded = decode(latent.reshape(-1, *posterior.latent_shape))
-    if isinstance(decoded, (tuple, list)):
-        decoded = decoded[0]
-    decoded = getattr(decoded, "sample", decoded)
-    if not isinstance(decoded, Tensor):
-        return None
-    return torch.sigmoid(decoded) if getattr(model, "output", None) == "logits" else decoded
+    return look_at_layers(adapter.prepare(images), modules, (images,))
 
 
 def device_of(model: Any) -> torch.device | None:

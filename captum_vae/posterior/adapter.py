@@ -144,8 +144,9 @@ class PosteriorAdapter:
         """
         self.prepare(*inputs)
         assert self._route is not None and self._reading is not None
-        function = routes_of(self.model, self._call)[self._route]
-        output = call_for_output(function, inputs, owner_of(self.model), self._reading.modules)
+        output = call_for_output(
+            self._chosen_call(), inputs, owner_of(self.model), self._reading.modules
+        )
         mean, log_variance = self._reading.latent(output)
         batch = next((len(item) for item in inputs if isinstance(item, Tensor) and item.ndim), None)
         if batch is not None and len(mean) != batch:
@@ -154,6 +155,14 @@ class PosteriorAdapter:
                 f"its first dimension must be the batch (reading: {self._reading})"
             )
         return posterior_of_latent(mean, log_variance, spatial=self.spatial)
+
+    def output(self, *inputs: Any) -> Any:
+        """What the call that gives the posterior returns, whole."""
+        return self.prepare(*inputs)._chosen_call()(*inputs)
+
+    def _chosen_call(self) -> ModelCall:
+        assert self._route is not None
+        return routes_of(self.model, self._call)[self._route]
 
     def __repr__(self) -> str:
         """The call and the reading chosen, as far as they are decided."""

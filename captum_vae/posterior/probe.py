@@ -1,5 +1,6 @@
 """Running a user's model to look at its output, leaving no trace in the model or the RNGs."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,17 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
 OTHER_SEED = 20_200_101
+
+_process_state = threading.RLock()
+"""Random states, warning filters and buffers belong to the process: one thread at a time."""
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """The same random numbers at every call; afterwards the random states are as they were."""
+    with _process_state, torch.random.fork_rng(devices=_cuda_devices()):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager
@@ -32,6 +44,7 @@ def undisturbed(owner: nn.Module | None) -> Iterator[None]:
             }
 
     with ExitStack() as stack:
+        stack.enter_context(_process_state)
         stack.enter_context(torch.no_grad())
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")

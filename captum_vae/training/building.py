@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_vae.attr.engine.layer_pass import find_layers
+from captum_vae.attr.engine.layers import find_layers
 from captum_vae.data import Augmented
 from captum_vae.losses import ELBO
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model

@@ -10,8 +10,9 @@ from benchmarks.memory import peak_bytes
 from benchmarks.settings import ENCODERS, Setting, build_case
 from benchmarks.ways import prepare
 from captum_vae import LatentGradCAM
-from captum_vae.attr.engine.capture import capture_features
 from captum_vae.attr.engine.channel_weights import PassSettings, vector_jacobian_products
+from captum_vae.attr.engine.forward_pass import capture_features
+from captum_vae.attr.engine.plan import plan_layer
 from tests.attr.random_networks import weights_by_autograd
 from tests.attr.test_channel_weights import engine_weights, relative_error
 
@@ -89,6 +90,11 @@ def test_closed_forms_take_little_more_memory_than_method_2(encoder, layer):
     assert peaks["method1"] <= 1.3 * peaks["method2_autograd"]
 
 
+def products(mean, features, dims, settings):
+    plans = [plan_layer(mean, features, pooled=False)]
+    return vector_jacobian_products(mean, [features], dims, plans, settings)
+
+
 def captured(case):
     with torch.enable_grad(), capture_features([case.layer]) as caught:
         mean = case.vae.encode(case.images)[0]
@@ -102,7 +108,7 @@ def passes_of_64(layer, settings):
 
     def run():
         sizes.clear()
-        for (gradient,) in vector_jacobian_products(mean, [features], range(64), settings):
+        for (gradient,) in products(mean, features, range(64), settings):
             sizes.append(gradient.shape[1])
             del gradient
 
@@ -130,7 +136,7 @@ def test_a_small_budget_comes_on_top_of_what_any_backward_pass_takes(layer):
 def test_a_budget_below_one_dimension_takes_one_dimension_at_a_time():
     mean, features = captured(case_of("ResNet18", "layer2", 3, 2))
     settings = PassSettings(memory_budget=1)
-    passes = list(vector_jacobian_products(mean, [features], range(3), settings))
+    passes = list(products(mean, features, range(3), settings))
     assert [gradient.shape[1] for (gradient,) in passes] == [1, 1, 1]
 
 
@@ -150,7 +156,7 @@ def assert_close_to(found, wanted):
 def test_dims_per_pass_changes_no_value(layer3, dims_per_pass):
     mean, features, wanted = layer3
     settings = PassSettings(dims_per_pass=dims_per_pass)
-    passes = [g for (g,) in vector_jacobian_products(mean, [features], range(6), settings)]
+    passes = [g for (g,) in products(mean, features, range(6), settings)]
     assert max(g.shape[1] for g in passes) == min(dims_per_pass, 6)
     assert_close_to(torch.cat(passes, 1), wanted)
 
@@ -158,7 +164,7 @@ def test_dims_per_pass_changes_no_value(layer3, dims_per_pass):
 def test_dims_per_pass_keeps_the_order_of_the_dimensions_asked_for(layer3):
     mean, features, wanted = layer3
     settings = PassSettings(dims_per_pass=2)
-    passes = [g for (g,) in vector_jacobian_products(mean, [features], [5, 0, 3], settings)]
+    passes = [g for (g,) in products(mean, features, [5, 0, 3], settings)]
     assert_close_to(torch.cat(passes, 1), wanted[:, [5, 0, 3]])
 
 
@@ -183,7 +189,7 @@ def test_out_of_memory_halves_the_pass_until_it_fits(layer3, monkeypatch, most):
     mean, features, wanted = layer3
     attempts = failing_autograd(monkeypatch, most, torch.OutOfMemoryError("CUDA out of memory"))
     settings = PassSettings(dims_per_pass=6)
-    passes = [g for (g,) in vector_jacobian_products(mean, [features], range(6), settings)]
+    passes = [g for (g,) in products(mean, features, range(6), settings)]
     assert attempts[0] == 6
     assert max(g.shape[1] for g in passes) <= most
     assert_close_to(torch.cat(passes, 1), wanted)
@@ -193,7 +199,7 @@ def test_out_of_memory_with_a_single_dimension_is_raised(layer3, monkeypatch):
     mean, features, _ = layer3
     failing_autograd(monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(torch.OutOfMemoryError):
-        list(vector_jacobian_products(mean, [features], range(6), PassSettings(dims_per_pass=6)))
+        list(products(mean, features, range(6), PassSettings(dims_per_pass=6)))
 
 
 class Cube(torch.autograd.Function):

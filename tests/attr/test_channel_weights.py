@@ -5,13 +5,12 @@ from collections import Counter
 import pytest
 import torch
 
-from captum_vae.attr.engine.capture import capture_features
 from captum_vae.attr.engine.channel_weights import (
     PassSettings,
-    closed_form_weights,
-    plan_layer,
-    vector_jacobian_products,
+    pooled_weights,
 )
+from captum_vae.attr.engine.forward_pass import capture_features
+from captum_vae.attr.engine.plan import plan_layer
 from tests.attr.random_networks import RandomEncoder, weights_by_autograd
 
 SEEDS = range(400)
@@ -25,13 +24,9 @@ def engine_weights(model, layer, x, *, graph="above", create_graph=False, **sett
         features = caught[0]
         plan = plan_layer(mean, features)
         dims = range(mean.shape[1])
-        if plan.cut is not None:
-            alpha = closed_form_weights(mean, features, plan.cut, dims, create_graph=create_graph)
-        else:
-            passes = vector_jacobian_products(
-                mean, [features], dims, PassSettings(create_graph, **settings)
-            )
-            alpha = torch.cat([g.flatten(3).mean(3) for (g,) in passes], 1)
+        (alpha,) = pooled_weights(
+            mean, [features], dims, [plan], PassSettings(create_graph, **settings)
+        )
     return alpha, plan.path
 
 

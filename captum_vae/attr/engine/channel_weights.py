@@ -3,128 +3,152 @@ r"""Channel weights: the pooled gradient of every latent code with respect to th
 alpha[b, d, k] = mean over positions p of d codes[b, d] / d A[b, k, p]   (paper section 3.1)
 
 Only the *pooled* gradient is needed. Where the features reach a Linear through a flatten or a
-pooling, pooling commutes with the product: the Linear's weight is pooled over positions once, and
-all latent dimensions cost two small matrix products instead of one backward pass each. That is
-exact, not an approximation, and made of plain matrix products, so that with ``create_graph`` its
-own gradient is exact as well. Elsewhere one batched vector-Jacobian product does the work, chunked
-over dimensions to a memory budget.
+pooling, pooling commutes with the product. With h = W a + c the Linear's output, a its input, P
+positions, J[b, d, h] = d codes[b, d] / d h[b, h]:
+
+    a = flatten(A):       alpha[b, d, k] = sum_h J[b, d, h] (1/P) sum_p W[h, k, p]
+    a = mean_p A[k, p]:   alpha[b, d, k] = sum_h J[b, d, h] (1/P) W[h, k]
+    a = flatten(f(A)):    alpha[b, d, k] = sum_h J[b, d, h] (1/P) sum_p W[h, k, p] f'(A)[b, k, p]
+
+The first two pool the weight over positions once for all images; the last, with an elementwise f
+such as a ReLU between, once per image. All latent dimensions then cost two small matrix products
+instead of one backward pass each. That is exact, not an approximation, and made of plain matrix
+products, so that with ``create_graph`` its own gradient is exact as well. Elsewhere one batched
+vector-Jacobian product does the work, chunked over dimensions to a memory budget.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from captum_vae.attr.engine.autograd_path import AutogradPath, LinearCut
+from captum_vae.attr.engine.autograd_path import LinearCut
+from captum_vae.attr.engine.plan import Head, LayerPlan
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32
 
 
 @dataclass(frozen=True)
-class LayerPlan:
-    """How one layer's channel weights are computed, and why.
-
-    Attributes:
-        path: ``pooled`` (the weight is pooled over positions once), ``masked`` (an elementwise
-            operation lies between, so it is pooled once per image), ``vector_jacobian`` (batched
-            backward passes) or ``off_path`` (the codes do not depend on the layer).
-        reason: one sentence for people.
-        cut: the linear maps that the closed forms use; None for the other paths.
-    """
-
-    path: str
-    reason: str
-    cut: LinearCut | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
 class PassSettings:
-    """How vector-Jacobian products are run.
+    """How forward and backward passes are run.
 
     Args:
-        create_graph: keep the graph, so that the weights can be trained through.
-        dims_per_pass: latent dimensions in one batched pass; None chooses by ``memory_budget``.
-        memory_budget: bytes that one pass may take for its gradients; None takes 64 MiB on the
+        create_graph: Keep the graph, so that a loss on the maps trains the model.
+        dims_per_pass: Latent dimensions in one batched pass; None chooses by ``memory_budget``.
+        memory_budget: Bytes that one pass may take for its gradients; None takes 64 MiB on the
             CPU and half of what is free on a CUDA device.
+        n_steps: Points on the path of ``weighting="integrated"``.
+        constant_weights: Leave the channel weights out of the graph, so that a loss on the maps
+            trains through the features alone.
     """
 
     create_graph: bool = False
     dims_per_pass: int | None = None
     memory_budget: int | None = None
+    n_steps: int = 8
+    constant_weights: bool = False
+
+    @property
+    def differentiable_weights(self) -> bool:
+        """Whether the weights themselves are kept in the graph."""
+        return self.create_graph and not self.constant_weights
 
 
-def plan_layer(codes: Tensor, features: Tensor) -> LayerPlan:
-    """Choose the way to the channel weights from what the forward really did.
+def pooled_weights(
+    codes: Tensor,
+    features: Sequence[Tensor],
+    dims: Sequence[int],
+    plans: Sequence[LayerPlan],
+    settings: PassSettings,
+    reshape: Callable[[Tensor], Tensor] | None = None,
+) -> list[Tensor]:
+    """Channel weights of layers by their plans, alpha (B, T, K) each, in float32 or better.
 
     Args:
-        codes: (B, D), with the graph of the forward.
-        features: (B, K, *spatial), a tensor of that graph.
+        codes: (B, D), with the graph from the features on.
+        features: One tensor per layer, as the layer gave it.
+        dims: Latent dimensions wanted, T of them.
+        plans: How each layer's weights are computed.
+        settings: How backward passes run.
+        reshape: Features to (B, K, *spatial); None where they are so.
     """
-    path = AutogradPath(codes, get_gradient_edge(features))
-    if not path.connected:
-        return LayerPlan("off_path", "the codes do not depend on the features")
-    cut = path.linear_cut(tuple(features.shape))
-    if cut is None:
-        return LayerPlan("vector_jacobian", "the features do not go straight into a linear map")
-    target = " and ".join(
-        f"a linear map {linear.weight.shape[1]} -> {linear.weight.shape[0]}"
-        for linear in cut.linears
+    weights: list[list[Tensor]] = [
+        []
+        if plan.cut is None
+        else [closed_form_weights(codes, tensor, plan, dims, settings.differentiable_weights)]
+        for tensor, plan in zip(features, plans, strict=True)
+    ]
+    backward = [place for place, plan in enumerate(plans) if plan.cut is None]
+    passes = vector_jacobian_products(
+        codes, [features[i] for i in backward], dims, [plans[i] for i in backward], settings
     )
-    via = "".join(f" through {name}" for name in (*cut.pooling, *cut.elementwise))
-    kind = "masked" if cut.elementwise else "pooled"
-    return LayerPlan(kind, f"the features reach {target}{via or ' unchanged'}", cut)
+    for gradients in passes if backward else ():
+        with torch.set_grad_enabled(settings.differentiable_weights):
+            for place, gradient in zip(backward, gradients, strict=True):
+                weights[place].append(reshape_gradients(gradient, reshape).flatten(3).mean(3))
+    return [_joined(parts, 1) for parts in weights]
 
 
 def closed_form_weights(
     codes: Tensor,
     features: Tensor,
-    cut: LinearCut,
+    plan: LayerPlan,
     dims: Sequence[int],
-    *,
     create_graph: bool = False,
 ) -> Tensor:
-    """Channel weights through the linear maps of ``cut``, in float32 or better.
+    """Channel weights through the linear maps of ``plan.cut``, in float32 or better.
 
     Args:
         codes: (B, D).
         features: (B, K, *spatial).
-        cut: as found by ``plan_layer``.
-        dims: latent dimensions wanted, T of them.
-        create_graph: make the result differentiable.
+        plan: As found by ``plan_layer``, with a cut.
+        dims: Latent dimensions wanted, T of them.
+        create_graph: Make the result differentiable.
 
     Returns:
         alpha, (B, T, K).
     """
+    cut = plan.cut
+    assert cut is not None
     batch, channels = features.shape[:2]
     positions = math.prod(features.shape[2:])
     dtype = _weight_dtype(features)
     no_autocast = torch.autocast(features.device.type, enabled=False)
     with no_autocast, torch.set_grad_enabled(create_graph):
         weight = _joined([linear.weight for linear in cut.linears], 0).to(dtype)
-        jacobian = _jacobian(codes, cut, dims, dtype, create_graph).averaged_over(positions)
+        # J / P, (B, T, H): the division by the number of positions where it is smallest.
+        jacobian = _jacobian(codes, cut, plan.head, dims, dtype, create_graph)
+        jacobian = jacobian.averaged_over(positions)
         if weight.shape[1] == channels:
+            # The Linear reads one value per channel, a mean or a maximum over positions p:
+            # alpha[b, d, k] = sum_h J[b, d, h] / P * W[h, k] * sum_p d pooled[b, k] / d A[b, k, p].
+            # The last sum is 1 unless an elementwise operation or a border lies between.
             alpha = jacobian.times(weight)
             if cut.elementwise or any("AvgPool2D" in n or "AvgPool3D" in n for n in cut.pooling):
                 gate = _derivative(cut, get_gradient_edge(features), features.shape, create_graph)
                 alpha = alpha * gate.flatten(2).sum(2)[:, None].to(dtype)
             return alpha
+        # The Linear reads every position: W (H, K, P), or (H, K, O) behind a pooling to O places,
+        # each of which hands ``pool_share`` of its gradient on to the positions that it gathers.
         weight = weight.reshape(len(weight), channels, -1)
         if cut.pool_share is not None:
             weight = weight * cut.pool_share.to(weight)
         if not cut.elementwise:
+            # alpha[b, d, k] = sum_h J[b, d, h] / P * sum_p W[h, k, p]
             return jacobian.times(weight.sum(2))
         source, shape = get_gradient_edge(features), features.shape
         if cut.pool_output is not None:
             source = cut.pool_output
             shape = torch.Size((batch, channels, weight.shape[2]))
+        # alpha[b, d, k] = sum_h J[b, d, h] / P * sum_p W[h, k, p] f'(A[b, k, p])
         derivative = _derivative(cut, source, shape, create_graph)
         gate = derivative.to(dtype).reshape(batch, channels, -1).permute(1, 2, 0).contiguous()
         del derivative  # as large as the features, and no longer needed
@@ -135,26 +159,29 @@ def vector_jacobian_products(
     codes: Tensor,
     features: Sequence[Tensor],
     dims: Sequence[int],
+    plans: Sequence[LayerPlan],
     settings: PassSettings,
 ) -> Iterator[list[Tensor]]:
     """Gradients of the codes with respect to the features, some dimensions at a time.
 
     Args:
         codes: (B, D).
-        features: (B, K_l, *spatial_l), one per layer.
-        dims: latent dimensions wanted.
-        settings: chunk size or memory budget, and whether to keep the graph.
+        features: One tensor (B, ...) per layer, as the layer gave it.
+        dims: Latent dimensions wanted.
+        plans: One per layer; they tell how much memory a pass takes.
+        settings: Chunk size or memory budget, and whether to keep the graph.
 
     Yields:
         One gradient (B, t, K_l, *spatial_l) per layer for the next t of ``dims``. On a CUDA
         out-of-memory error t is halved.
     """
-    chunk = settings.dims_per_pass or _dims_within_budget(codes, features, settings)
+    chunk = settings.dims_per_pass or _dims_within_budget(codes, features, plans, settings)
+    create_graph = settings.differentiable_weights
     batched, start = True, 0
     while start < len(dims):
         wanted = dims[start : start + chunk]
         try:
-            gradients = _pass(codes, features, wanted, settings.create_graph, batched)
+            gradients = _pass(codes, features, wanted, create_graph, batched)
         except torch.OutOfMemoryError:
             if chunk == 1:
                 raise
@@ -167,6 +194,18 @@ def vector_jacobian_products(
             continue
         yield gradients
         start += len(wanted)
+
+
+def reshape_gradients(gradients: Tensor, reshape: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """A layer's gradients (B, T, ...) as (B, T, K, *spatial), in float32 or better.
+
+    The user's transform is linear and mixes no images, so that it serves gradients as it does
+    features, image by image.
+    """
+    if reshape is not None:
+        reshaped = reshape(gradients.flatten(0, 1))
+        gradients = reshaped.reshape(*gradients.shape[:2], *reshaped.shape[1:])
+    return gradients.to(torch.promote_types(gradients.dtype, torch.float32))
 
 
 def pass_budget(like: Tensor) -> int:
@@ -211,35 +250,33 @@ class _Jacobian:
 
 
 def _jacobian(
-    codes: Tensor, cut: LinearCut, dims: Sequence[int], dtype: torch.dtype, create_graph: bool
+    codes: Tensor,
+    cut: LinearCut,
+    head: Head | None,
+    dims: Sequence[int],
+    dtype: torch.dtype,
+    create_graph: bool,
 ) -> _Jacobian:
+    """J[b, d, h] = d codes[b, d] / d h[b, h] at the output h of the cut's linear maps.
+
+    With a head it is a product: codes = V s(h) + c, s elementwise, give J[b, d, h] = V[d, h]
+    s'(h[b, h]), of which V is the same for every image and s' the same for every dimension.
+    """
     edges = [linear.output for linear in cut.linears]
-    batch = codes.shape[0]
-    if len(edges) == 1:
-        shared = _constant_jacobian(codes, edges[0], dims)
-        if shared is not None:
-            return _Jacobian(batch, shared=shared.to(dtype))
-        width = cut.linears[0].weight.shape[0]
-        above = AutogradPath(codes, edges[0]).linear_cut((batch, width))
-        if above is not None and len(above.linears) == 1 and not above.pooling:
-            shared = _constant_jacobian(codes, above.linears[0].output, dims)
-            if shared is not None:
-                gate = None
-                if above.elementwise:
-                    gate = _derivative(above, edges[0], None, create_graph)
-                    gate = gate.reshape(batch, width).to(dtype)
-                weight = above.linears[0].weight.to(dtype)
-                return _Jacobian(batch, shared=shared.to(dtype) @ weight, gate=gate)
-    gradients = _vjp(codes, edges, dims, create_graph, batched=True)
-    return _Jacobian(batch, dense=_joined([g.flatten(2) for g in gradients], 2).to(dtype))
-
-
-def _constant_jacobian(codes: Tensor, edge: GradientEdge, dims: Sequence[int]) -> Tensor | None:
-    """(T, H) where codes are picked or summed from the edge's values, the same for all samples."""
-    if not AutogradPath(codes, edge).is_constant(codes.shape[0]):
-        return None
-    (gradient,) = _vjp(codes, [edge], dims, create_graph=False, batched=True)
-    return gradient[0].flatten(1)
+    if head is None:
+        gradients = _vjp(codes, edges, dims, create_graph, batched=True)
+        dense = _joined([g.flatten(2) for g in gradients], 2).to(dtype)
+        return _Jacobian(len(codes), dense=dense)
+    (picked,) = _vjp(codes, [head.edge], dims, create_graph=False, batched=True)
+    shared = picked[0].flatten(1).to(dtype)  # (T, ...), the same for every image
+    if head.hidden is None:
+        return _Jacobian(len(codes), shared=shared)
+    gate = None
+    if head.hidden.elementwise:
+        gate = _derivative(head.hidden, edges[0], None, create_graph)
+        gate = gate.reshape(len(codes), -1).to(dtype)
+    weight = head.hidden.linears[0].weight.to(dtype)
+    return _Jacobian(len(codes), shared=shared @ weight, gate=gate)
 
 
 def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor:
@@ -333,9 +370,11 @@ def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)  # cat copies a single one
 
 
-def _dims_within_budget(codes: Tensor, features: Sequence[Tensor], settings: PassSettings) -> int:
+def _dims_within_budget(
+    codes: Tensor, features: Sequence[Tensor], plans: Sequence[LayerPlan], settings: PassSettings
+) -> int:
     budget = settings.memory_budget or pass_budget(codes)
-    largest = max(AutogradPath(codes, get_gradient_edge(f)).largest_value() for f in features)
+    largest = max(plan.largest for plan in plans)
     bytes_per_dim = 3 * largest * codes.element_size() + sum(
         f.numel() * f.element_size() for f in features
     )
