@@ -3,7 +3,7 @@
     python examples/own_vae.py [FIGURE.png]
 
 A plain PyTorch VAE learns the handwritten digits of scikit-learn for a few seconds; then
-every latent dimension shows where it looks. Needs the ``report`` extra for the figure.
+every latent dimension shows where it looks.
 """
 
 import sys

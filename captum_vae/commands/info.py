@@ -8,15 +8,11 @@ import platform
 import re
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 import captum_vae
 from captum_vae.plugins import GROUPS, Registry
 from captum_vae.version import __version__
 
-REQUIRED = ("torch", "torchvision", "captum", "timm", "numpy", "scikit-learn", "scipy", "pillow")
-_EXTRA = re.compile(r"^([\w.-]+)(?:\[[\w,]*\])?.*;.*extra\s*==\s*['\"](\w+)['\"]")
+_REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[[\w,]*\])?[^;]*(?:;.*extra\s*==\s*['\"](\w+)['\"])?")
 
 
 def info() -> None:
@@ -25,16 +21,18 @@ def info() -> None:
 
 
 def info_text() -> str:
-    """The lines of ``captum-vae info``."""
+    """The text that ``captum-vae info`` prints."""
+    needed = requirements()
+    required = needed.pop("", [])
     lines = [
         f"captum_vae {__version__} in {Path(captum_vae.__file__).parent}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
         "",
         "packages:",
-        *(f"  {name} {installed_version(name) or 'MISSING'}" for name in REQUIRED),
+        *(f"  {name} {installed_version(name) or 'MISSING'}" for name in required),
         "",
         "extras (pip install 'captum-vae[NAME]'):",
-        *(f"  {name}: {_extra_state(packages)}" for name, packages in extras().items()),
+        *(f"  {name}: {_extra_state(packages)}" for name, packages in needed.items()),
         "",
         "devices:",
         *(f"  {line}" for line in devices()),
@@ -49,29 +47,34 @@ def info_text() -> str:
 
 
 def installed_version(package: str) -> str | None:
-    """Of a distribution; None when it is not installed."""
+    """The version of an installed distribution; None when it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def extras() -> dict[str, list[str]]:
-    """The distributions that each extra installs, by its name; empty for an uninstalled package."""
+def requirements() -> dict[str, list[str]]:
+    """The distributions that captum-vae needs, under "", and those of each extra, by its name.
+
+    Empty where the package runs from its source without being installed.
+    """
     try:
-        requirements = importlib.metadata.requires("captum-vae") or []
+        stated = importlib.metadata.requires("captum-vae") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
     found: dict[str, list[str]] = {}
-    for requirement in requirements:
-        match = _EXTRA.match(requirement)
+    for requirement in stated:
+        match = _REQUIREMENT.match(requirement)
         if match and match[1] != "captum-vae":
-            found.setdefault(match[2], []).append(match[1])
+            found.setdefault(match[2] or "", []).append(match[1])
     return found
 
 
 def devices() -> list[str]:
     """One line for the CPU and one for each CUDA device."""
+    import torch
+
     lines = [f"cpu: {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -84,7 +87,9 @@ def devices() -> list[str]:
 
 
 def processes() -> str:
-    """How many processes run this, and what more could talk through."""
+    """One line: how many processes run this, and what several could talk through."""
+    import torch.distributed as dist
+
     backends = [
         name
         for name, there in (
