@@ -157,17 +157,3 @@ def import_object(reference: str, argument: str) -> Callable[..., Any]:
             "current folder or in PYTHONPATH"
         ) from error
     return found
-
-
-def list_plugins() -> None:
-    """Print every registered plugin of every kind, and what is wrong with those that fail."""
-    for kind in GROUPS:
-        registry = Registry(kind)
-        problems = registry.problems()
-        print(f"{kind}:")
-        for name in registry.names:
-            if name in problems:
-                print(f"  {name}  FAILS: {problems[name]}")
-            else:
-                plugin = registry.plugin(name)
-                print(f"  {name}  {plugin.reference}  ({plugin.distribution})")

@@ -1,111 +1,90 @@
 """The ``captum-vae`` command: subcommands by name, imported only when they run."""
 
+import difflib
 import importlib
 import inspect
+import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from captum_vae.provenance import running
 from captum_vae.version import __version__
 
 
 class Command(NamedTuple):
-    """A subcommand.
+    """A subcommand: the function of its name in the module of its name, dashes as underscores.
 
     Attributes:
-        function: ``module:name`` of the typed function whose parameters are the options.
-        doc: one line for ``captum-vae --help``, kept here so that help imports nothing.
-        configs: folder in this package of the YAML files that ``--config NAME`` finds.
-        required: whether required parameters are ``--options`` or ``positional``.
+        doc: One line for ``captum-vae --help``, kept here so that help imports nothing.
+        configs: Folder in this package of the YAML files that ``--config NAME`` finds.
+        positional: Whether what is required is given by its place, not as ``--options``.
     """
 
-    function: str
     doc: str
     configs: str = ""
-    required: Literal["options", "positional"] = "options"
+    positional: bool = False
 
 
 COMMANDS = {
-    "demo": Command(
-        "captum_vae.experiments.demo:demo", "Train a small VAE and show what each latent reads"
-    ),
-    "disentangle": Command(
-        "captum_vae.commands.disentangle:disentangle",
-        "Score how disentangled a trained VAE is, on dSprites",
-        required="positional",
-    ),
+    "demo": Command("Train a small VAE and show what each latent reads"),
+    "disentangle": Command("Score how disentangled a trained VAE is, on dSprites", positional=True),
     "disentangle-seeds": Command(
-        "captum_vae.experiments.disentanglement_seeds:disentangle_seeds",
-        "Compare FactorVAE with and without attention disentanglement on paired seeds",
-    ),
-    "explain": Command(
-        "captum_vae.commands.explain:explain",
-        "Show what each latent dimension of your own VAE reads in your images",
-    ),
-    "fit": Command(
-        "captum_vae.commands.fit:fit",
-        "Train a VAE and report which latent dimensions it uses",
-        configs="configs/fit",
+        "Compare FactorVAE with and without attention disentanglement on paired seeds"
     ),
     "evaluate": Command(
-        "captum_vae.commands.evaluate:evaluate",
         "Score a test set with anomaly maps of a VAE and report how well they localize",
         configs="configs/evaluate",
     ),
-    "info": Command(
-        "captum_vae.commands.info:info", "Print versions, devices and what is installed"
-    ),
-    "plugins": Command(
-        "captum_vae.plugins:list_plugins",
-        "List registered scorers, data sets, models, and plugins that fail",
-    ),
+    "explain": Command("Show what each latent dimension of your own VAE reads in your images"),
+    "fit": Command("Train a VAE and report which latent dimensions it uses", configs="configs/fit"),
+    "info": Command("Print versions, devices and what is installed"),
+    "plugins": Command("List registered scorers, data sets, models, and plugins that fail"),
     "reproduce": Command(
-        "captum_vae.experiments.reproduce:reproduce",
         "Run a published experiment and confirm or refute its claims: mnist, ucsd, mvtec, dsprites",
-        required="positional",
+        positional=True,
     ),
 }
 
-EXTRAS = {
-    "jinja2": "report",
-    "jsonargparse": "train",
-    "lightning": "train",
-    "matplotlib": "report",
-}
-"""Optional packages and the extra of captum-vae that installs them."""
+EXTRAS = {"lightning": "train"}
+"""Packages that only some commands need, and the extra of captum-vae that installs them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``captum-vae`` with ``arguments`` (those of the process by default).
 
     Returns:
-        The exit status: 0, 2 for an error of use or of the data, 130 for Ctrl-C. An error of
-        use is one line; CAPTUM_VAE_TRACEBACK=1 in the environment shows where it came from.
+        The exit status: 0, 2 for an error, 130 for Ctrl-C. An error is one line;
+        CAPTUM_VAE_TRACEBACK=1 in the environment shows where it came from.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        print(f"captum-vae {__version__}")
-        return 0
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _any_text_printed():
         warnings.showwarning = _show_warning
         try:
+            if not arguments or arguments[0] in ("-h", "--help"):
+                print(_help())
+                return 0 if arguments else 2
+            if arguments[0] == "--version":
+                print(f"captum-vae {__version__}")
+                return 0
             with running(arguments):
                 _run(arguments[0], arguments[1:])
         except KeyboardInterrupt:
             return 130
-        # What this package raises for wrong input, full disks and diverged training.
-        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        except BrokenPipeError:
+            # Whoever read what is printed has seen enough, as head has; Python would complain again
+            # on closing the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        # What people type and feed in can fail anywhere, also in a model or data set of their own.
+        except Exception as error:
             if os.environ.get("CAPTUM_VAE_TRACEBACK") == "1":
                 raise
-            print(f"captum-vae: error: {_message(error)}", file=sys.stderr)
+            print(f"captum-vae: error: {_message(error, arguments[0])}", file=sys.stderr)
             return 2
     return 0
 
@@ -128,36 +107,50 @@ def _help() -> str:
 
 def _run(name: str, arguments: list[str]) -> None:
     if name not in COMMANDS:
-        raise ValueError(f"no command {name!r}; wanted one of {', '.join(sorted(COMMANDS))}")
-    command = COMMANDS[name]
-    module, _, attribute = command.function.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no command {name!r}; wanted one of {', '.join(sorted(COMMANDS))}{hint}")
+    command, function = COMMANDS[name], _function(name)
     if not inspect.signature(function).parameters:
         _run_without_options(name, function, arguments)
         return
-    # An extra, which commands without options do without.
-    import jsonargparse
+    # Commands without options start without it, and a broken installation can be looked at.
+    from captum_vae.commands.options import parse
 
-    parser = jsonargparse.ArgumentParser(
-        prog=f"captum-vae {name}", description=command.doc, exit_on_error=False
+    options = parse(
+        function,
+        arguments,
+        name=name,
+        doc=command.doc,
+        positional=command.positional,
+        configs=Path(__file__).parent / command.configs if command.configs else None,
     )
-    parser.add_argument("--config", action="config", help=_wanted_config(command))
-    parser.add_function_arguments(
-        function, fail_untyped=True, as_positional=command.required == "positional"
-    )
-    try:
-        parsed = parser.parse_args(
-            _spelled_out(_with_shipped_configs(arguments, command), function)
-        )
-    except jsonargparse.ArgumentError as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{said} (captum-vae {name} --help lists the options)") from error
-    options = parser.instantiate(parsed).as_dict()
-    options.pop("config")
     function(**options)
 
 
-def _run_without_options(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+def _function(name: str) -> Callable[..., None]:
+    function_name = name.replace("-", "_")
+    module = importlib.import_module(f"captum_vae.commands.{function_name}")
+    function: Callable[..., None] = getattr(module, function_name)
+    return function
+
+
+def _spelled_for(command: str, message: str) -> str:
+    """The message with Python's ``name=value`` as the options of the command, where it has them."""
+    if command not in COMMANDS:
+        return message
+    try:
+        from captum_vae.commands.options import as_typed
+
+        return as_typed(message, _function(command))
+    # What the command needs is not installed, which the message itself says.
+    except ImportError:
+        return message
+
+
+def _run_without_options(
+    name: str, function: Callable[..., None], arguments: Sequence[str]
+) -> None:
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: captum-vae {name}\n\n{COMMANDS[name].doc}")
     elif arguments:
@@ -166,58 +159,35 @@ def _run_without_options(name: str, function: Callable[..., Any], arguments: Seq
         function()
 
 
-def _shipped_configs(command: Command) -> dict[str, Path]:
-    folder = Path(__file__).parent / command.configs
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if command.configs else {}
-
-
-def _wanted_config(command: Command) -> str:
-    names = ", ".join(_shipped_configs(command))
-    return "a YAML file of options" + (f", or the name of a shipped one: {names}" if names else "")
-
-
-def _with_shipped_configs(arguments: list[str], command: Command) -> list[str]:
-    """Replace ``--config NAME`` by the shipped file of that name, unless it is a file itself."""
-    shipped = _shipped_configs(command)
-    resolved = list(arguments)
-    for place, argument in enumerate(arguments):
-        value = argument.removeprefix("--config=")
-        if value == argument and arguments[place - 1 : place] != ["--config"]:
-            continue
-        if Path(value).is_file():
-            continue
-        name = Path(value).name.removesuffix(".yaml")
-        if name not in shipped or Path(value).parent != Path():
-            raise FileNotFoundError(f"--config is {value!r}; wanted {_wanted_config(command)}")
-        resolved[place] = argument.replace(value, str(shipped[name]))
-    return resolved
-
-
-def _spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:
-    """Let ``--list-layers`` be ``--list_layers``, and a bare flag ``--flag`` be ``--flag=true``."""
-    parameters = inspect.signature(function).parameters
-    spelled = []
-    for argument, following in pairwise([*arguments, "--"]):
-        name, equals, value = argument.partition("=")
-        plain = name.removeprefix("--").replace("-", "_")
-        if name.startswith("--") and plain in parameters:
-            is_flag = isinstance(parameters[plain].default, bool)
-            if is_flag and not equals and following.startswith("--"):
-                equals, value = "=", "true"
-            argument = f"--{plain}{equals}{value}"
-        spelled.append(argument)
-    return spelled
-
-
-def _message(error: Exception) -> str:
+def _message(error: Exception, command: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package in EXTRAS:
             return f"{package} is not installed: pip install 'captum-vae[{EXTRAS[package]}]'"
     # Some list what there is to choose from, a candidate per line.
     lines = (" ".join(line.split()) for line in str(error).splitlines())
-    return "\n    ".join(filter(None, lines))
+    said = _spelled_for(command, "\n    ".join(filter(None, lines)))
+    if isinstance(error, (ValueError, TypeError, OSError, FloatingPointError, ImportError)):
+        return said or type(error).__name__
+    return (
+        f"{type(error).__name__}: {said.partition(chr(10))[0]} (with CAPTUM_VAE_TRACEBACK=1 in the "
+        "environment, the command shows where this comes from)"
+    )
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+@contextmanager
+def _any_text_printed() -> Iterator[None]:
+    """Print what the terminal cannot show, such as a file name that is no UTF-8, as escapes."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"captum-vae: warning: {message}", file=sys.stderr)

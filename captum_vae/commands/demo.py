@@ -1,0 +1,5 @@
+"""``captum-vae demo``."""
+
+from captum_vae.experiments.demo import demo
+
+__all__ = ["demo"]

@@ -1,0 +1,217 @@
+"""From the words of a command line to the arguments of the function that is the command."""
+
+from __future__ import annotations
+
+import collections.abc
+import re
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import jsonargparse
+
+from captum_vae.commands.yaml_text import YAMLTextError, load_yaml, read_yaml
+
+_MODE = "captum_vae_yaml"
+_WRONG_VALUE = re.compile(r'Parser key "([^"]+)": (?:.*\s)?(?:Got|Given) value: (.*)', re.DOTALL)
+
+
+def parse(
+    function: Callable[..., Any],
+    arguments: Sequence[str],
+    *,
+    name: str,
+    doc: str,
+    positional: bool,
+    configs: Path | None,
+) -> dict[str, Any]:
+    """The keyword arguments that a command line gives to the function behind a command.
+
+    Besides what jsonargparse reads, ``--list-layers`` is ``--list_layers``, a bare flag is
+    ``=true``, and several values may stand as ``1,2``, as ``1 2`` or as ``[1, 2]``.
+
+    Args:
+        function: The command; its typed parameters are the options.
+        arguments: What follows the command's name.
+        name: The command's name.
+        doc: One line on what it does, for its help.
+        positional: Whether required parameters are given by their place alone.
+        configs: Folder of the YAML files that ``--config NAME`` finds; None if there are none.
+
+    Raises:
+        ValueError: A word that is no option, a value of another kind, an option that is missing, or
+            a configuration that cannot be read.
+        FileNotFoundError: There is no such configuration.
+        SystemExit: The help or the configuration was asked for, and is printed.
+    """
+    jsonargparse.set_loader(_MODE, load_yaml, (YAMLTextError,))
+    parser = jsonargparse.ArgumentParser(
+        prog=f"captum-vae {name}", description=doc, exit_on_error=False, parser_mode=_MODE
+    )
+    parser.add_argument("--config", action="config", help=_wanted_config(configs))
+    parser.add_function_arguments(function, fail_untyped=True, as_positional=positional)
+    kinds = dict(_kinds(get_type_hints(function)))
+    try:
+        parsed = parser.parse_args(_spelled_out(_with_configs(arguments, configs), kinds))
+    except (jsonargparse.ArgumentError, YAMLTextError) as error:
+        said = _in_words(" ".join(str(error).split()), kinds)
+        raise ValueError(f"{said} (captum-vae {name} --help lists the options)") from error
+    options: dict[str, Any] = parser.instantiate(parsed).as_dict()
+    options.pop("config")
+    return options
+
+
+def _kinds(hints: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of all options with their types, those of option groups included."""
+    for name, kind in hints.items():
+        if name == "return":
+            continue
+        yield prefix + name, kind
+        for part in _alternatives(kind):
+            if is_dataclass(part):
+                yield from _kinds(get_type_hints(part), f"{prefix}{name}.")
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _shipped(configs: Path | None) -> dict[str, Path]:
+    return {} if configs is None else {path.stem: path for path in sorted(configs.glob("*.yaml"))}
+
+
+def _wanted_config(configs: Path | None) -> str:
+    names = ", ".join(_shipped(configs))
+    return "a YAML file of options" + (f", or the name of a shipped one: {names}" if names else "")
+
+
+def _with_configs(arguments: Sequence[str], configs: Path | None) -> list[str]:
+    """Check the files after ``--config``, and put the shipped one in the place of its name."""
+    shipped = _shipped(configs)
+    resolved = list(arguments)
+    for place, argument in enumerate(arguments):
+        value = argument.removeprefix("--config=")
+        if value == argument and arguments[:place][-1:] != ["--config"]:
+            continue
+        path = Path(value)
+        if not path.exists():
+            name = path.name.removesuffix(".yaml")
+            if name not in shipped or path.parent != Path():
+                raise FileNotFoundError(
+                    f"--config is {value!r}, which is not there; wanted {_wanted_config(configs)}"
+                )
+            path = shipped[name]
+            resolved[place] = argument.replace(value, str(path))
+        read_yaml(path)
+    return resolved
+
+
+def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any]) -> list[str]:
+    """The arguments in the one spelling that the parser reads."""
+    spelled = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        option = name.removeprefix("--").replace("-", "_")
+        if name.startswith("--") and option in kinds:
+            kind = kinds[option]
+            item = _item(kind)
+            if kind is bool and not equals and not (waiting and not waiting[0].startswith("--")):
+                equals, value = "=", "true"
+            elif item is not None:
+                given = [value] if equals else _taken(waiting, item)
+                joined = _as_list(given, single=_takes_one(kind))
+                equals, value = ("=", joined) if given else ("", "")
+            argument = f"--{option}{equals}{value}"
+        spelled.append(argument)
+    return spelled
+
+
+def _item(kind: Any) -> Any:
+    """The type of the items of an option that takes several; None for another option."""
+    for part in _alternatives(kind):
+        if get_origin(part) in (list, tuple, collections.abc.Sequence):
+            return get_args(part)[0]
+    return None
+
+
+def _takes_one(kind: Any) -> bool:
+    """Whether the option also takes a value alone, as an image size does."""
+    return any(part in (int, float, str) for part in _alternatives(kind))
+
+
+def _taken(waiting: list[str], item: Any) -> list[str]:
+    """Take the values that follow the option: the next word, and more that can only be values."""
+    taken: list[str] = []
+    while waiting and (not taken or _is_value(waiting[0], item)):
+        if not taken and waiting[0].startswith("--"):
+            break
+        taken.append(waiting.pop(0))
+    return taken
+
+
+def _is_value(word: str, item: Any) -> bool:
+    if get_origin(item) is Literal:
+        return word in get_args(item)
+    try:
+        return item in (int, float) and isinstance(float(word), float)
+    except ValueError:
+        return False
+
+
+def _as_list(given: Sequence[str], *, single: bool) -> str:
+    words = [word.strip() for value in given for word in value.split(",")]
+    text = ",".join(given)
+    if text.lstrip().startswith(("[", "{")) or (single and len(words) == 1):
+        return text
+    if len(words) == 1 and words[0] in ("null", ""):
+        return text
+    return f"[{', '.join(words)}]"
+
+
+def _in_words(message: str, kinds: dict[str, Any]) -> str:
+    """Jsonargparse's message with the option as it is written and Python's types in words."""
+    found = _WRONG_VALUE.match(message)
+    if found is None or found[1] not in kinds:
+        return re.sub(r'Parser key "([^"]+)":', r"--\1:", message)
+    return f"--{found[1]} is {found[2]}; wanted {_wanted(kinds[found[1]])}"
+
+
+def _wanted(kind: Any) -> str:
+    """A type as somebody at a terminal would call it."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    several = {int: "whole numbers, such as 1,2", float: "numbers, such as 0,1"}
+    told = []
+    for part in _alternatives(kind):
+        origin = get_origin(part)
+        if part in words:
+            told.append(words[part])
+        elif origin is Literal:
+            told.append("one of " + ", ".join(map(str, get_args(part))))
+        elif origin is tuple and Ellipsis not in get_args(part):
+            told.append(f"{len(get_args(part))} numbers, such as [64, 64]")
+        elif origin in (list, tuple, collections.abc.Sequence):
+            told.append(several.get(get_args(part)[0], "a list, such as [a, b]"))
+        elif part is not type(None):
+            told.append("options by name, such as '{name: value}'")
+    return " or ".join(told)
+
+
+def as_typed(message: str, function: Callable[..., Any]) -> str:
+    """A refusal from below with arguments as this command spells them.
+
+    ``steps=0`` becomes ``--trainer.steps 0``, where only one option of the command ends in that
+    name.
+    """
+    dotted: dict[str, list[str]] = {}
+    for option, _ in _kinds(get_type_hints(function)):
+        dotted.setdefault(option.rpartition(".")[2], []).append(option)
+
+    def spell(found: re.Match[str]) -> str:
+        options = dotted.get(found[1], [])
+        return f"--{options[0]} " if len(options) == 1 else found[0]
+
+    return re.sub(r"(?<![\w.-])([a-z_]+)=(?=\S)", spell, message)
