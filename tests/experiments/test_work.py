@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_vae.data import OneClassDigits
 from captum_vae.experiments import work as work_module
 from captum_vae.experiments.ucsd import SETTINGS
 from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
 from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
-from captum_vae.training import Trainer
+from captum_vae.training import Trainer, VAEObjective
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 
@@ -87,7 +86,8 @@ def test_how_a_run_is_logged_does_not_count_but_what_changes_its_outcome_does(
 def test_only_weights_and_the_record_are_kept(work: Work) -> None:
     train(work)
     (folder,) = work.models.iterdir()
-    assert {path.name for path in folder.iterdir()} == {"weights.pt", "training.json", "log.jsonl"}
+    kept = {path.name for path in folder.iterdir()} - {".lock"}
+    assert kept == {"weights.pt", "training.json", "log.jsonl"}
     state = torch.load(folder / "weights.pt", weights_only=True)
     assert set(state) == {"format", "model", "step"}
 
@@ -105,19 +105,15 @@ def test_a_killed_training_continues_to_the_same_weights(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uninterrupted = train(replace(work, models=tmp_path / "elsewhere", trainings=[]))
-    read = OneClassDigits.__getitem__
-    calls = 0
+    forward = VAEObjective.forward
 
-    def killed_in_the_fourth_step(data: OneClassDigits, index: int) -> Any:
-        nonlocal calls
-        calls += 1
-        # One image tells the shape, twice; then 8 a step.
-        if calls > 2 + 3 * 8:
+    def killed_in_the_fourth_step(objective: Any, model: Any, batch: Any, step: int) -> Any:
+        if step == 3:
             raise Killed
-        return read(data, index)
+        return forward(objective, model, batch, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(OneClassDigits, "__getitem__", killed_in_the_fourth_step)
+        patch.setattr(VAEObjective, "forward", killed_in_the_fourth_step)
         with pytest.raises(Killed):
             train(work)
     (folder,) = work.models.iterdir()
