@@ -1,4 +1,4 @@
-"""Training: the step loop, its checkpoints, and the way back from a checkpoint to a model."""
+"""Train VAEs in runs that resume bit for bit, and load trained ones from their checkpoints."""
 
 from typing import TYPE_CHECKING
 

@@ -25,14 +25,15 @@ def measure_active_dimensions(
     """Per-dimension KL and spread of the posterior over a data set, in eval mode.
 
     Args:
-        model: ``encode(images)`` gives mean and log-variance; left in the mode it came in.
-        dataset: yields images, see :func:`captum_vae.training.batches.image_of`.
-        device: where the model lies.
-        batch_size: images per process and forward pass.
-        images: how many images at most, evenly spaced over the data set.
-        workers: processes that load.
-        rank: of this process.
-        world_size: number of processes; the result is that of all their shares.
+        model: A VAE whose ``encode(images)`` gives mean and log-variance; it is left in the mode
+            it came in.
+        dataset: A data set of images, see :func:`captum_vae.training.batches.image_of`.
+        device: The device of the model.
+        batch_size: Images per process and forward pass.
+        images: How many images to take at most, evenly spaced over the data set.
+        workers: Processes that load images.
+        rank: Number of this process.
+        world_size: Number of processes; the result is that of all their shares.
 
     Returns:
         The same statistics on every process.

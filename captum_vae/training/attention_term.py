@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_vae.attr.during_training import WatchedForward, watch_forward
+from captum_vae.checks import real_number
 from captum_vae.losses.attention_disentanglement import AttentionDisentanglementLoss
 from captum_vae.training.configuration import AttentionConfig
 from captum_vae.training.objectives import VAEOutputs
@@ -30,19 +31,25 @@ class AttentionTerm(nn.Module):
         """Choose the loss.
 
         Args:
-            loss: mode, pairs, aggregation and gate.
-            layer: dotted name of the encoder layer whose features the maps weigh.
-            weight: lambda; 1 in Table 1 of replication b, which the paper does not state.
+            loss: Overlap of the maps: its mode, pairs, aggregation and gate.
+            layer: Dotted name of the encoder layer whose features the maps weigh.
+            weight: Factor of the overlap in the objective, lambda in the paper, which does not
+                state its value; 1 in Table 1 of replication b.
 
         Raises:
-            ValueError: the weight is negative.
+            TypeError: An argument is of another kind.
+            ValueError: The weight is negative or not finite.
         """
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"weight must be 0 or more, got {weight}")
+        if not isinstance(loss, AttentionDisentanglementLoss):
+            raise TypeError(
+                f"loss is a {type(loss).__name__}; wanted an AttentionDisentanglementLoss"
+            )
+        if not isinstance(layer, str) or not layer:
+            raise TypeError(f"layer={layer!r} must be the dotted name of a layer")
         self.loss = loss
         self.layer = layer
-        self.weight = weight
+        self.weight = real_number("weight", weight, least=0)
         self._watched: WatchedForward | None = None
 
     @classmethod
@@ -67,12 +74,12 @@ class AttentionTerm(nn.Module):
         """The weighted overlap of the last watched forward, a scalar.
 
         Args:
-            model: unused; part of the interface of extra terms.
-            batch: likewise.
-            outputs: what the watched forward returned.
+            model: The VAE; extra terms are called with it, and this one does not use it.
+            batch: The images, which this term does not use either.
+            outputs: What the watched forward returned.
 
         Raises:
-            RuntimeError: no forward was watched since the last call.
+            RuntimeError: No forward was watched since the last call.
         """
         watched, self._watched = self._watched, None
         if watched is None:

@@ -2,12 +2,12 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from captum_vae.attr.engine.layers import find_layers
@@ -16,7 +16,7 @@ from captum_vae.losses import ELBO
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
 from captum_vae.plugins import Registry, import_object
 from captum_vae.training.attention_term import AttentionTerm
-from captum_vae.training.batches import SeededImages, image_of
+from captum_vae.training.batches import SeededImages
 from captum_vae.training.configuration import (
     DataConfig,
     ModelConfig,
@@ -24,6 +24,7 @@ from captum_vae.training.configuration import (
     Resume,
     TrainerConfig,
 )
+from captum_vae.training.contract import first_image
 from captum_vae.training.initialization import standardize_encoder
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 from captum_vae.training.random_state import seed_everything
@@ -41,15 +42,30 @@ def train(
 ) -> tuple[GaussianVAE, Dataset[Any], TrainingResult]:
     """Build what the configurations name and train it, or continue the run in ``out``.
 
+    Args:
+        model: Which VAE to train.
+        data: What to train on.
+        objective: What to minimise.
+        trainer: Steps, batches, devices, checkpoints and logs; its seed also draws the weights.
+        out: The run's folder.
+        resume: ``"auto"`` continues the run that ``out`` holds, ``"never"`` refuses it.
+
     Returns:
         The VAE in eval mode on the training device, the data set and what the trainer tells.
 
     Raises:
-        ValueError: an unknown name or an option out of range.
-        FileNotFoundError: the data are not there.
+        ValueError: A name is unknown, an option is out of range, or ``out`` holds another run.
+        TypeError: The data set yields something else than images.
+        FileNotFoundError: The data are not there.
     """
     dataset = build_dataset(data)
-    shape = image_of(dataset[0]).shape
+    shape = first_image(dataset).shape[1:]
+    if objective.warmup_steps > trainer.steps:
+        warnings.warn(
+            f"objective.warmup_steps {objective.warmup_steps} is longer than the {trainer.steps} "
+            "steps of training: the KL never gets its full weight",
+            stacklevel=2,
+        )
     seed_everything(trainer.seed)
     vae = build_vae(model, shape)
     if model.initialization == "data":
@@ -62,40 +78,80 @@ def train(
 def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:
     """The model that a configuration names, for images of shape (C, h, w) by default.
 
+    Args:
+        config: Name and options of the model.
+        image_shape: Shape of the images to train on; the default of image_size and in_channels.
+
     Raises:
-        ValueError: an unknown name or option, one out of range, or a model of another contract
-            than :class:`captum_vae.models.GaussianVAE`.
+        ValueError: The name or an option is unknown, an option is out of range, or the model is of
+            another contract than :class:`captum_vae.models.GaussianVAE`.
     """
+    if len(image_shape) != 3:
+        raise ValueError(f"images must have the shape (C, H, W), got {tuple(image_shape)}")
     channels, height, width = image_shape
     options = {"image_size": [height, width], "in_channels": channels, **config.options}
+    if ":" in config.name:
+        return _own_vae(config.name, import_object(config.name, "model.name"), options)
     try:
-        if ":" in config.name:
-            vae = import_object(config.name, "model.name")(**options)
-        else:
-            vae = build_model(config.name, **options)
+        return _checked_vae(config.name, build_model(config.name, **options))
     except TypeError as error:
         raise ValueError(f"model.options does not fit {config.name}: {error}") from error
-    wanted = ("encode", "decode", "config", "latent_shape", "output", "parameters")
-    missing = [name for name in wanted if not hasattr(vae, name)]
-    if missing:
+
+
+def _own_vae(name: str, constructor: Any, options: dict[str, Any]) -> GaussianVAE:
+    """A model of the user's own class or function, called with the options that it takes."""
+    if not callable(constructor):
         raise ValueError(
-            f"model.name={config.name!r} gave {type(vae).__name__}, which has no "
-            f"{', '.join(missing)}; wanted a captum_vae.models.GaussianVAE, or a module that "
-            "offers the same"
+            f"model.name={name!r} is a {type(constructor).__name__}; wanted a class, or a function "
+            "that returns a model"
+        )
+    try:
+        vae = constructor(**options)
+    # The class is the user's: it can raise anything at all.
+    except Exception as error:
+        raise ValueError(
+            f"model.name={name!r} cannot be built with {options}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; it is called with image_size, in_channels and "
+            "model.options"
+        ) from error
+    return _checked_vae(name, vae)
+
+
+def _checked_vae(name: str, vae: Any) -> GaussianVAE:
+    missing = [attribute for attribute in _CONTRACT if not hasattr(vae, attribute)]
+    if not isinstance(vae, nn.Module):
+        missing.insert(0, "torch.nn.Module as its base")
+    if missing:
+        wanted = "; ".join(f"{attribute}: {what}" for attribute, what in _CONTRACT.items())
+        raise ValueError(
+            f"model.name={name!r} gave {type(vae).__name__}, which lacks {', '.join(missing)}; "
+            "wanted a captum_vae.models.GaussianVAE, or a torch.nn.Module that offers the same: "
+            f"called with images it gives (reconstruction, mean, log-variance); {wanted}"
         )
     return cast(GaussianVAE, vae)
+
+
+_CONTRACT = {
+    "encode": "gives mean and log-variance of images (B, C, H, W)",
+    "decode": "gives images of latents",
+    "config": "a dict of the arguments that rebuild it",
+    "latent_shape": "(D,), or (D, h, w)",
+    "output": "what decode gives, sigmoid, logits or linear",
+}
+"""What training, checkpoints and attribution need of a model, and what each part is."""
 
 
 def build_dataset(config: DataConfig, argument: str = "data") -> Dataset[Any]:
     """The data set that a configuration names, augmented if it says so.
 
     Args:
-        config: of the data set.
-        argument: what it was given as, for messages.
+        config: Name and options of the data set.
+        argument: What the configuration was given as, for messages.
 
     Raises:
-        ValueError: an unknown name or option, or an unset environment variable in ``root``.
-        FileNotFoundError: the folder is not there.
+        ValueError: The name or an option is unknown, or ``root`` names an environment variable
+            that is not set.
+        FileNotFoundError: The folder is not there.
     """
     if ":" in config.name:
         constructor = import_object(config.name, f"{argument}.name")
@@ -145,23 +201,35 @@ def sample_images(dataset: Dataset[Any], count: int = 128) -> Tensor:
     """(B, C, H, W): images evenly spaced over the data set, the same at every call."""
     length = len(cast(Sized, dataset))
     count = min(count, length)
-    images = SeededImages(dataset, seed=0)
-    return torch.stack(images.__getitems__([(0, i * length // count) for i in range(count)]))
+    return SeededImages(dataset, seed=0).batch([(0, i * length // count) for i in range(count)])
 
 
 def _call(
     constructor: Callable[..., Dataset[Any]], options: dict[str, Any], argument: str
 ) -> Dataset[Any]:
     """Call ``constructor``, blaming options it does not take on ``argument``."""
-    signature = inspect.signature(constructor)
+    name = getattr(constructor, "__name__", str(constructor))
+    try:
+        signature = inspect.signature(constructor)
+    except TypeError as error:
+        raise ValueError(
+            f"{argument}: {name} is a {type(constructor).__name__}; wanted a class or a function"
+        ) from error
     try:
         signature.bind(**options)
     except TypeError as error:
         raise ValueError(
-            f"{argument} does not fit {getattr(constructor, '__name__', constructor)}: {error}; it "
-            f"takes {', '.join(signature.parameters)}"
+            f"{argument} does not fit {name}: {error}; it takes {', '.join(signature.parameters)}"
         ) from error
-    return constructor(**options)
+    try:
+        return constructor(**options)
+    except (ValueError, OSError, TypeError, ImportError):
+        raise
+    # The class may be the user's: it can raise anything at all.
+    except Exception as error:
+        raise ValueError(
+            f"{argument} {options}: {name} fails with {type(error).__name__}: {error}"
+        ) from error
 
 
 def _expanded(root: str, argument: str) -> str:

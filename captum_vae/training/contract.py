@@ -110,12 +110,13 @@ def check_posterior(source: str, outputs: Any, *, images: int) -> None:
     shapes = [tuple(part.shape) for part in posterior if isinstance(part, Tensor)]
     if len(shapes) < 2 or shapes[0] != shapes[1] or len(shapes[0]) < 2 or shapes[0][0] != images:
         raise ValueError(
-            f"{source} gave {_described(outputs)}; wanted mean and log-variance of q(z|x), each "
-            f"({images}, D) or ({images}, D, h, w)"
+            f"{source} gave {describe_outputs(outputs)}; wanted mean and log-variance of q(z|x), "
+            f"each ({images}, D) or ({images}, D, h, w)"
         )
 
 
-def _described(outputs: Any) -> str:
+def describe_outputs(outputs: Any) -> str:
+    """What a model gave, in a few words, for a message."""
     if isinstance(outputs, Tensor):
         return f"a tensor of shape {tuple(outputs.shape)}"
     if isinstance(outputs, (tuple, list)):

@@ -29,8 +29,8 @@ def standardize_encoder(model: GaussianVAE, images: Tensor) -> None:
     decoder and the log-variance.
 
     Args:
-        model: freshly initialized; weights that were trained would lose their meaning.
-        images: (B, C, H, W), a hundred or more of the images to train on.
+        model: A freshly initialized VAE; weights that were trained would lose their meaning.
+        images: A hundred or more of the images to train on, (B, C, H, W).
     """
     handles: list[RemovableHandle] = [
         layer.register_forward_hook(_standardize)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.data import DSprites
 from captum_vae.losses import bernoulli_nll
 from captum_vae.metrics.activity import ActiveDimensions
@@ -17,7 +18,7 @@ from captum_vae.metrics.disentanglement import (
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
 from captum_vae.training.active_report import measure_active_dimensions
-from captum_vae.training.configuration import PruneRule
+from captum_vae.training.configuration import LARGEST_SEED, PruneRule
 
 _RECONSTRUCTED = 2000
 _BATCH = 500
@@ -28,10 +29,10 @@ class ModelScores:
     """What a trained VAE scores on a data set with known factors.
 
     Attributes:
-        disentanglement: every metric asked for.
-        active: KL and spread of its dimensions over 2000 images.
-        posterior: how it was read, in words.
-        reconstruction: binary cross-entropy of the image decoded from the posterior mean, nats per
+        disentanglement: The scores asked for.
+        active: KL and spread of the model's dimensions over 2000 images.
+        posterior: How the posterior was read, in words.
+        reconstruction: Binary cross-entropy of the image decoded from the posterior mean, nats per
             image, over 2000 random images.
     """
 
@@ -73,15 +74,22 @@ def score_model(
     """Score a VAE on ``data``: disentanglement, reconstruction, active dimensions.
 
     Args:
-        model: in eval mode, on ``device``.
-        data: images with their factor classes.
-        metrics: as for :func:`evaluate_disentanglement`.
-        protocol: likewise.
-        samples: likewise.
-        prune: what tells a collapsed dimension: the std of its mean, or its KL.
-        seed: as for :func:`evaluate_disentanglement`.
-        device: likewise.
+        model: A VAE in eval mode, on ``device``.
+        data: Images with their factor classes.
+        metrics: Names of the scores, of :data:`captum_vae.metrics.disentanglement.METRICS`.
+        protocol: How many votes factor_vae and beta_vae take: paper, publish or dlib.
+        samples: Number of random images to encode.
+        prune: What tells a collapsed dimension: the standard deviation of its mean, or its KL.
+        seed: Seed of the images drawn and of the votes.
+        device: Where to compute.
+
+    Raises:
+        ValueError: A name is unknown or a number out of range.
+        TypeError: A number is no whole number.
     """
+    check_choice("prune", prune, get_args(PruneRule))
+    samples = whole_number("samples", samples, least=1)
+    seed = whole_number("seed", seed, least=0, most=LARGEST_SEED)
     active = measure_active_dimensions(model, data, device=torch.device(device), batch_size=_BATCH)
     posterior = as_adapter(model)
     return ModelScores(

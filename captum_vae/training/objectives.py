@@ -1,28 +1,31 @@
 """What training minimises: the ELBO, FactorVAE's total correlation on top, and extra terms."""
 
+import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from captum_vae.checks import real_number
 from captum_vae.losses.density_ratio import (
     discriminator_loss,
     permute_dims,
     total_correlation,
 )
 from captum_vae.losses.elbo import ELBO
+from captum_vae.training.contract import check_posterior, describe_outputs
 
 
 class VAEOutputs(NamedTuple):
     """What the model returned for a batch.
 
     Attributes:
-        reconstruction: (B, C, H, W).
-        mean: (B, D) or (B, D, h, w).
-        log_variance: same shape as ``mean``.
+        reconstruction: The decoded images, (B, C, H, W).
+        mean: Means of q(z|x), (B, D) or (B, D, h, w).
+        log_variance: Log-variances of q(z|x), of the same shape as ``mean``.
     """
 
     reconstruction: Tensor
@@ -34,12 +37,15 @@ ExtraTerm = Callable[[nn.Module, Tensor, VAEOutputs], Tensor]
 """``term(model, batch, outputs)`` -> a scalar added to the loss."""
 
 
-@runtime_checkable
-class WatchingTerm(Protocol):
+@typing.runtime_checkable
+class WatchingTerm(typing.Protocol):
     """An extra term that looks at the forward whose outputs it is then called with."""
 
     def watching(self, model: nn.Module) -> AbstractContextManager[object]:
         """A context around that forward alone."""
+
+
+_NAMES_TAKEN = ("loss", "nll", "kl", "beta", "total_correlation", "discriminator_loss")
 
 
 class VAEObjective(nn.Module):
@@ -70,25 +76,32 @@ class VAEObjective(nn.Module):
         """Choose the loss.
 
         Args:
-            elbo: likelihood, KL weight and their schedule.
-            learning_rate: of Adam.
-            extra_terms: callables (model, batch, outputs) -> scalar, already weighted, added to
+            elbo: Likelihood and weight of the KL with its schedule.
+            learning_rate: Learning rate of Adam.
+            extra_terms: Callables (model, batch, outputs) -> scalar, already weighted, added to
                 the loss and logged by name. Those that are modules travel in the checkpoint; those
                 with ``watching`` are asked to watch the forward (:class:`WatchingTerm`); a
                 ``config`` of plain data is part of the objective's.
 
         Raises:
-            ValueError: the learning rate is not positive, or a name is taken.
+            TypeError: An argument is of another kind.
+            ValueError: The learning rate is not positive and finite, or a name is taken.
         """
         super().__init__()
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if not isinstance(elbo, nn.Module) or not hasattr(elbo, "config"):
+            raise TypeError(f"elbo is a {type(elbo).__name__}; wanted a captum_vae.losses.ELBO")
+        if extra_terms is not None and not isinstance(extra_terms, Mapping):
+            raise TypeError(f"extra_terms must be a dict of callables by name, got {extra_terms!r}")
         self.elbo = elbo
-        self.learning_rate = learning_rate
+        self.learning_rate = real_number("learning_rate", learning_rate, above=0)
         self.extra_terms = dict(extra_terms or {})
         for name, term in self.extra_terms.items():
-            if name in ("loss", "nll", "kl", "beta"):
-                raise ValueError(f"extra_terms: {name!r} is the name of a term of the ELBO")
+            if not isinstance(name, str) or not name.isidentifier() or not callable(term):
+                raise TypeError(
+                    f"extra_terms must be callables by name, got {name!r}: {type(term).__name__}"
+                )
+            if name in _NAMES_TAKEN:
+                raise ValueError(f"extra_terms: {name!r} is the name of a term of the loss")
             if isinstance(term, nn.Module):
                 self.add_module(f"extra_term_{name}", term)
 
@@ -123,7 +136,7 @@ class VAEObjective(nn.Module):
             for term in self.extra_terms.values():
                 if isinstance(term, WatchingTerm):
                     stack.enter_context(term.watching(model))
-            return VAEOutputs(*model(batch)[:3])
+            return _outputs_of(model, batch)
 
     def _losses(
         self, model: nn.Module, batch: Tensor, outputs: VAEOutputs, step: int
@@ -131,6 +144,10 @@ class VAEObjective(nn.Module):
         reconstruction, mean, log_variance = outputs
         terms = self.elbo(reconstruction, batch, mean, log_variance, step=step)
         extra = {name: term(model, batch, outputs) for name, term in self.extra_terms.items()}
+        for name, value in extra.items():
+            if not isinstance(value, Tensor) or value.ndim:
+                given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"extra_terms: {name!r} gave {given}; wanted a scalar tensor")
         return {**terms, **extra, "loss": sum(extra.values(), start=terms["loss"])}
 
 
@@ -156,27 +173,29 @@ class FactorVAEObjective(VAEObjective):
         """Choose the loss.
 
         Args:
-            elbo: likelihood and KL.
-            gamma: weight of the total correlation.
-            discriminator: (B, D) codes -> (B, 2) logits, class 0 for codes of q(z).
-            learning_rate: of the VAE's Adam.
-            discriminator_learning_rate: of the discriminator's Adam, betas (0.5, 0.9) as
-                published.
-            extra_terms: as in :class:`VAEObjective`.
+            elbo: Likelihood and weight of the KL.
+            gamma: Weight of the total correlation.
+            discriminator: A module from codes (B, D) to logits (B, 2), class 0 for codes of q(z).
+            learning_rate: Learning rate of the VAE's Adam.
+            discriminator_learning_rate: Learning rate of the discriminator's Adam, whose betas
+                are (0.5, 0.9) as published.
+            extra_terms: Further terms of the VAE's loss, as in :class:`VAEObjective`.
 
         Raises:
-            ValueError: a number out of range.
+            TypeError: An argument is of another kind.
+            ValueError: A number is out of range.
         """
         super().__init__(elbo, learning_rate=learning_rate, extra_terms=extra_terms)
-        for name, value in {
-            "gamma": gamma,
-            "discriminator_learning_rate": discriminator_learning_rate,
-        }.items():
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        self.gamma = gamma
+        if not isinstance(discriminator, nn.Module):
+            raise TypeError(
+                f"discriminator is a {type(discriminator).__name__}; wanted a torch.nn.Module from "
+                "codes (B, D) to logits (B, 2)"
+            )
+        self.gamma = real_number("gamma", gamma, above=0)
         self.discriminator = discriminator
-        self.discriminator_learning_rate = discriminator_learning_rate
+        self.discriminator_learning_rate = real_number(
+            "discriminator_learning_rate", discriminator_learning_rate, above=0
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -204,7 +223,7 @@ class FactorVAEObjective(VAEObjective):
         outputs = self._outputs(model, first)
         z = _sample(outputs)
         with torch.no_grad():
-            permuted = permute_dims(_sample(VAEOutputs(*model(second)[:3])))
+            permuted = permute_dims(_sample(_outputs_of(model, second)))
         losses = self._losses(model, first, outputs, step)
         correlation = total_correlation(self.discriminator(z))
         return {
@@ -215,6 +234,17 @@ class FactorVAEObjective(VAEObjective):
                 self.discriminator(z.detach()), self.discriminator(permuted)
             ),
         }
+
+
+def _outputs_of(model: nn.Module, batch: Tensor) -> VAEOutputs:
+    outputs = model(batch)
+    if not isinstance(outputs, (tuple, list)) or len(outputs) < 3:
+        raise ValueError(
+            f"model(images) gave {describe_outputs(outputs)}; wanted (reconstruction, mean, "
+            "log-variance, ...)"
+        )
+    check_posterior("model(images)[1:]", outputs[1:], images=len(batch))
+    return VAEOutputs(*outputs[:3])
 
 
 def _sample(outputs: VAEOutputs) -> Tensor:

@@ -132,5 +132,5 @@ def test_a_layer_that_is_not_there_is_named_before_training():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="weight must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="weight=-1 must be at least 0"):
         AttentionTerm(AttentionDisentanglementLoss(), layer="encoder.conv1", weight=-1)
