@@ -1,4 +1,4 @@
-"""How fast the readers feed images: decoding each time, from memory, from disk.
+"""How fast the readers feed images: decoding each time, or from memory.
 
     CAPTUM_VAE_DATA=<folder> pytest benchmarks/bench_data_loading.py --benchmark-only
 
@@ -26,8 +26,8 @@ from captum_vae.data import (
     SampleDataset,
     SyntheticDefects,
     collate_samples,
+    image_dataset,
 )
-from captum_vae.data import files as files_module
 
 ROUNDS = 5
 
@@ -44,13 +44,13 @@ def data_root() -> Path:
 def decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The image files decoded so far."""
     decoded: list[str] = []
-    original = files_module.read_image
+    original = image_dataset.read_image
 
     def counted(path: Path, *arguments: Any) -> Any:
         decoded.append(path.name)
         return original(path, *arguments)
 
-    monkeypatch.setattr(files_module, "read_image", counted)
+    monkeypatch.setattr(image_dataset, "read_image", counted)
     yield decoded
 
 
@@ -78,17 +78,16 @@ def measure(benchmark: Any, dataset: SampleDataset, rounds: int = ROUNDS) -> Non
     )
 
 
-@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+@pytest.mark.parametrize("cache", ["none", "memory"])
 @pytest.mark.parametrize("reader", [bottle, ped2])
 def test_loading(
     benchmark: Any,
     data_root: Path,
     decodes: list[str],
-    tmp_path: Path,
     reader: Callable[..., ImageFileDataset],
     cache: str,
 ) -> None:
-    dataset = reader(data_root, cache=cache, cache_dir=tmp_path if cache == "disk" else None)
+    dataset = reader(data_root, cache=cache)
     dataset.preload()
     decodes.clear()
     measure(benchmark, dataset)
@@ -98,22 +97,14 @@ def test_loading(
     assert len(decodes) == expected
 
 
-@pytest.mark.parametrize("cache", ["memory", "disk"])
 @pytest.mark.parametrize("reader", [bottle, ped2])
 def test_filling_the_cache(
-    benchmark: Any,
-    data_root: Path,
-    tmp_path: Path,
-    reader: Callable[..., ImageFileDataset],
-    cache: str,
+    benchmark: Any, data_root: Path, reader: Callable[..., ImageFileDataset]
 ) -> None:
     """Opening the data set and decoding everything once: what the first run pays."""
-    folders = (tmp_path / str(number) for number in range(100))
 
     def open_and_fill() -> int:
-        dataset = reader(
-            data_root, cache=cache, cache_dir=next(folders) if cache == "disk" else None
-        )
+        dataset = reader(data_root)
         dataset.preload()
         return len(dataset)
 

@@ -1,16 +1,19 @@
 """Handwritten digits as a one-class problem: some digits are normal, the others anomalous."""
 
-from collections.abc import Sequence
+import hashlib
+import operator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_vae.data.files import existing_folder
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.data.idx import read_idx
-from captum_vae.data.resize import height_width, resize_image
+from captum_vae.data.listing import existing_folder
+from captum_vae.data.resize import ImageSize, height_width, resize_image
 from captum_vae.data.sample import Sample, SampleDataset
 
 Split: TypeAlias = Literal["train", "test"]
@@ -21,15 +24,16 @@ class Digits(SampleDataset):
 
     Args:
         images: (n, rows, columns) uint8.
-        classes: (n,) the digit on each image.
-        name: prefix of the samples' names, which end in the image's number.
-        digits: the digits to read; None for all ten.
-        normal_digits: the digits with label 0, the rest has label 1; None makes all normal.
+        classes: (n,) integers, the digit on each image.
+        name: Prefix of the samples' names, which end in the image's number.
+        digits: The digits to read; None for all ten.
+        normal_digits: The digits with label 0, the rest has label 1; None makes all normal.
         image_size: (h, w) or one number; None keeps the size.
         image_channels: 1, or 3 for the same grey three times.
 
     Raises:
-        ValueError: for a digit outside 0..9, options out of range, or no image left.
+        TypeError: Images or classes are no arrays of integers, or an option has the wrong type.
+        ValueError: A digit lies outside 0..9, an option is out of range, or no image is left.
     """
 
     def __init__(
@@ -40,14 +44,13 @@ class Digits(SampleDataset):
         *,
         digits: Sequence[int] | None = None,
         normal_digits: Sequence[int] | None = None,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: ImageSize = None,
         image_channels: Literal[1, 3] = 1,
     ) -> None:
         """Select the digits."""
-        if image_channels not in (1, 3):
+        if whole_number("image_channels", image_channels) not in (1, 3):
             raise ValueError(f"image_channels is {image_channels!r}; wanted 1 or 3")
-        if len(images) != len(classes):
-            raise ValueError(f"{len(images)} images and {len(classes)} labels; wanted as many")
+        _check_arrays(images, classes)
         self._size = height_width(image_size)
         self._channels = image_channels
         self._normal = _checked_digits("normal_digits", normal_digits)
@@ -64,6 +67,7 @@ class Digits(SampleDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample ``index``."""
+        index = operator.index(index)
         pixels = resize_image(self._images[index], self._size).astype(np.float32)
         image = torch.from_numpy(pixels).div_(255).repeat(self._channels, 1, 1)
         digit = int(self._classes[index])
@@ -81,6 +85,15 @@ class Digits(SampleDataset):
         return [str(digit) for digit in self._classes.tolist()]
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over the images, their digits and the options."""
+        options = (self._name, self._size, self._channels, self._normal, self._images.shape)
+        total = hashlib.sha256(repr(options).encode())
+        for array in (self._images, self._classes.astype(np.int64), self._numbers):
+            total.update(np.ascontiguousarray(array).tobytes())
+        return total.hexdigest()
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of every image."""
         height, width = self._size or self._images.shape[1:]
@@ -91,16 +104,16 @@ class MNIST(Digits):
     """MNIST read from its IDX files, plain or gzipped; nothing is downloaded.
 
     Args:
-        root: the folder with the files, or one above it (``root/raw`` or ``root/MNIST/raw``).
+        root: The folder with the files, or one above it (``root/raw`` or ``root/MNIST/raw``).
         split: "train" (60,000) or "test" (10,000).
-        digits: the digits to read, [1] to train on one class; None for all ten.
-        normal_digits: the digits with label 0; None makes all normal.
+        digits: The digits to read, [1] to train on one class; None for all ten.
+        normal_digits: The digits with label 0; None makes all normal.
         image_size: (h, w) or one number; None keeps 28 x 28.
         image_channels: 1 or 3.
 
     Raises:
-        FileNotFoundError: naming the file and the folders searched.
-        ValueError: for a damaged file.
+        FileNotFoundError: A file is missing; the message names it and the folders searched.
+        ValueError: A file is damaged, or an option out of range.
     """
 
     def __init__(
@@ -110,15 +123,16 @@ class MNIST(Digits):
         *,
         digits: Sequence[int] | None = None,
         normal_digits: Sequence[int] | None = None,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: ImageSize = None,
         image_channels: Literal[1, 3] = 1,
     ) -> None:
         """Find and read the two files of the split."""
         folder = existing_folder(root, "root", "the folder of MNIST's IDX files")
-        prefix = {"train": "train", "test": "t10k"}[_checked_split(split)]
+        check_choice("split", split, ("train", "test"))
+        prefix = "train" if split == "train" else "t10k"
         super().__init__(
-            read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte")),
-            read_idx(_find(folder, f"{prefix}-labels", "idx1-ubyte")),
+            read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte"), 3),
+            read_idx(_find(folder, f"{prefix}-labels", "idx1-ubyte"), 1),
             split,
             digits=digits,
             normal_digits=normal_digits,
@@ -134,8 +148,8 @@ class OneClassDigits(Digits):
 
     Args:
         split: "train" or "test".
-        digits: the digits to read; None for all ten.
-        normal_digits: the digits with label 0; None makes all normal.
+        digits: The digits to read; None for all ten.
+        normal_digits: The digits with label 0; None makes all normal.
         image_size: (h, w) or one number; None keeps 8 x 8.
         image_channels: 1 or 3.
     """
@@ -146,16 +160,17 @@ class OneClassDigits(Digits):
         *,
         digits: Sequence[int] | None = None,
         normal_digits: Sequence[int] | None = None,
-        image_size: int | tuple[int, int] | None = 28,
+        image_size: ImageSize = 28,
         image_channels: Literal[1, 3] = 1,
     ) -> None:
         """Load the digits that scikit-learn ships."""
+        check_choice("split", split, ("train", "test"))
         # Slow to import, and no other reader needs it.
         from sklearn.datasets import load_digits
 
         bundle = load_digits()
         test = np.arange(len(bundle.target)) % 5 == 4
-        part = test if _checked_split(split) == "test" else ~test
+        part = test if split == "test" else ~test
         super().__init__(
             np.round(bundle.images[part] * (255 / 16)).astype(np.uint8),
             bundle.target[part],
@@ -167,18 +182,30 @@ class OneClassDigits(Digits):
         )
 
 
-def _checked_digits(argument: str, digits: Sequence[int] | None) -> list[int]:
+def _checked_digits(argument: str, digits: Any) -> list[int]:
     if digits is None:
         return list(range(10))
-    if not digits or any(digit not in range(10) for digit in digits):
-        raise ValueError(f"{argument} is {digits!r}; wanted digits from 0 to 9, as in [1, 7]")
-    return list(digits)
+    hint = "wanted digits from 0 to 9, as in [1, 7]"
+    if isinstance(digits, str | bytes) or not isinstance(digits, Iterable):
+        raise TypeError(f"{argument} is {digits!r}; {hint}")
+    checked = [whole_number(argument, digit, least=0, most=9, hint=hint) for digit in digits]
+    if not checked:
+        raise ValueError(f"{argument} is empty; {hint}")
+    return checked
 
 
-def _checked_split(split: str) -> str:
-    if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}; wanted 'train' or 'test'")
-    return split
+def _check_arrays(images: Any, classes: Any) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 3:
+        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images)
+        raise TypeError(f"images is {found}; wanted a uint8 array (n, rows, columns)")
+    if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or classes.ndim != 1:
+        raise TypeError("classes is no array of integers; wanted (n,), the digit on each image")
+    if len(images) != len(classes):
+        raise ValueError(
+            f"images and classes: {len(images)} images and {len(classes)} labels; wanted as many"
+        )
+    if len(classes) and not (0 <= int(classes.min()) and int(classes.max()) <= 9):
+        raise ValueError(f"classes run from {classes.min()} to {classes.max()}; wanted 0 to 9")
 
 
 def _find(root: Path, stem: str, kind: str) -> Path:

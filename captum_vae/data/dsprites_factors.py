@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from captum_vae.checks import whole_number
+
 FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 SHAPE_NAMES = ("square", "ellipse", "heart")
@@ -45,7 +47,7 @@ def factor_values(classes: Tensor) -> Tensor:
 
     Raises:
         TypeError: ``classes`` is not an integer tensor.
-        ValueError: it is not (N, 5) or a class is out of range.
+        ValueError: It is not (N, 5), or a class is out of range.
     """
     _check_classes(classes)
     return torch.stack(
@@ -62,20 +64,23 @@ def classes_of_values(values: Tensor, *, tolerance: float = 1e-3) -> Tensor:
 
     Args:
         values: (N, 5) floats as in the original's ``latents_values`` without colour.
-        tolerance: how far a value may lie from the table's.
+        tolerance: How far a value may lie from the table's.
 
     Returns:
         (N, 5) int64.
 
     Raises:
-        ValueError: ``values`` is not (N, 5) or a value is not in the table of its factor.
+        TypeError: ``values`` is no tensor of real numbers.
+        ValueError: It is not (N, 5), or a value is not in the table of its factor.
     """
     check_factor_columns("values", values)
+    if values.is_complex():
+        raise TypeError(f"values is {values.dtype}; wanted real numbers")
     columns = []
     for factor, table in enumerate(factor_value_tables()):
         distance = (values[:, factor, None].double() - table.to(values.device)).abs()
         nearest = distance.min(dim=1)
-        wrong = nearest.values > tolerance
+        wrong = ~(nearest.values <= tolerance)
         if wrong.any():
             raise ValueError(
                 f"{FACTOR_NAMES[factor]} has the value {float(values[wrong][0, factor]):g}; "
@@ -95,8 +100,13 @@ def classes_of_index(indices: Tensor) -> Tensor:
         (N, 5) int64.
 
     Raises:
-        ValueError: an index is out of range.
+        TypeError: ``indices`` is no tensor of integers.
+        ValueError: It is not (N,), or an index is out of range.
     """
+    if not isinstance(indices, Tensor) or not _is_integer(indices):
+        raise TypeError(f"indices is {_kind(indices)}; wanted a tensor of integers (N,)")
+    if indices.ndim != 1:
+        raise ValueError(f"indices has the shape {tuple(indices.shape)}; wanted (N,)")
     if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < IMAGE_COUNT):
         raise ValueError(
             f"indices run from {int(indices.min())} to {int(indices.max())}; "
@@ -127,22 +137,29 @@ def sample_classes(
     """Draw factors uniformly and independently, except those held fixed.
 
     Args:
-        count: number of draws N.
-        fixed: class of each factor to hold, by its name in ``FACTOR_NAMES``.
-        generator: source of randomness; the draws come on its device.
+        count: Number of draws N.
+        fixed: Class of each factor to hold, by its name in ``FACTOR_NAMES``.
+        generator: Source of randomness; the draws come on its device.
 
     Returns:
         (N, 5) int64 classes.
 
     Raises:
-        ValueError: a fixed factor has an unknown name or a class out of range.
+        TypeError: An argument has the wrong type.
+        ValueError: ``count`` is negative, or a fixed factor has an unknown name or a class out of
+            range.
     """
+    count = whole_number("count", count, least=0)
+    if fixed is not None and not isinstance(fixed, Mapping):
+        raise TypeError(f"fixed is {fixed!r}; wanted classes by name, as {{'shape': 0}}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is {_kind(generator)}; wanted a torch.Generator")
     fixed = dict(fixed or {})
     for name, value in fixed.items():
         if name not in FACTOR_NAMES:
             raise ValueError(f"fixed names the factor {name!r}; wanted some of {FACTOR_NAMES}")
         size = FACTOR_SIZES[FACTOR_NAMES.index(name)]
-        if not 0 <= value < size:
+        if not 0 <= whole_number(f"fixed[{name!r}]", value) < size:
             raise ValueError(f"fixed sets {name} to class {value}; wanted 0 to {size - 1}")
     device = torch.device("cpu") if generator is None else generator.device
     columns = [
@@ -155,7 +172,18 @@ def sample_classes(
 
 
 def check_factor_columns(name: str, table: Tensor) -> None:
-    """Raise ValueError unless ``table`` is (N, 5); ``name`` is what the caller calls it."""
+    """Refuse a table that is not (N, 5).
+
+    Args:
+        name: What the caller calls it.
+        table: The table of factors.
+
+    Raises:
+        TypeError: It is no tensor.
+        ValueError: It has another shape.
+    """
+    if not isinstance(table, Tensor):
+        raise TypeError(f"{name} is {_kind(table)}; wanted a tensor (N, 5)")
     if table.ndim != 2 or table.shape[1] != len(FACTOR_NAMES):
         raise ValueError(
             f"{name} has shape {tuple(table.shape)}; wanted (N, 5) with the columns {FACTOR_NAMES}"
@@ -163,9 +191,18 @@ def check_factor_columns(name: str, table: Tensor) -> None:
         )
 
 
+def _is_integer(table: Tensor) -> bool:
+    floating = table.is_floating_point() or table.is_complex()
+    return not floating and table.dtype != torch.bool
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 def _check_classes(classes: Tensor) -> None:
     check_factor_columns("classes", classes)
-    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+    if not _is_integer(classes):
         raise TypeError(f"classes is {classes.dtype}; wanted integers (render() takes values)")
     sizes = torch.tensor(FACTOR_SIZES, device=classes.device)
     wrong = (classes < 0) | (classes >= sizes)

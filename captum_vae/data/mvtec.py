@@ -3,43 +3,51 @@
 from pathlib import Path
 from typing import Literal
 
-from captum_vae.data.cache import CacheKind
-from captum_vae.data.files import (
-    EMPTY,
-    UNKNOWN,
-    ImageChannels,
-    ImageFile,
-    ImageFileDataset,
-    OnError,
+from typing_extensions import Unpack
+
+from captum_vae.checks import check_choice
+from captum_vae.data.image_dataset import EMPTY, UNKNOWN, ImageFile, ImageFileDataset
+from captum_vae.data.listing import (
+    PassedOver,
+    as_path,
     existing_folder,
-    image_files,
-    match_masks,
+    images_in,
+    list_images,
+    readable_name,
     subfolders,
 )
-from captum_vae.data.resize import ImageSize
+from captum_vae.data.pairing import (
+    match_masks,
+    refuse_masks_among_images,
+    warn_of_missing_masks,
+)
+from captum_vae.data.reading_options import ReadingOptions
+
+_NO_IMAGES = frozenset(("gt", "ground_truth", "mask", "masks", "label", "labels", "xyz", "depth"))
+"""Names of subfolders that hold something else than images."""
 
 
 class MVTec(ImageFileDataset):
     """One category of a data set in the MVTec AD layout, of any image type and size.
 
     Images under ``train/good`` and ``test/good`` are normal, with an all-False mask. Every other
-    folder of ``test`` is a kind of defect, whose masks ``ground_truth/<kind>/<stem>_mask.*`` (or
-    ``<stem>.*``) are matched by name; a defective image without one has an unknown mask.
+    folder of ``test`` is a kind of defect. The masks of ``test/<kind>/<image>.png`` are
+    ``ground_truth/<kind>/<image>_mask.*`` or ``<image>.*``, or, as in MVTec LOCO, all those in
+    ``ground_truth/<kind>/<image>/``, joined; a defective image without one has an unknown mask.
+    Images in subfolders of a kind are read too. What is read and what is passed over is said by
+    ``summary``.
 
     Args:
-        root: the folder that holds the categories, or one category itself.
-        category: the category's name; may be left out when ``root`` is a category.
+        root: The folder that holds the categories, or one category itself.
+        category: The category's name; may be left out when ``root`` is a category.
         split: "train" or "test".
-        image_size: see :class:`ImageFileDataset`, as the options below.
-        image_channels: 1, 3 or "auto".
-        mask_size: None keeps the masks untouched.
-        on_error: "raise" or "skip" what does not decode.
-        cache: "memory", "disk" or "none".
-        cache_dir: folder of the disk cache.
+        **options: How images and masks are read, see
+            :class:`~captum_vae.data.ReadingOptions`.
 
     Raises:
-        FileNotFoundError: for a missing folder, listing the categories found.
-        ValueError: for a split without images, a mask without an image or of another size.
+        FileNotFoundError: A folder is missing; the message lists the categories found.
+        ValueError: A split has no images, images or masks lie where no kind is told, or a mask
+            has no image or another size.
     """
 
     def __init__(
@@ -47,38 +55,29 @@ class MVTec(ImageFileDataset):
         root: str | Path,
         category: str | None = None,
         split: Literal["train", "test"] = "train",
-        *,
-        image_size: ImageSize = None,
-        image_channels: ImageChannels = "auto",
-        mask_size: ImageSize = None,
-        on_error: OnError = "raise",
-        cache: CacheKind = "memory",
-        cache_dir: str | Path | None = None,
+        **options: Unpack[ReadingOptions],
     ) -> None:
         """List the split and pair its masks."""
-        if split not in ("train", "test"):
-            raise ValueError(f"split is {split!r}; wanted 'train' or 'test'")
-        self.root = _category_folder(Path(root), category)
+        check_choice("split", split, ("train", "test"))
+        if category is not None and not isinstance(category, str):
+            raise TypeError(f"category is {category!r}; wanted the name of a folder in root")
+        self.root = _category_folder(as_path("root", root), category)
         self.category = self.root.name
-        files = _train_files(self.root) if split == "train" else _test_files(self.root)
+        passed_over: list[PassedOver] = []
+        if split == "train":
+            files = _train_files(self.root, passed_over)
+        else:
+            files = _test_files(self.root, passed_over)
         if not files:
             raise ValueError(f"no images in {self.root / split}")
-        super().__init__(
-            files,
-            image_size=image_size,
-            image_channels=image_channels,
-            mask_size=mask_size,
-            on_error=on_error,
-            cache=cache,
-            cache_dir=cache_dir,
-        )
+        super().__init__(files, passed_over=passed_over, **options)
 
 
 def mvtec_categories(root: str | Path) -> list[str]:
     """List the categories under ``root``: the folders that hold ``train/good``.
 
     Raises:
-        FileNotFoundError: when ``root`` is not a folder.
+        FileNotFoundError: ``root`` is not a folder.
     """
     folder = existing_folder(root, "root", "a folder of categories in the MVTec layout")
     return [path.name for path in subfolders(folder) if _is_category(path)]
@@ -90,7 +89,7 @@ def _is_category(folder: Path) -> bool:
 
 def _category_folder(root: Path, category: str | None) -> Path:
     categories = mvtec_categories(root)
-    folder = root if category is None else root / category
+    folder = root if category is None else root / as_path("category", category)
     if not _is_category(folder):
         raise FileNotFoundError(
             f"{folder} is no category of the MVTec layout: it has no folder train/good. "
@@ -99,34 +98,83 @@ def _category_folder(root: Path, category: str | None) -> Path:
     return folder.resolve() if category is None else folder
 
 
-def _train_files(root: Path) -> list[ImageFile]:
+def _train_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
+    _refuse_loose(root / "train", "images", "move them to train/good")
+    for other in subfolders(root / "train"):
+        if other.name != "good":
+            passed_over.append(PassedOver(other, "folder beside train/good"))
     return [
-        ImageFile(path, path.relative_to(root).as_posix(), "good", 0, EMPTY)
-        for path in image_files(root / "train" / "good")
+        ImageFile(path, readable_name(path.relative_to(root)), "good", 0, EMPTY)
+        for path in _images_of_kind(root / "train" / "good", passed_over)
     ]
 
 
-def _test_files(root: Path) -> list[ImageFile]:
+def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
     test = existing_folder(root / "test", "root", "test images beside train")
     truth = root / "ground_truth"
+    _refuse_loose(test, "images", "move them to test/good or the folder of their kind of defect")
     kinds = subfolders(test)
-    stray = {path.name for path in subfolders(truth)} if truth.is_dir() else set()
-    for name in sorted(stray - {path.name for path in kinds}):
-        if image_files(truth / name):
-            raise ValueError(
-                f"the masks in {truth / name} have no images: there is no folder {test / name}"
-            )
+    if truth.exists():
+        existing_folder(truth, "root", "masks in a folder ground_truth")
+        _refuse_loose(truth, "masks", "move them to ground_truth/<kind>")
+        named = {path.name for path in kinds}
+        for folder in subfolders(truth):
+            if folder.name not in named and list_images(folder).images:
+                raise ValueError(
+                    f"the masks in {folder} have no images: there is no folder {test / folder.name}"
+                )
     files = []
     for kind in kinds:
-        images = image_files(kind)
-        folder = truth / kind.name
-        masks = image_files(folder) if folder.is_dir() else []
-        mask_of = match_masks(
-            [(path.stem, path) for path in images],
-            [(path.stem.removesuffix("_mask"), path) for path in masks],
-        )
+        images = _images_of_kind(kind, passed_over)
+        mask_of = _masks_of_kind(kind, images, truth / kind.name, passed_over)
         label, missing = (0, EMPTY) if kind.name == "good" else (1, UNKNOWN)
+        group = readable_name(Path(kind.name))
         for path in images:
-            mask = mask_of.get(path, missing)
-            files.append(ImageFile(path, path.relative_to(root).as_posix(), kind.name, label, mask))
+            name = readable_name(path.relative_to(root))
+            files.append(ImageFile(path, name, group, label, mask_of.get(path, missing)))
     return files
+
+
+def _images_of_kind(folder: Path, passed_over: list[PassedOver]) -> list[Path]:
+    found = list_images(folder)
+    passed_over += found.passed_over
+    for path in found.images:
+        for part in path.relative_to(folder).parts[:-1]:
+            if part.lower() in _NO_IMAGES:
+                raise ValueError(
+                    f"{path} lies in a folder {part!r} among the images of {folder}, and would "
+                    "count as one; move that folder out of it"
+                )
+    refuse_masks_among_images([(_key(path, folder), path) for path in found.images])
+    return found.images
+
+
+def _masks_of_kind(
+    kind: Path, images: list[Path], truth: Path, passed_over: list[PassedOver]
+) -> dict[Path, tuple[Path, ...]]:
+    if not truth.is_dir():
+        return {}
+    found = list_images(truth)
+    passed_over += found.passed_over
+    if images and not found.images and kind.name != "good":
+        raise ValueError(f"no masks in {truth}; remove the folder if {kind.name} has none")
+    mask_of = match_masks(
+        [(_key(path, kind), path) for path in images],
+        [(_key(path, truth), path) for path in found.images],
+    )
+    if kind.name != "good":
+        warn_of_missing_masks(images, mask_of, truth)
+    return mask_of
+
+
+def _refuse_loose(folder: Path, what: str, remedy: str) -> None:
+    loose = images_in(folder)
+    if loose:
+        raise ValueError(
+            f"{len(loose)} {what} lie loose in {folder}, first {loose[0].name}, where nothing says "
+            f"whether they are normal; {remedy}"
+        )
+
+
+def _key(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()

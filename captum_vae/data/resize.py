@@ -1,6 +1,7 @@
 """Changing the size of images (antialiased bilinear) and of masks (exact area, never bilinear)."""
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -8,22 +9,39 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_vae.checks import whole_number
+
+MOST_PIXELS = 2**16
+"""The longest side that an image may be resized to."""
+
 ImageSize: TypeAlias = int | tuple[int, int] | None
 """(h, w), one number for a square, or None to leave the size alone."""
 
 
-def height_width(size: ImageSize, argument: str = "image_size") -> tuple[int, int] | None:
-    """Return ``size`` as (h, w), or None.
+def height_width(size: Any, argument: str = "image_size") -> tuple[int, int] | None:
+    """``size`` as (h, w), or None.
+
+    Args:
+        size: (h, w), one number for a square, or None.
+        argument: What the caller calls it, for the message.
 
     Raises:
-        ValueError: naming ``argument``, when a side is not a positive whole number.
+        TypeError: It is neither, or a side is no whole number.
+        ValueError: A side is not positive, or there are not two.
     """
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f"{argument} is {size!r}; wanted a positive int, (height, width) or None")
-    return sides[0], sides[1]
+    hint = "wanted one number, (height, width) or None"
+    if isinstance(size, str) or not isinstance(size, Sequence | np.ndarray | Tensor):
+        side = whole_number(argument, size, least=1, most=MOST_PIXELS, hint=hint)
+        return side, side
+    sides = list(size)
+    if len(sides) != 2:
+        raise ValueError(f"{argument} is {size!r}; {hint}")
+    height, width = (
+        whole_number(argument, side, least=1, most=MOST_PIXELS, hint=hint) for side in sides
+    )
+    return height, width
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
@@ -45,19 +63,21 @@ def resize_mask(mask: Tensor, size: ImageSize) -> Tensor:
     not wholly covered: a third of the anomalous area of UCSD's masks.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool with at least one pixel.
         size: (h, w), one number for a square, or None for no change.
 
     Returns:
         (h, w) bool, on the mask's device.
 
     Raises:
-        TypeError: when the mask is not boolean.
-        ValueError: when it is not two-dimensional.
+        TypeError: The mask is no boolean tensor.
+        ValueError: It is not two-dimensional, or has no pixel.
     """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask is a {type(mask).__name__}; wanted a torch.bool tensor (H, W)")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask has dtype {mask.dtype}; wanted torch.bool, as in mask > 0.5")
-    if mask.dim() != 2:
+    if mask.dim() != 2 or not mask.numel():
         raise ValueError(f"mask has shape {tuple(mask.shape)}; wanted (H, W)")
     target = height_width(size, "size")
     if target is None or target == tuple(mask.shape):

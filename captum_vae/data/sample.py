@@ -1,5 +1,6 @@
 """What every anomaly data set yields: one sample, and how samples make a batch."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ class Sample(NamedTuple):
             image before any resizing; None where the ground truth does not exist. All False means
             that the image is known to be normal everywhere, which None does not.
         label: 0 normal, 1 anomalous, None unknown.
-        name: where the image came from, a path relative to the data set's root.
-        group: what belongs together: the clip of a frame, the kind of a defect, the digit.
+        name: Where the image came from, a path relative to the data set's root.
+        group: What belongs together: the clip of a frame, the kind of a defect, the digit.
+        ignored: (H, W) bool, True on pixels whose truth is not to be counted; None where there
+            are none. The mask is False there.
     """
 
     image: Tensor
@@ -26,6 +29,7 @@ class Sample(NamedTuple):
     label: int | None
     name: str
     group: str
+    ignored: Tensor | None = None
 
 
 class SampleDataset(Dataset[Sample]):
@@ -43,6 +47,23 @@ class SampleDataset(Dataset[Sample]):
         """Return sample ``index``; IndexError when there is none."""
         raise NotImplementedError(f"{type(self).__name__} has no __getitem__")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and pixels of all samples: equal for equal data only.
+
+        Reads every sample; data sets that know better what they are made of override it.
+        """
+        total = hashlib.sha256()
+        for index in range(len(self)):
+            sample = self[index]
+            total.update(repr((sample.name, tuple(sample.image.shape))).encode())
+            total.update(sample.image.contiguous().numpy().tobytes())
+        return total.hexdigest()
+
+    def describe(self) -> dict[str, str]:
+        """What a report should say about the data, by keyword."""
+        return {"images": f"{len(self)} images"}
+
 
 class SampleBatch(NamedTuple):
     """B samples: the images stacked, the rest as lists because masks vary in size or are unknown.
@@ -53,6 +74,7 @@ class SampleBatch(NamedTuple):
         label: B times 0, 1 or None.
         name: B names.
         group: B groups.
+        ignored: B times (H, W) bool or None; empty where no data set ignores pixels.
     """
 
     image: Tensor
@@ -60,14 +82,24 @@ class SampleBatch(NamedTuple):
     label: list[int | None]
     name: list[str]
     group: list[str]
+    ignored: Sequence[Tensor | None] = ()
 
 
 def collate_samples(samples: Sequence[Sample]) -> SampleBatch:
     """Make a batch; pass it to a ``DataLoader`` as ``collate_fn``.
 
     Raises:
-        ValueError: when the images differ in shape.
+        TypeError: Something other than a :class:`Sample` is among them.
+        ValueError: The images differ in shape, or there are none.
     """
+    if not samples:
+        raise ValueError("samples is empty; wanted at least one to make a batch")
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise TypeError(
+                f"samples holds a {type(sample).__name__}; wanted captum_vae.data.Sample, as every "
+                "SampleDataset gives"
+            )
     shapes = {tuple(sample.image.shape) for sample in samples}
     if len(shapes) > 1:
         raise ValueError(
@@ -80,4 +112,5 @@ def collate_samples(samples: Sequence[Sample]) -> SampleBatch:
         [sample.label for sample in samples],
         [sample.name for sample in samples],
         [sample.group for sample in samples],
+        [sample.ignored for sample in samples],
     )

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from captum_vae.data.arrays import read_images
 from captum_vae.data.sample import SampleDataset, collate_samples
-from captum_vae.explain.images import expected_images, read_images, to_range
+from captum_vae.explain.images import expected_images, to_range
 from captum_vae.posterior import PosteriorAdapter, PosteriorError, as_adapter
 
 
@@ -77,7 +78,7 @@ class Subject:
         return self._parameter.device
 
     def read(self, path: str) -> SampleDataset:
-        """Images for the model: see :func:`captum_vae.explain.images.read_images`."""
+        """Images for the model: see :func:`captum_vae.data.read_images`."""
         return read_images(path, image_size=self.image_size, channels=self.channels)
 
     def batches(self, images: SampleDataset) -> DataLoader[Any]:

@@ -32,8 +32,9 @@ init_args:
   image_size: [8, 12]
   image_channels: 3
   on_error: skip
-  cache: disk
-  cache_dir: {tmp_path / "cache"}"""
+  mask_values: {{0: normal, 1: anomalous, 255: ignore}}
+  pixel_range: [0, 4095]
+  cache: none"""
     )
     assert isinstance(data, MVTec)
     assert data.image_shape == (3, 8, 12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_vae.data.decode import UnreadableImageError, probe_image, read_image, read_mask
+from captum_vae.data.decode import UnreadableImageError, probe_image, read_image
 
 
 def save(image: Image.Image, path: Path) -> Path:
@@ -18,24 +18,24 @@ def test_grey_images_of_any_type_read_alike(tmp_path: Path, ending: str) -> None
     image = Image.fromarray(pixels)
     options = {"irreversible": False} if ending == "jp2" else {}
     image.save(tmp_path / f"a.{ending}", **options)
-    assert np.array_equal(read_image(tmp_path / f"a.{ending}", 1, None), pixels[None])
+    assert np.array_equal(read_image(tmp_path / f"a.{ending}", 1, None).pixels, pixels[None])
 
 
 def test_colour_comes_with_channels_first(tmp_path: Path) -> None:
     path = save(Image.new("RGB", (3, 2), (10, 20, 30)), tmp_path / "a.png")
-    assert read_image(path, 3, None)[:, 0, 0].tolist() == [10, 20, 30]
-    assert probe_image(path) == (2, 3, 3)
+    assert read_image(path, 3, None).pixels[:, 0, 0].tolist() == [10, 20, 30]
+    assert probe_image(path) == (2, 3, 3, False)
 
 
 def test_transparency_is_dropped(tmp_path: Path) -> None:
     path = save(Image.new("RGBA", (3, 2), (10, 20, 30, 0)), tmp_path / "a.png")
-    assert read_image(path, 3, None)[:, 0, 0].tolist() == [10, 20, 30]
+    assert read_image(path, 3, None).pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 
 def test_sixteen_bit_grey_keeps_its_upper_byte(tmp_path: Path) -> None:
     pixels = np.array([[0, 256, 65535]], dtype=np.uint16)
     path = save(Image.fromarray(pixels), tmp_path / "a.png")
-    assert read_image(path, 1, None).tolist() == [[[0, 1, 255]]]
+    assert read_image(path, 1, None).pixels.tolist() == [[[0, 1, 255]]]
     assert probe_image(path).channels == 1
 
 
@@ -50,7 +50,7 @@ def test_a_truncated_image_names_its_file(tmp_path: Path, ending: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     path = save(Image.fromarray(noise), tmp_path / f"broken.{ending}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UnreadableImageError, match=rf'broken\.{ending}.*on_error="skip"'):
+    with pytest.raises(UnreadableImageError, match=rf"broken\.{ending}"):
         read_image(path, 1, None)
 
 
@@ -58,41 +58,3 @@ def test_a_file_that_is_no_image_is_found_by_its_header(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not an image")
     with pytest.raises(UnreadableImageError, match="a.png"):
         probe_image(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 1, 1], [False, True, True]),
-        ([0, 255, 255], [False, True, True]),
-        ([0, 127, 128], [False, False, True]),
-        ([0, 0, 0], [False, False, False]),
-    ],
-)
-def test_masks_of_ones_of_255_and_with_soft_edges(
-    tmp_path: Path, values: list[int], expected: list[bool]
-) -> None:
-    path = save(Image.fromarray(np.array([values], dtype=np.uint8)), tmp_path / "m.png")
-    assert read_mask(path).tolist() == [expected]
-
-
-def test_sixteen_bit_masks_split_at_half_of_their_range(tmp_path: Path) -> None:
-    pixels = np.array([[0, 300, 65535]], dtype=np.uint16)
-    assert read_mask(save(Image.fromarray(pixels), tmp_path / "m.png")).tolist() == [
-        [False, False, True]
-    ]
-
-
-def test_one_bit_and_palette_masks_read_alike(tmp_path: Path) -> None:
-    mask = np.random.default_rng(0).random((5, 6)) < 0.5
-    one_bit = save(Image.fromarray(mask), tmp_path / "one.png")
-    palette = Image.frombytes("P", (6, 5), mask.astype(np.uint8).tobytes())
-    palette.putpalette([0, 0, 0, 0, 0, 255])
-    assert np.array_equal(read_mask(one_bit), mask)
-    assert np.array_equal(read_mask(save(palette, tmp_path / "blue.png")), mask)
-
-
-def test_a_mask_of_doubtful_values_is_refused_rather_than_emptied(tmp_path: Path) -> None:
-    path = save(Image.fromarray(np.array([[0, 3]], dtype=np.uint8)), tmp_path / "m.png")
-    with pytest.raises(UnreadableImageError, match="largest value is 3; wanted 0 and 1"):
-        read_mask(path)

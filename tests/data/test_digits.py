@@ -61,7 +61,7 @@ def test_missing_files_are_named_with_the_folders_searched(tmp_path: Path) -> No
 def test_a_truncated_file_is_named(tmp_path: Path, idx_files: dict[str, bytes]) -> None:
     idx_files["train-images-idx3-ubyte"] = idx_files["train-images-idx3-ubyte"][:-5]
     write(tmp_path, idx_files)
-    with pytest.raises(ValueError, match=r"images-idx3-ubyte is truncated.*\(4, 2, 3\), 19 bytes"):
+    with pytest.raises(ValueError, match=r"images-idx3-ubyte .*truncated.*\(4, 2, 3\).*download"):
         MNIST(tmp_path)
 
 
@@ -69,14 +69,14 @@ def test_a_damaged_gzip_is_named(tmp_path: Path, idx_files: dict[str, bytes]) ->
     write(tmp_path, idx_files, ".gz")
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match="cannot unpack .*images-idx3-ubyte.gz"):
+    with pytest.raises(ValueError, match="images-idx3-ubyte.gz cannot be read.*download it again"):
         MNIST(tmp_path)
 
 
 def test_a_file_of_another_format_is_named(tmp_path: Path, idx_files: dict[str, bytes]) -> None:
     idx_files["train-labels-idx1-ubyte"] = b"<html>"
     write(tmp_path, idx_files)
-    with pytest.raises(ValueError, match="labels-idx1-ubyte is no IDX file"):
+    with pytest.raises(ValueError, match="labels-idx1-ubyte cannot be read: it starts b'<htm'"):
         MNIST(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_an_impossible_digit_is_named(
     tmp_path: Path, idx_files: dict[str, bytes], option: str
 ) -> None:
     write(tmp_path, idx_files)
-    with pytest.raises(ValueError, match=rf"^{option} is \[12\]"):
+    with pytest.raises(ValueError, match=f"^{option}=12 .*digits from 0 to 9"):
         MNIST(tmp_path, **{option: [12]})  # type: ignore[arg-type]
 
 

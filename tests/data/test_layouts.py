@@ -9,10 +9,10 @@ from captum_vae.data import (
     MVTec,
     OneClassDigits,
     SyntheticDefects,
-    write_mvtec,
-    write_ucsd,
 )
 from captum_vae.data.sample import Sample
+
+from .layouts import write_mvtec, write_ucsd
 
 
 def few(dataset: object, count: int) -> list[Sample]:

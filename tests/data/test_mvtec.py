@@ -105,5 +105,5 @@ def test_two_masks_of_one_image_are_an_error(root: Path, write_image: WriteImage
 
 
 def test_an_unknown_split_is_named(root: Path) -> None:
-    with pytest.raises(ValueError, match="split is 'val'"):
+    with pytest.raises(ValueError, match="split='val'"):
         MVTec(root, "nut", "val")  # type: ignore[arg-type]

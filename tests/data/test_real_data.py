@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from captum_vae.data import MNIST, UCSD, MVTec, Sample, mvtec_categories, resize_mask
-from captum_vae.data.files import ImageFileDataset
+from captum_vae.data.image_dataset import ImageFileDataset
 
 
 def stored_mask(path: Path) -> np.ndarray:

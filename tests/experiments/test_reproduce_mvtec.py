@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captum_vae.data import SyntheticDefects, write_mvtec
+from captum_vae.data import SyntheticDefects
 from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
     CONTROL,
@@ -41,6 +41,7 @@ from captum_vae.experiments.reproduce import reproduce
 from captum_vae.localization import LatentAttention
 from captum_vae.models import ConvVAE, ResNet18VAE
 from captum_vae.training.building import build_dataset
+from tests.data.layouts import write_mvtec
 
 PUBLISHED = [
     published_name(layer, method, rectifier)

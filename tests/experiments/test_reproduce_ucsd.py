@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captum_vae.data import MovingPedestrians, write_ucsd
+from captum_vae.data import MovingPedestrians
 from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
     CONTROL,
@@ -50,6 +50,7 @@ from captum_vae.localization import LatentAttention, ReconstructionError
 from captum_vae.localization.choosing import Candidates
 from captum_vae.models import ConvVAE
 from captum_vae.training.building import build_dataset
+from tests.data.layouts import write_ucsd
 
 PUBLISHED = [
     published_name(layer, method, rectifier)

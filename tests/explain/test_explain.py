@@ -13,7 +13,7 @@ from PIL import Image
 
 from captum_vae import LatentGradCAM
 from captum_vae.commands.main import main
-from captum_vae.explain.images import read_images
+from captum_vae.data.arrays import read_images
 from tests.explain import own_models
 from tests.explain.own_models import SIDE
 from tests.report.page_check import Page
@@ -240,7 +240,11 @@ def test_images_take_the_size_channels_and_range_asked_for(explain, tmp_path):
         ("conv_vae", ["--options.rectifier", "abz"], "choose one of relu, abs"),
         ("conv_vae", ["--posterior", "forward:[9]"], "[9]"),
         ("conv_vae", ["--image_size", "20"], "ConvVAE does not run on images (3, 1, 20, 20)"),
-        ("conv_vae", ["--images", "gone"], "images: gone does not exist"),
+        (
+            "conv_vae",
+            ["--images", "gone"],
+            "gone does not exist; wanted a folder or a file",
+        ),
         ("conv_vae", ["--shown_dims", "0"], "shown_dims is 0; wanted at least 1"),
         ("conv_vae", ["--value_range", "[1, 0]"], "value_range is [1.0, 0.0]"),
     ],
