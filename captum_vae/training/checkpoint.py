@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,18 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         ) from error
 
 
-def prune_checkpoints(folder: Path, keep: int, *, last: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints of the steps up to ``last``."""
-    of_run = [path for path in list_checkpoints(folder) if _step(path) <= last]
+def prune_checkpoints(folder: Path, keep: int, *, last: int, spare: Collection[Path] = ()) -> None:
+    """Delete all but the newest ``keep`` checkpoints of a run.
+
+    Args:
+        folder: Where the checkpoints lie.
+        keep: How many to keep.
+        last: The run's last step; checkpoints of later steps are another run's and stay.
+        spare: Checkpoints of other runs, which stay too.
+    """
+    of_run = [
+        path for path in list_checkpoints(folder) if _step(path) <= last and path not in spare
+    ]
     for path in of_run[:-keep]:
         path.unlink()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_vae.training.batches import SeededImages
+from captum_vae.training.random_state import isolated_randomness
 
 SAMPLED = 64
 """Images read for the digest of a data set that gives none of its own."""
@@ -23,10 +24,10 @@ def data_digest(dataset: Dataset[Any]) -> str:
     and their pixels digested, to 8 bits: another image between those goes unnoticed. The price is
     that of reading 64 images once per run.
     """
-    own = getattr(dataset, "digest", None)
-    value = own() if callable(own) else own
-    if value is not None:
-        return str(value)
+    with isolated_randomness(0):
+        own = getattr(dataset, "digest", None)
+    if isinstance(own, str):
+        return own
     length = len(cast(Sized, dataset))
     count = min(SAMPLED, length)
     seen = hashlib.sha256(struct.pack("<q", length))

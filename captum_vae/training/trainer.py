@@ -222,6 +222,7 @@ class _Run:
     folder: Path
     saved: int = field(default=0, init=False)
     checkpoint: Path | None = field(default=None, init=False)
+    of_other_runs: frozenset[Path] = field(default=frozenset(), init=False)
 
     def resume(self, resume: Resume) -> int:
         """Load the newest checkpoint of this run if there is one; return the step to start at."""
@@ -254,6 +255,7 @@ class _Run:
             )
         if found and self.checkpoint is None:
             raise ValueError(f"cannot resume from {found[-1]}: {reasons[found[-1]]}")
+        self.of_other_runs = frozenset(reasons)
         if self.fabric.is_global_zero:
             for path, reason in {**passed_over, **reasons}.items():
                 warnings.warn(f"{path} is passed over: {reason}", stacklevel=4)
@@ -342,7 +344,7 @@ class _Run:
         path = checkpoint_path(self.folder, step)
         if self.fabric.is_global_zero:
             write_checkpoint(path, self.state.capture(step, random_states))
-            prune_checkpoints(self.folder, self.trainer.keep, last=step)
+            prune_checkpoints(self.folder, self.trainer.keep, last=step, spare=self.of_other_runs)
         self.saved, self.checkpoint = step, path
         self.fabric.barrier()
 

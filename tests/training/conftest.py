@@ -1,6 +1,7 @@
-"""Starts tests/training/small_run.py as a process of its own."""
+"""A run that many tests look at, and tests/training/small_run.py as a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +10,24 @@ from typing import Any
 
 import pytest
 
+from tests.training.small_run import train
+
 SCRIPT = Path(__file__).with_name("small_run.py")
 REPOSITORY = SCRIPT.parents[2]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 14 steps with checkpoints after 7 and 14; only to be read."""
+    out = tmp_path_factory.mktemp("finished")
+    train(str(out), {"steps": 14})
+    return out
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be spoilt."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
