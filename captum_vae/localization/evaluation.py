@@ -23,8 +23,7 @@ from captum_vae.metrics.localization.bootstrap import (
 )
 from captum_vae.metrics.localization.counts import ScoreCounts
 from captum_vae.metrics.localization.curves import LocalizationScore
-from captum_vae.metrics.localization.image_auroc import ImageAUROC
-from captum_vae.metrics.localization.images import scores_of_image
+from captum_vae.metrics.localization.images import ImageAUROC, scores_of_image
 from captum_vae.metrics.localization.metric import PixelMetrics, PixelResult, Units
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]

@@ -7,7 +7,8 @@ import torch
 from scipy import ndimage
 
 from captum_vae.localization.protocol import Protocol, resize_maps, smooth_maps
-from captum_vae.metrics import PixelMetrics, ScoreCounts
+from captum_vae.metrics import PixelMetrics
+from captum_vae.metrics.localization.counts import ScoreCounts
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 
 from captum_vae.attr.arguments import warn_of_collapse
 from captum_vae.explain.attribution import Explanation
-from captum_vae.metrics import active_dimensions, used_dimensions
+from captum_vae.metrics import active_dimensions
+from captum_vae.metrics.disentanglement.votes import used_dimensions
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
 from captum_vae.posterior.usage import is_active, rule_in_words, spread_of
 

@@ -1,1 +1,6 @@
-"""How well maps localize: exact counts of scores, curves over them, intervals, Metric classes."""
+"""How well maps localize anomalies.
+
+``metric`` and ``images`` hold the ``Metric`` classes. Below them ``curves``, ``region_overlap`` and
+``bootstrap`` turn counts into numbers; ``counts``, ``anomalous`` and ``units`` count; ``inputs``
+says what is counted.
+"""

@@ -8,7 +8,8 @@ per unit, so a thousand resamples of a metric are one matrix product.
 Approximate is the grid of the table, see :mod:`captum_vae.metrics.localization.units`, and the
 number of resamples. ``grid_value`` is the metric of all units on that grid: its distance to the
 exact value is what the grid costs. Where the exact value is given, the interval moves by that
-distance.
+distance; if it is larger than half of the interval, as for scores that differ by less than the
+grid's bins, there is no interval.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.metrics.localization.region_overlap import check_fpr_limit
 from captum_vae.metrics.localization.units import UnitTable
 
 _FEWEST_UNITS = 2
+_GRID_ERROR = 0.01
+"""How far the grid may be from the exact value even where the interval is narrower than that."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,15 @@ class Interval:
     """A percentile bootstrap interval of a metric.
 
     Attributes:
-        metric: one of ``BOOTSTRAP_METRICS``.
-        low: lower end, NaN where undefined.
-        high: upper end, NaN where undefined.
-        confidence: share of resamples inside.
-        grid_value: the metric of all units on the grid of the table.
-        units: how many images or clips were drawn from.
-        resamples: how many resamples have a value; those without an anomalous or without a normal
+        metric: The metric's name, one of ``BOOTSTRAP_METRICS``.
+        low: The lower end, NaN where undefined.
+        high: The upper end, NaN where undefined.
+        confidence: The share of resamples inside.
+        grid_value: The metric of all units on the grid of the table.
+        units: How many images or clips were drawn from.
+        resamples: How many resamples have a value; those without an anomalous or without a normal
             pixel have none.
-        reason: why there is no interval; empty otherwise.
+        reason: Why there is no interval; empty otherwise.
     """
 
     metric: str
@@ -53,7 +58,7 @@ class Interval:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything for JSON, NaN as None."""
+        """The fields for JSON, NaN as None."""
         return _without_nan(asdict(self))
 
 
@@ -62,16 +67,16 @@ class PairedDifference:
     """Metric of the first scorer minus that of the second, over the same resamples.
 
     Attributes:
-        metric: one of ``BOOTSTRAP_METRICS``.
-        difference: on the grids of the tables, all units.
-        low: lower end of the interval of the difference, NaN where undefined.
-        high: upper end.
-        p_value: two-sided: twice the smaller share of resamples on one side of zero, the observed
-            set counted as one of them (so it is at least 2 / (resamples + 1)).
-        confidence: share of resamples inside the interval.
-        units: how many images or clips were drawn from.
-        resamples: how many resamples have a value.
-        reason: why there is none; empty otherwise.
+        metric: The metric's name, one of ``BOOTSTRAP_METRICS``.
+        difference: The difference of all units on the grids of the tables.
+        low: The lower end of the interval of the difference, NaN where undefined.
+        high: The upper end of the interval, NaN where undefined.
+        p_value: The two-sided p-value: twice the smaller share of resamples on one side of zero,
+            the observed set counted as one of them (so it is at least 2 / (resamples + 1)).
+        confidence: The share of resamples inside the interval.
+        units: How many images or clips were drawn from.
+        resamples: How many resamples have a value.
+        reason: Why there is no interval; empty otherwise.
     """
 
     metric: str
@@ -85,7 +90,7 @@ class PairedDifference:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything for JSON, NaN as None."""
+        """The fields for JSON, NaN as None."""
         return _without_nan(asdict(self))
 
 
@@ -102,17 +107,18 @@ def bootstrap_interval(
     """Percentile interval of a metric over resamples of the units.
 
     Args:
-        table: of one scorer.
-        metric: one of ``BOOTSTRAP_METRICS``. F1 and IoU choose their threshold anew in
-            each resample.
-        value: the exact metric of all units; None leaves the interval around that of the grid.
-        confidence: in (0, 1).
-        resamples: draws of as many units as there are.
-        seed: of the draws.
-        fpr_limit: of AUPRO.
+        table: The counts of one scorer, such as ``PixelResult.units``.
+        metric: One of ``BOOTSTRAP_METRICS``. F1 and IoU choose their threshold anew in each
+            resample.
+        value: The exact metric of all units; None leaves the interval around that of the grid.
+        confidence: Share of resamples inside the interval, in (0, 1).
+        resamples: How often to draw as many units as there are.
+        seed: Seed of the draws.
+        fpr_limit: False positive rate up to which AUPRO integrates.
 
     Raises:
-        ValueError: the metric is unknown, or a number is out of its range.
+        TypeError: The table is none, or a number is no number.
+        ValueError: The metric is unknown, or a number is out of its range.
     """
     values = {} if value is None else {metric: value}
     return bootstrap_intervals(
@@ -139,20 +145,28 @@ def bootstrap_intervals(
     """Intervals of several metrics from the same resamples, by metric.
 
     Args:
-        table: of one scorer.
-        metrics: None takes all ``BOOTSTRAP_METRICS``.
-        values: exact metrics of all units, by metric, as far as they are known.
-        confidence: in (0, 1).
-        resamples: draws of as many units as there are.
-        seed: of the draws.
-        fpr_limit: of AUPRO.
+        table: The counts of one scorer, such as ``PixelResult.units``.
+        metrics: Names of the metrics; None takes all ``BOOTSTRAP_METRICS``.
+        values: Exact metrics of all units, by metric, as far as they are known.
+        confidence: Share of resamples inside the interval, in (0, 1).
+        resamples: How often to draw as many units as there are.
+        seed: Seed of the draws.
+        fpr_limit: False positive rate up to which AUPRO integrates.
 
     Raises:
-        ValueError: a metric is unknown, or a number is out of its range.
+        TypeError: The table is none, or a number is no number.
+        ValueError: A metric is unknown, or a number is out of its range.
     """
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is one string, {metrics!r}; wanted a list of names")
     wanted = BOOTSTRAP_METRICS if metrics is None else tuple(metrics)
-    for metric in wanted:
-        _check(metric, confidence, resamples)
+    _check_table("table", table)
+    _check_options(wanted, confidence, resamples, seed, fpr_limit)
+    # An undefined metric is NaN, and so is its interval.
+    exact_values = {
+        name: value if isinstance(value, float) else real_number("value", value)
+        for name, value in (values or {}).items()
+    }
     units = len(table.units)
     whole = _Resampled.of(table, torch.ones(1, units))
     drawn = _Resampled.of(table, draw_units(units, resamples, seed))
@@ -160,7 +174,13 @@ def bootstrap_intervals(
     for metric in wanted:
         grid = float(whole.values(metric, fpr_limit))
         low, high, valid, reason = _percentiles(drawn.values(metric, fpr_limit), confidence, units)
-        exact = (values or {}).get(metric, grid)
+        exact = exact_values.get(metric, grid)
+        if not reason and abs(exact - grid) > max(_GRID_ERROR, (high - low) / 2):
+            low = high = math.nan
+            reason = (
+                f"the scores are too close together for the bootstrap's grid: {grid:.3f} on it, "
+                f"{exact:.3f} exactly; stretch them, as by subtracting their mean"
+            )
         # No metric leaves [0, 1]; what is undefined stays NaN.
         low, high = (min(max(end + exact - grid, 0.0), 1.0) for end in (low, high))
         found[metric] = Interval(metric, low, high, confidence, grid, units, valid, reason)
@@ -179,12 +199,24 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two scorers on the same units: each resample draws the same units for both.
 
-    Options and errors are those of :func:`bootstrap_interval`.
+    Args:
+        first: The counts of the first scorer, such as ``PixelResult.units``.
+        second: The counts of the second scorer on the same images.
+        metric: One of ``BOOTSTRAP_METRICS``. F1 and IoU choose their threshold anew in each
+            resample.
+        confidence: Share of resamples inside the interval, in (0, 1).
+        resamples: How often to draw as many units as there are.
+        seed: Seed of the draws.
+        fpr_limit: False positive rate up to which AUPRO integrates.
 
     Raises:
-        ValueError: the tables have other units, or other anomalous and normal pixels in them.
+        TypeError: A table is none, or a number is no number.
+        ValueError: The metric is unknown, a number is out of its range, or the tables have other
+            units, or other numbers of anomalous and normal pixels in them.
     """
-    _check(metric, confidence, resamples)
+    _check_table("first", first)
+    _check_table("second", second)
+    _check_options((metric,), confidence, resamples, seed, fpr_limit)
     _check_same_units(first, second)
     tables = (first, second)
     ones = torch.ones(1, len(first.units))
@@ -302,15 +334,24 @@ def _percentiles(values: Tensor, confidence: float, units: int) -> tuple[float, 
     return math.nan, math.nan, len(valid), reason
 
 
-def _check(metric: str, confidence: float, resamples: int) -> None:
-    if metric not in BOOTSTRAP_METRICS:
-        raise ValueError(
-            f"metric={metric!r} is not known; choose one of {', '.join(BOOTSTRAP_METRICS)}"
+def _check_table(name: str, table: object) -> None:
+    if not isinstance(table, UnitTable):
+        raise TypeError(
+            f"{name} is a {type(table).__name__}; wanted a UnitTable, such as PixelResult.units of "
+            "PixelMetrics(units='images')"
         )
-    if not 0 < confidence < 1:
+
+
+def _check_options(
+    metrics: Sequence[str], confidence: float, resamples: int, seed: int, fpr_limit: float
+) -> None:
+    for metric in metrics:
+        check_choice("metric", metric, BOOTSTRAP_METRICS)
+    if not 0 < real_number("confidence", confidence) < 1:
         raise ValueError(f"confidence is {confidence}; wanted a share in (0, 1), such as 0.95")
-    if resamples < 1:
-        raise ValueError(f"resamples is {resamples}; wanted a positive number, such as 1000")
+    whole_number("resamples", resamples, least=1, hint="such as 1000")
+    whole_number("seed", seed, least=0, most=2**63 - 1)
+    check_fpr_limit(fpr_limit)
 
 
 def _check_same_units(first: UnitTable, second: UnitTable) -> None:

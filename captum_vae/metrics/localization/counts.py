@@ -1,11 +1,12 @@
-"""Exact counts of float32 scores, in memory bounded by their dynamic range and not their number.
+"""Exact counts of scores, in memory bounded by their dynamic range and not by their number.
 
 An exact area under a curve needs every distinct score: nothing smaller than the multiset of scores
 suffices, because an anomalous pixel that arrives later may fall between any two of them. But a
 float32 is one of 2^23 values per factor of two, so a multiset of any size fits a counter per value:
 
-- A score becomes an int32 key in the same order: its bit pattern, with the other bits of negative
-  numbers flipped. The key's upper 9 bits, sign and exponent, are its *binade*.
+- A score becomes an int32 key in the same order, see
+  :mod:`~captum_vae.metrics.localization.keys`. The key's upper 9 bits, sign and exponent, are its
+  *binade*.
 - Keys wait until 16 million are there, which many a test set never reaches: they are then
   sorted once, at the end. Otherwise they are sorted and counted 2 million at a time.
 - A binade with few distinct scores keeps (key, count) pairs. One with many gets a *slab*: 2^23
@@ -15,6 +16,10 @@ So maps with heavy ties cost a few pairs, and maps without any tie cost at most 
 of two between the smallest and the largest score, plus 12 bytes per 256 scores for the carries;
 benchmarks/bench_localization_metrics.py measures it. 8 bytes per anomalous pixel come on top in
 :mod:`captum_vae.metrics.localization.metric`.
+
+A float64 that is also a float32 is counted as one. The others have too many values for counters:
+their int64 keys are kept, 16 bytes per pixel until equal ones are merged, so maps of float64
+without ties need memory for every pixel.
 
 All counts of several processes are lists of pairs and slabs, so concatenating them adds them.
 """
@@ -29,6 +34,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_vae.checks import real_number
+from captum_vae.metrics.localization.inputs import check_scores
+from captum_vae.metrics.localization.keys import (
+    float32_at_least,
+    float64_keys,
+    key_scores,
+    nearest_float32,
+    score_keys,
+)
+
 _MANTISSA_BITS = 23
 SLAB = 1 << _MANTISSA_BITS
 _PAIRS_WORTH_A_SLAB = SLAB // 64  # a pair takes 12 bytes and 60 more while pairs are merged
@@ -39,49 +54,23 @@ _COUNTERS = 1 << 20
 """Looked up at once in a slab. As the sizes above, it bounds the temporary memory."""
 
 Pairs: TypeAlias = tuple[Tensor, Tensor]
-"""Ascending distinct int32 keys and their int64 counts."""
-
-
-def score_keys(scores: Tensor) -> Tensor:
-    """int32 keys whose order and ties are those of the scores, same shape.
-
-    Scores of other dtypes are converted to float32: exact for float16 and bfloat16; float64 is
-    rounded. -0 and 0 are tied, infinities are in their place.
-
-    Raises:
-        TypeError: the scores are no floats.
-        ValueError: a score is NaN.
-    """
-    if not scores.is_floating_point():
-        raise TypeError(f"scores has dtype {scores.dtype}; wanted floats, higher is more anomalous")
-    check_no_nan(scores)
-    bits = (scores.detach().to(torch.float32) + 0.0).contiguous().view(torch.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def key_scores(keys: Tensor) -> Tensor:
-    """The float32 scores of :func:`score_keys`."""
-    return (keys ^ ((keys >> 31) & 0x7FFFFFFF)).view(torch.float32)
-
-
-def check_no_nan(scores: Tensor) -> None:
-    """Raise ValueError if a score is NaN."""
-    if scores.isnan().any():
-        raise ValueError("scores has NaN, which has no place in an order; fix the map before")
+"""Ascending distinct keys, int32 or int64, and their int64 counts."""
 
 
 class ScoreCounts:
-    """A multiset of float32 scores; see the module for how it stays small.
+    """A multiset of scores; the module says how it stays small.
+
+    The lists hold tensors to be concatenated; they are changed in place, so that a torchmetrics
+    state can own them. A binade may have several slabs and a key several pairs.
 
     Args:
         waiting: int32 keys not yet counted.
         keys: int32 keys of the pairs.
-        counts: int64, how often each of ``keys`` occurs.
-        binades: int64, the binade of each slab.
+        counts: int64 numbers of how often each of ``keys`` occurs.
+        binades: int64 numbers of the slabs' binades.
         slabs: (n, 2^23) uint8 counters.
-
-    The five lists hold tensors to be concatenated; they are changed in place, so that a
-    torchmetrics state can own them. A binade may have several slabs and a key several pairs.
+        float64_keys: int64 keys of the scores that are no float32.
+        float64_counts: int64 numbers of how often each of ``float64_keys`` occurs.
     """
 
     def __init__(
@@ -91,6 +80,8 @@ class ScoreCounts:
         counts: list[Tensor] | None = None,
         binades: list[Tensor] | None = None,
         slabs: list[Tensor] | None = None,
+        float64_keys: list[Tensor] | None = None,
+        float64_counts: list[Tensor] | None = None,
     ) -> None:
         """Take over the lists; empty ones by default."""
         self.waiting = [] if waiting is None else waiting
@@ -98,18 +89,26 @@ class ScoreCounts:
         self.counts = [] if counts is None else counts
         self.binades = [] if binades is None else binades
         self.slabs = [] if slabs is None else slabs
+        self.float64_keys = [] if float64_keys is None else float64_keys
+        self.float64_counts = [] if float64_counts is None else float64_counts
 
     def add(self, scores: Tensor) -> None:
-        """Count scores of any shape.
+        """Count scores of any shape and any floating-point type.
 
         Raises:
-            TypeError: the scores are no floats.
-            ValueError: a score is NaN.
+            TypeError: The scores are no floats.
+            ValueError: A score is NaN or infinite.
         """
+        check_scores(scores)
         self.add_keys(score_keys(scores).flatten())
 
     def add_keys(self, keys: Tensor) -> None:
-        """Count (n,) keys of :func:`score_keys`."""
+        """Count (n,) keys of :func:`~captum_vae.metrics.localization.keys.score_keys`."""
+        if keys.dtype == torch.int64:
+            nearest = nearest_float32(keys)
+            exact = float64_keys(nearest) == keys
+            self._add_float64(keys[~exact])
+            keys = nearest[exact]
         append_block(self.waiting, keys)
         if sum(len(part) for part in self.waiting) >= _WAITING:
             self.compact()
@@ -117,12 +116,34 @@ class ScoreCounts:
     def compact(self) -> None:
         """Count what waits and merge the pairs."""
         while self.waiting:
-            self._add_pairs(*_counted(self.waiting.pop()))
+            keys = self.waiting.pop()
+            if len(keys):
+                self._add_pairs(*_counted(keys))
 
     def settle(self) -> None:
         """Count what waits if there are slabs already: it frees memory before a query."""
         if any(len(part) for part in self.slabs):
             self.compact()
+
+    @property
+    def has_float64(self) -> bool:
+        """Whether a score was counted that is no float32."""
+        return any(len(part) for part in self.float64_keys)
+
+    def _add_float64(self, keys: Tensor) -> None:
+        append_block(self.float64_keys, keys)
+        append_block(self.float64_counts, torch.ones_like(keys))
+        lengths = [len(part) for part in self.float64_keys]
+        # The first part holds the merged pairs; waiting for as many again merges each a few times.
+        if sum(lengths[1:]) >= max([_WAITING, *lengths[:1]]):
+            self._merge_float64()
+
+    def _merge_float64(self) -> Pairs:
+        """Add the counts of equal keys and keep the result, which is returned too."""
+        keys, counts = _merged([(torch.cat(self.float64_keys), torch.cat(self.float64_counts))])
+        # unique_consecutive leaves room for as many as came; a clone has none.
+        self.float64_keys[:], self.float64_counts[:] = [keys.clone()], [counts]
+        return keys, counts
 
     def _add_pairs(self, keys: Tensor, counts: Tensor) -> None:
         """Add ascending distinct keys: to slabs where there are any, to the pairs else."""
@@ -156,51 +177,60 @@ class ScoreCounts:
         """How many counted scores are below, and how many equal to, each of T scores.
 
         Args:
-            keys: (T,) int32, ascending.
-            dtype: of the result; int32 saves memory where fewer than 2^31 scores were counted.
+            keys: (T,) int32 or int64 keys, ascending.
+            dtype: Type of the result; int32 saves memory where fewer than 2^31 scores were
+                counted.
 
         Returns:
             Two (T,) integer tensors.
         """
         below = torch.zeros(len(keys), dtype=dtype, device=keys.device)
         tied = below.clone()
+        # No float32 lies between a score and the smallest float32 that is not below it.
+        queries = float32_at_least(keys)
         if self.waiting:
             counted = sort_(torch.cat(self.waiting))
             for part in _slices(0, len(keys), _CHUNK):
-                first = torch.searchsorted(counted, keys[part])
+                first = torch.searchsorted(counted, queries[part])
                 below[part] += first
-                tied[part] += torch.searchsorted(counted, keys[part], right=True) - first
+                tied[part] += torch.searchsorted(counted, queries[part], right=True) - first
             del counted
         if self.keys:
-            counted, counts = _merged([*zip(self.keys, self.counts, strict=True)])
-            total = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-            for part in _slices(0, len(keys), _CHUNK):
-                first = total[torch.searchsorted(counted, keys[part])]
-                below[part] += first
-                tied[part] += total[torch.searchsorted(counted, keys[part], right=True)] - first
+            _add_ranks(below, tied, queries, _merged([*zip(self.keys, self.counts, strict=True)]))
         for binade, slab in self._binades_and_slabs():
             passed = 0
             for counters in _slices(0, SLAB, _COUNTERS):
                 total = slab[counters].cumsum(0, dtype=torch.int32)  # at most 255 * 2^23 < 2^31
                 first_key = (binade << _MANTISSA_BITS) + counters.start
-                start, end = _span(keys, first_key, first_key + len(total) - 1)
-                low = keys[start:end] - first_key
+                start, end = _span(queries, first_key, first_key + len(total) - 1)
+                low = queries[start:end] - first_key
                 equal = slab[counters][low].to(torch.int32)
                 tied[start:end] += equal
                 below[start:end] += passed + total[low] - equal
                 passed += int(total[-1])
             below[end:] += passed
+        if keys.dtype == torch.int64:
+            tied[float64_keys(queries) != keys] = 0
+        if self.has_float64:
+            _add_ranks(below, tied, float64_keys(keys), self._merge_float64())
         return below, tied
 
     def total(self) -> int:
         """How many scores were counted."""
         waiting = sum(len(part) for part in self.waiting)
-        pairs = sum(int(part.sum()) for part in self.counts)
+        pairs = sum(int(part.sum()) for part in (*self.counts, *self.float64_counts))
         return waiting + pairs + sum(int(slab.sum()) for _, slab in self._binades_and_slabs())
 
     def at_least(self, threshold: float) -> int:
-        """How many of the scores are at or above a threshold."""
-        below, _ = self.below_and_tied(_threshold_key(threshold, self._device()))
+        """How many of the scores are at or above a threshold.
+
+        Raises:
+            TypeError: The threshold is no number.
+            ValueError: It is not finite.
+        """
+        value = real_number("threshold", threshold)
+        key = score_keys(torch.tensor([value], dtype=torch.float64, device=self._device()))
+        below, _ = self.below_and_tied(key)
         return self.total() - int(below)
 
     def quantile(self, share: float) -> float:
@@ -209,23 +239,33 @@ class ScoreCounts:
         It is numpy's ``inverted_cdf`` quantile, a score that occurred.
 
         Raises:
-            ValueError: the share is outside (0, 1] or nothing was counted.
+            TypeError: The share is no number.
+            ValueError: The share is outside (0, 1] or nothing was counted.
         """
-        if not 0 < share <= 1:
+        share = real_number("share", share, above=0)
+        if share > 1:
             raise ValueError(f"share is {share}; wanted a number in (0, 1], such as 0.995")
         total = self.total()
         if total == 0:
             raise ValueError("no score was counted, so there is no quantile; add maps first")
         rank = max(1, math.ceil(share * total))
         first = -(1 << 31)
+        lowest, highest = score_keys(torch.tensor([-math.inf, math.inf])).tolist()
         for step in (1 << 20, 1 << 8, 1):  # 4,096 steps each, down to a single key
             keys = first - 1 + step * torch.arange(1, 4097, device=self._device())
-            below, tied = self.below_and_tied(keys.to(torch.int32))
+            keys = keys.clamp(lowest, highest).to(torch.int32)
+            below, tied = self.below_and_tied(keys)
             first += step * int((below + tied < rank).sum())
-        return float(key_scores(torch.tensor([first], dtype=torch.int32)))
+        found = float(key_scores(torch.tensor([first], dtype=torch.int32)))
+        if self.has_float64:
+            keys, _ = self._merge_float64()
+            below, tied = self.below_and_tied(keys)
+            reached = keys[below + tied >= rank][:1]
+            found = min([found, *key_scores(reached).tolist()])
+        return found
 
     def _device(self) -> torch.device:
-        parts = [*self.waiting, *self.keys, *self.slabs]
+        parts = [*self.waiting, *self.keys, *self.slabs, *self.float64_keys]
         return parts[0].device if parts else torch.device("cpu")
 
     def _binades_and_slabs(self) -> Iterator[tuple[int, Tensor]]:
@@ -303,6 +343,16 @@ def _counted(keys: Tensor) -> Pairs:
     return unique, counts
 
 
+def _add_ranks(below: Tensor, tied: Tensor, queries: Tensor, pairs: Pairs) -> None:
+    """Add to the counts of (T,) ascending queries what the pairs have below and at each."""
+    counted, counts = pairs
+    total = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    for part in _slices(0, len(queries), _CHUNK):
+        first = total[torch.searchsorted(counted, queries[part])]
+        below[part] += first
+        tied[part] += total[torch.searchsorted(counted, queries[part], right=True)] - first
+
+
 def _merged(pairs: list[Pairs]) -> Pairs:
     """Sort (key, count) pairs by key and add the counts of equal keys."""
     pairs = [part for part in pairs if len(part[0])] or pairs[:1]
@@ -310,6 +360,11 @@ def _merged(pairs: list[Pairs]) -> Pairs:
         return pairs[0]
     keys = torch.cat([part[0] for part in pairs])
     counts = torch.cat([part[1] for part in pairs])
+    if keys.dtype == torch.int64:
+        keys, order = keys.sort()
+        unique, lengths = torch.unique_consecutive(keys, return_counts=True)
+        return unique, run_sums(counts[order], lengths)
+    # One sort of keys and positions in one integer is much faster than a sort that returns both.
     position = torch.arange(len(keys), device=keys.device)
     codes = sorted_values((keys.to(torch.int64) << 32) | position)
     unique, lengths = torch.unique_consecutive((codes >> 32).to(torch.int32), return_counts=True)
@@ -348,11 +403,3 @@ def _span(keys: Tensor, lowest: int, highest: int) -> tuple[int, int]:
 def _slices(start: int, end: int, length: int) -> Iterator[slice]:
     for first in range(start, end, length):
         yield slice(first, min(first + length, end))
-
-
-def _threshold_key(threshold: float, device: torch.device) -> Tensor:
-    """Key of the smallest float32 at or above a threshold: no float32 lies between the two."""
-    rounded = np.float32(threshold)
-    if float(rounded) < threshold:
-        rounded = np.nextafter(rounded, np.float32(np.inf))
-    return score_keys(torch.tensor([rounded], device=device))

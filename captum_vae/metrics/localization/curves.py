@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from captum_vae.metrics.localization.counts import check_no_nan
+from captum_vae.checks import real_number, whole_number
+from captum_vae.metrics.localization.inputs import check_mask, check_scores
 
 _PART = 1 << 17
 NO_ANOMALOUS = "no anomalous pixel or image in the set"
@@ -25,11 +26,11 @@ class LocalizationScore(NamedTuple):
     """A metric's value, or why there is none.
 
     Attributes:
-        name: of the metric.
-        value: NaN where undefined.
-        reason: why the value is undefined; empty otherwise.
-        threshold: scores at or above it are called anomalous; None where the metric has none.
-        threshold_source: where it came from; ``oracle`` is chosen on the test labels.
+        name: The name of the metric.
+        value: The value, NaN where undefined.
+        reason: Why the value is undefined; empty otherwise.
+        threshold: Scores at or above it are called anomalous; None where the metric has none.
+        threshold_source: Where the threshold came from; ``oracle`` is chosen on the test labels.
     """
 
     name: str
@@ -39,7 +40,7 @@ class LocalizationScore(NamedTuple):
     threshold_source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything for JSON, which has no NaN: an undefined value is None."""
+        """The fields for JSON, which has no NaN: an undefined value is None."""
         value = None if math.isnan(self.value) else self.value
         entries: dict[str, Any] = {"name": self.name, "value": value, "reason": self.reason}
         if self.threshold_source:
@@ -59,16 +60,16 @@ class ThresholdCounts:
     """Integer counts at each of T thresholds, the distinct scores of anomalous pixels.
 
     Attributes:
-        thresholds: (T,) scores, descending.
-        true_positives: (T,) anomalous pixels at or above the threshold; int64, or int32 where the
-            number of pixels allows, to save memory: convert before multiplying.
-        false_positives: (T,) normal pixels at or above it, same type.
-        tied_negatives: (T,) normal pixels exactly at it, same type.
-        positives: anomalous pixels P.
-        negatives: normal pixels N.
-        region_overlap: (T,) float64, mean over the anomalous regions of the share of a region at or
+        thresholds: (T,) scores, descending; float64 where a score of the set is no float32.
+        true_positives: (T,) numbers of anomalous pixels at or above the threshold; int64, or int32
+            where the number of pixels allows, to save memory: convert before multiplying.
+        false_positives: (T,) numbers of normal pixels at or above it, of the same type.
+        tied_negatives: (T,) numbers of normal pixels exactly at it, of the same type.
+        positives: The number P of anomalous pixels.
+        negatives: The number N of normal pixels.
+        region_overlap: (T,) float64 means over the anomalous regions of the share of a region at or
             above the threshold; None where regions were not looked at.
-        regions: number of regions.
+        regions: The number of regions.
     """
 
     thresholds: Tensor
@@ -102,15 +103,16 @@ class ThresholdCounts:
 
 
 class CountsPart(NamedTuple):
-    """Some consecutive thresholds of :class:`ThresholdCounts`, all counts int64.
+    """Some t consecutive thresholds of :class:`ThresholdCounts`, all counts int64.
 
     Attributes:
-        start: position of the first.
-        hits: anomalous pixels exactly at the threshold.
-        true_positives: anomalous pixels at or above it.
-        false_positives: normal pixels at or above it.
-        tied_negatives: normal pixels exactly at it.
-        region_overlap: as there.
+        start: The position of the first of them among all T.
+        hits: (t,) numbers of anomalous pixels exactly at the threshold.
+        true_positives: (t,) numbers of anomalous pixels at or above it.
+        false_positives: (t,) numbers of normal pixels at or above it.
+        tied_negatives: (t,) numbers of normal pixels exactly at it.
+        region_overlap: (t,) mean shares of a region at or above it; None where regions were not
+            looked at.
     """
 
     start: int
@@ -139,15 +141,15 @@ def threshold_counts(scores: Tensor, anomalous: Tensor) -> ThresholdCounts:
     """Count a set that fits in memory: the scores of one image, or one score per image.
 
     Args:
-        scores: any shape, floats of any precision.
-        anomalous: same shape, bool.
+        scores: Floats of any shape and precision.
+        anomalous: bool of the same shape.
 
     Raises:
         TypeError: ``scores`` are no floats or ``anomalous`` is not bool.
-        ValueError: the shapes differ or a score is NaN.
+        ValueError: The shapes differ or a score is not finite.
     """
-    check_scores(scores, anomalous)
-    check_no_nan(scores)
+    check_scores(scores)
+    check_mask(anomalous, scores, "anomalous")
     scores = scores.detach()
     thresholds, hits = torch.unique(scores[anomalous], return_counts=True)
     normal = scores[~anomalous].sort().values
@@ -222,11 +224,16 @@ def at_threshold(
     """F1, IoU, recall and false positive rate at a threshold from elsewhere.
 
     Args:
-        counts: of the set.
-        threshold: scores at or above it are called anomalous.
-        false_positives: normal pixels at or above it, which ``counts`` cannot tell.
-        source: of the threshold, printed with each value.
+        counts: The counts of the set.
+        threshold: Scores at or above it are called anomalous.
+        false_positives: The number of normal pixels at or above it, which ``counts`` cannot tell.
+        source: Where the threshold came from, printed with each value.
+
+    Raises:
+        TypeError: The threshold is no number.
+        ValueError: The threshold is not finite.
     """
+    threshold = real_number("threshold", threshold)
     reached = int((counts.thresholds.double() >= threshold).sum())
     hits = int(counts.true_positives[reached - 1]) if reached else 0
     union = counts.positives + false_positives
@@ -276,9 +283,17 @@ def thinned(x: Tensor, y: Tensor, *, points: int = 1000) -> tuple[Tensor, Tensor
     """A monotone curve of V corners with few enough of them to draw, ends included.
 
     Corners are picked at even steps of the path length, so neither axis is left out.
+
+    Args:
+        x: (V,) positions that never decrease.
+        y: (V,) heights that never decrease.
+        points: How many corners to keep at most.
+
+    Raises:
+        TypeError: ``points`` is no whole number.
+        ValueError: ``points`` is below 2, the ends of the curve.
     """
-    if points < 2:
-        raise ValueError(f"points is {points}; wanted at least the two ends of the curve")
+    points = whole_number("points", points, least=2)
     if len(x) <= points:
         return x, y
     length = (x - x[0]) + (y - y[0])
@@ -286,21 +301,6 @@ def thinned(x: Tensor, y: Tensor, *, points: int = 1000) -> tuple[Tensor, Tensor
     kept = torch.searchsorted(length, steps).clamp(max=len(x) - 1)
     kept[0], kept[-1] = 0, len(x) - 1
     return x[kept], y[kept]
-
-
-def check_scores(scores: Tensor, anomalous: Tensor) -> None:
-    """Raise unless float scores and a bool mask have the same shape."""
-    if not scores.is_floating_point():
-        raise TypeError(f"scores has dtype {scores.dtype}; wanted floats, higher is more anomalous")
-    if anomalous.dtype != torch.bool:
-        raise TypeError(
-            f"the mask has dtype {anomalous.dtype}; wanted torch.bool, as in mask > 0.5"
-        )
-    if scores.shape != anomalous.shape:
-        raise ValueError(
-            f"scores have shape {tuple(scores.shape)} and the mask {tuple(anomalous.shape)}; "
-            "wanted the same: resize the map up to the mask, as Protocol.prepare does by default"
-        )
 
 
 def _best(

@@ -6,26 +6,25 @@ logging; an undefined value is NaN, and a warning tells the reason.
 
 States are sums and lists to be concatenated. Their memory: 8 bytes per anomalous pixel, plus what
 :mod:`captum_vae.metrics.localization.counts` needs for the normal ones, which does not grow with
-their number. Under torch.distributed ``compute`` gathers them, so it gives each process the
-integers that a single process would have counted. They live where the maps are: keep maps and
-metric on one device.
+their number unless the maps are float64. Under torch.distributed ``compute`` gathers them, so it
+gives each process the integers that a single process would have counted. They live on the metric's
+device, to which maps are brought; move the metric to where the maps are.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from captum_vae.metrics.localization.counts import (
-    SLAB,
-    ScoreCounts,
-    append_block,
-    key_scores,
-    reverse_,
-    score_keys,
-    sort_,
+from captum_vae.checks import check_choice, real_number
+from captum_vae.metrics.localization.anomalous import (
+    AnomalousPixels,
+    found_at_thresholds,
+    packed,
+    sorted_pixels,
 )
+from captum_vae.metrics.localization.counts import SLAB, ScoreCounts, append_block, reverse_
 from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     RocCurve,
@@ -34,13 +33,18 @@ from captum_vae.metrics.localization.curves import (
     auroc,
     average_precision,
     best_iou,
-    check_scores,
     f1_max,
     roc_curve,
 )
+from captum_vae.metrics.localization.inputs import Maps, Masks, maps_of_images, masks_of_images
+from captum_vae.metrics.localization.keys import (
+    float64_keys,
+    key_scores,
+    nearest_float32,
+    score_keys,
+)
 from captum_vae.metrics.localization.region_overlap import aupro, check_fpr_limit, region_sizes
 from captum_vae.metrics.localization.states import ListStatesMetric
-from captum_vae.metrics.localization.thresholds import found_at_thresholds
 from captum_vae.metrics.localization.units import (
     FIRST_SHIFT,
     UnitEntries,
@@ -49,8 +53,6 @@ from captum_vae.metrics.localization.units import (
     unit_table,
 )
 
-Maps = Tensor | Sequence[Tensor]
-Masks = Tensor | Sequence[Tensor | None]
 Units = Literal["none", "images", "groups"]
 
 _LIST_STATES: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
@@ -60,6 +62,10 @@ _LIST_STATES: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "pair_counts": (torch.int64, ()),
     "slab_binades": (torch.int64, ()),
     "slabs": (torch.uint8, (SLAB,)),
+    "float64_keys": (torch.int64, ()),
+    "float64_counts": (torch.int64, ()),
+    "float64_anomalous": (torch.int64, ()),
+    "float64_sizes": (torch.int64, ()),
     "entry_units": (torch.int64, ()),
     "entry_bins": (torch.int32, ()),
     "entry_positives": (torch.int64, ()),
@@ -74,12 +80,12 @@ class PixelResult:
     Not a dataclass, because torchmetrics takes those apart.
 
     Attributes:
-        scores: by name: auroc, average_precision, f1_max, best_iou, aupro; with a threshold given,
-            also f1, iou, recall and false_positive_rate at it.
-        counts: at every threshold that matters, for ROC and PRO curves.
-        units: counts per image or clip for the bootstrap; None when they were not kept.
-        images: images counted.
-        left_out: images left out because no mask was given for them.
+        scores: The scores by name: auroc, average_precision, f1_max, best_iou, aupro; with a
+            threshold given, also f1, iou, recall and false_positive_rate at it.
+        counts: The counts at every threshold that matters, for ROC and PRO curves.
+        units: The counts per image or clip for the bootstrap; None when they were not kept.
+        images: How many images were counted.
+        left_out: How many images were left out because no mask was given for them.
     """
 
     def __init__(
@@ -90,7 +96,7 @@ class PixelResult:
         images: int,
         left_out: int,
     ) -> None:
-        """Hold what the class says."""
+        """Hold what was found."""
         self.scores = scores
         self.counts = counts
         self.units = units
@@ -98,7 +104,7 @@ class PixelResult:
         self.left_out = left_out
 
     def to_dict(self) -> dict[str, Any]:
-        """Values and numbers of images and pixels for JSON."""
+        """The values and the numbers of images and pixels, for JSON."""
         return {
             "images": self.images,
             "images_left_out": self.left_out,
@@ -123,16 +129,16 @@ class PixelCountsMetric(ListStatesMetric):
         """Start empty; subclasses choose what to count.
 
         Args:
-            regions: find 8-connected anomalous regions, as AUPRO needs.
-            units: of the bootstrap table: "none", "images", or the "groups" given to ``update``.
-            kwargs: of ``torchmetrics.Metric``.
+            regions: Whether to find 8-connected anomalous regions, as AUPRO needs.
+            units: What the bootstrap table counts separately: "none", "images", or the "groups"
+                named in ``update``.
+            kwargs: Options of ``torchmetrics.Metric``.
 
         Raises:
             ValueError: ``units`` is unknown.
         """
         super().__init__(**kwargs)
-        if units not in ("none", "images", "groups"):
-            raise ValueError(f"units={units!r} is not known; choose one of none, images, groups")
+        check_choice("units", units, get_args(Units))
         self._find_regions = regions or units != "none"
         self._units = units
         for name, (dtype, shape) in _LIST_STATES.items():
@@ -145,33 +151,45 @@ class PixelCountsMetric(ListStatesMetric):
         """Count the pixels of B images.
 
         Args:
-            maps: (B, H, W) floats or B maps (H, W), higher is more anomalous.
-            masks: (B, H, W) bool or B masks of the maps' sizes; None where the truth is unknown,
-                which leaves the image out.
+            maps: (B, H, W) or (B, 1, H, W) floats, or B maps (H, W) of any sizes; higher is more
+                anomalous. float64 is counted exactly, also beside maps of other types.
+            masks: (B, H, W) or (B, 1, H, W) bool, or B masks of the maps' sizes; None where the
+                truth is unknown, which leaves the image out.
             names: B names of the images, or of their clips with units="groups", unique over all
                 processes. Needed with units.
 
         Raises:
-            TypeError: a map is not of floats or a mask not bool.
-            ValueError: sizes or numbers differ, a score is NaN, or names are missing.
+            TypeError: A map is not of floats, a mask not bool, or a name no string.
+            ValueError: Shapes, sizes or numbers do not fit, there is no image, a score is NaN or
+                infinite, or names are missing.
         """
-        if len(maps) != len(masks):
-            raise ValueError(f"{len(maps)} maps and {len(masks)} masks; wanted one mask per map")
-        if self._units != "none" and (names is None or len(names) != len(maps)):
-            raise ValueError(
-                f"units={self._units!r} needs names, one per map; "
-                f"got {None if names is None else len(names)} for {len(maps)} maps"
+        planes = maps_of_images(maps)
+        known = masks_of_images(masks, planes)
+        units = self._named(names, len(planes))
+        with self.counting() as device:
+            for scores, mask, name in zip(planes, known, units, strict=True):
+                if mask is None:
+                    self.left_out = self.left_out + 1
+                else:
+                    self._count(scores.to(device), mask.to(device), name)
+
+    def _named(self, names: Sequence[str] | None, images: int) -> Sequence[str | None]:
+        if self._units == "none":
+            return [None] * images
+        if names is None or isinstance(names, str) or len(names) != images:
+            given = (
+                "one string" if isinstance(names, str) else None if names is None else len(names)
             )
-        for index, mask in enumerate(masks):
-            if mask is None:
-                self.left_out += 1
-            else:
-                check_scores(maps[index], mask)
-                self._count(maps[index], mask, None if names is None else names[index])
+            raise ValueError(
+                f"units={self._units!r} needs names, one per map; got {given} for {images} maps"
+            )
+        for index, name in enumerate(names):
+            if not isinstance(name, str):
+                raise TypeError(f"names[{index}] is a {type(name).__name__}; wanted a string")
+        return names
 
     def _count(self, scores: Tensor, mask: Tensor, name: str | None) -> None:
         keys = score_keys(scores)
-        mask = mask.to(keys.device)
         if mask.any():
             normal, anomalous = keys[~mask], keys[mask]
         else:
@@ -179,16 +197,24 @@ class PixelCountsMetric(ListStatesMetric):
         sizes = torch.ones_like(anomalous, dtype=torch.int64)
         if self._find_regions and len(anomalous):
             sizes, regions = region_sizes(mask)
-            self.regions += regions
-        self.images += 1
-        codes = (anomalous.to(torch.int64) << 32) | sizes
-        append_block(self.parts("anomalous_pixels"), codes)
-        self.normal_pixels += len(normal)
+            self.regions = self.regions + regions
+        self.images = self.images + 1
+        self._keep_anomalous(anomalous, sizes)
+        self.normal_pixels = self.normal_pixels + len(normal)
         self._normal_counts().add_keys(normal)
-        if self._units != "none" and name is not None:
+        if name is not None:
             entries = self._unit_entries()
-            entries.add(unit_id(name), normal, anomalous, sizes)
-            self.entry_shift.fill_(entries.shift)
+            entries.add(unit_id(name), nearest_float32(normal), nearest_float32(anomalous), sizes)
+            self.entry_shift = torch.full_like(self.entry_shift, entries.shift)
+
+    def _keep_anomalous(self, keys: Tensor, sizes: Tensor) -> None:
+        nearest = nearest_float32(keys)
+        if keys.dtype == torch.int64:
+            exact = float64_keys(nearest) == keys
+            append_block(self.parts("float64_anomalous"), keys[~exact])
+            append_block(self.parts("float64_sizes"), sizes[~exact])
+            nearest, sizes = nearest[exact], sizes[exact]
+        append_block(self.parts("anomalous_pixels"), packed(nearest, sizes))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the states of all processes, see ``torchmetrics.Metric.sync``."""
@@ -197,35 +223,41 @@ class PixelCountsMetric(ListStatesMetric):
 
     def threshold_counts(self) -> ThresholdCounts:
         """Counts at every distinct score of an anomalous pixel."""
-        normal = self._normal_counts()
-        if isinstance(self.waiting_keys, list):  # not gathered: a gathered state stays as it is
-            normal.settle()
-        negatives, regions = int(self.normal_pixels), int(self.regions)
-        codes = self._sorted_codes()
-        integers = torch.int32 if max(len(codes), negatives) < 1 << 31 else torch.int64
-        found = found_at_thresholds(codes, regions=self._find_regions, dtype=integers)
-        below, tied = normal.below_and_tied(found.keys.flip(0), dtype=integers)
+        with self.counting():
+            normal = self._normal_counts()
+            if isinstance(self.waiting_keys, list):  # not gathered: a gathered state stays as it is
+                normal.settle()
+            pixels = self._sorted_pixels()
+            negatives, regions = int(self.normal_pixels), int(self.regions)
+            positives = len(pixels.codes)
+            integers = torch.int32 if max(positives, negatives) < 1 << 31 else torch.int64
+            found = found_at_thresholds(pixels, regions=self._find_regions, dtype=integers)
+            keys = float64_keys(found.keys) if normal.has_float64 else found.keys
+            below, tied = normal.below_and_tied(keys.flip(0), dtype=integers)
         return ThresholdCounts(
-            thresholds=key_scores(found.keys),
+            thresholds=key_scores(keys),
             true_positives=found.true_positives,
             false_positives=reverse_(below.neg_().add_(negatives)),
             tied_negatives=reverse_(tied),
-            positives=len(codes),
+            positives=positives,
             negatives=negatives,
             region_overlap=None if found.overlap is None else found.overlap.div_(max(regions, 1)),
             regions=regions,
         )
 
-    def _sorted_codes(self) -> Tensor:
-        """The anomalous pixels' codes, ascending, which the state holds from now on."""
-        codes = self.concatenated("anomalous_pixels")
-        parts = self.parts("anomalous_pixels")
-        parts.clear()
-        parts.append(sort_(codes))
-        return codes
+    def _sorted_pixels(self) -> AnomalousPixels:
+        """The anomalous pixels in order; the state holds the codes in order from now on."""
+        names = ("anomalous_pixels", "float64_anomalous", "float64_sizes")
+        codes, keys, sizes = (self.concatenated(name) for name in names)
+        pixels = sorted_pixels(codes, keys, sizes)
+        self.parts("anomalous_pixels")[:] = [codes]
+        return pixels
 
     def _normal_counts(self) -> ScoreCounts:
-        names = ("waiting_keys", "pair_keys", "pair_counts", "slab_binades", "slabs")
+        names = (
+            *("waiting_keys", "pair_keys", "pair_counts", "slab_binades", "slabs"),
+            *("float64_keys", "float64_counts"),
+        )
         return ScoreCounts(*(self.parts(name) for name in names))
 
     def _unit_entries(self) -> UnitEntries:
@@ -270,15 +302,18 @@ class PixelMetrics(PixelCountsMetric):
         """Choose what to compute.
 
         Args:
-            fpr_limit: of AUPRO.
-            threshold: adds F1, IoU, recall and false positive rate at it.
-            threshold_source: where the threshold came from, stored with those values.
-            units: keep counts per image or clip for the bootstrap: "none", "images" or "groups".
-            kwargs: of ``torchmetrics.Metric``.
+            fpr_limit: False positive rate up to which AUPRO integrates, in (0, 1].
+            threshold: Adds F1, IoU, recall and false positive rate at this score.
+            threshold_source: Where the threshold came from, stored with those values.
+            units: What the bootstrap table counts separately: "none", "images" or "groups".
+            kwargs: Options of ``torchmetrics.Metric``.
 
         Raises:
-            ValueError: an option is out of its range.
+            TypeError: A number is none.
+            ValueError: An option is out of its range.
         """
+        if threshold is not None:
+            threshold = real_number("threshold", threshold)
         check_fpr_limit(fpr_limit)
         super().__init__(regions=True, units=units, **kwargs)
         self.fpr_limit = fpr_limit
@@ -291,11 +326,13 @@ class PixelMetrics(PixelCountsMetric):
         values = [auroc(counts), average_precision(counts), f1_max(counts), best_iou(counts)]
         values.append(aupro(counts, fpr_limit=self.fpr_limit))
         scores = {score.name: score for score in values}
-        if self.threshold is not None:
-            false = self._normal_counts().at_least(self.threshold)
-            scores |= at_threshold(counts, self.threshold, false, source=self.threshold_source)
-        entries = self._unit_entries()
-        units = unit_table(entries) if any(len(part) for part in entries.bins) else None
+        with self.counting():
+            if self.threshold is not None:
+                false = self._normal_counts().at_least(self.threshold)
+                source = self.threshold_source
+                scores |= at_threshold(counts, self.threshold, false, source=source)
+            entries = self._unit_entries()
+            units = unit_table(entries) if any(len(part) for part in entries.bins) else None
         return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
 
 
@@ -327,7 +364,7 @@ class PixelBestIoU(PixelCountsMetric):
     """Best IoU over all thresholds, with the threshold, which is fitted on the test labels."""
 
     def compute(self) -> dict[str, Tensor]:
-        """``best_iou`` and ``best_iou_oracle_threshold``; NaN and a warning as above."""
+        """``best_iou`` and ``best_iou_oracle_threshold``; NaN and a warning without a class."""
         return self._value_and_threshold(best_iou(self.threshold_counts()))
 
 
@@ -335,7 +372,7 @@ class PixelROC(PixelCountsMetric):
     """The whole ROC curve of all pixels."""
 
     def compute(self) -> RocCurve:
-        """Its corners; none when a class is missing."""
+        """The corners of the curve; none when a class is missing."""
         return roc_curve(self.threshold_counts())
 
 
@@ -343,10 +380,15 @@ class AUPRO(PixelCountsMetric):
     """Area under the per-region overlap, a float64 scalar."""
 
     def __init__(self, *, fpr_limit: float = 0.3, **kwargs: Any) -> None:
-        """Choose the limit of the false positive rate; ``kwargs`` are of ``torchmetrics.Metric``.
+        """Start empty.
+
+        Args:
+            fpr_limit: False positive rate up to which the curve is integrated.
+            kwargs: Options of ``torchmetrics.Metric``.
 
         Raises:
-            ValueError: the limit is outside (0, 1].
+            TypeError: The limit is no number.
+            ValueError: The limit is outside (0, 1].
         """
         check_fpr_limit(fpr_limit)
         super().__init__(regions=True, **kwargs)

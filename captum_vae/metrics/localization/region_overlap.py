@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import pad
 
+from captum_vae.checks import real_number
 from captum_vae.metrics.localization.curves import LocalizationScore, ThresholdCounts
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
@@ -28,8 +29,17 @@ def region_sizes(mask: Tensor) -> tuple[Tensor, int]:
             on the CPU.
 
     Returns:
-        (P,) int64, for the anomalous pixels in row-major order, on the mask's device; the number.
+        (P,) int64 sizes for the anomalous pixels in row-major order, on the mask's device, and the
+        number of regions.
+
+    Raises:
+        TypeError: The mask is not bool.
+        ValueError: The mask is not of one image.
     """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask has dtype {mask.dtype}; wanted torch.bool, as in mask > 0.5")
+    if mask.dim() != 2:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; wanted (H, W), one image at a time")
     labels, regions = ndimage.label(mask.cpu().numpy(), structure=_EIGHT_CONNECTED)
     of_pixel = labels[labels > 0]
     sizes = np.bincount(of_pixel, minlength=regions + 1)[of_pixel]
@@ -44,7 +54,7 @@ def pro_curve(counts: ThresholdCounts) -> tuple[Tensor, Tensor]:
         missing.
 
     Raises:
-        ValueError: the counts are without regions.
+        ValueError: The counts are without regions.
     """
     after = _check_regions(counts)
     if counts.undefined:
@@ -64,8 +74,14 @@ def aupro(
 
     The curve is cut at the limit by linear interpolation, as MVTec's evaluation and anomalib do.
 
+    Args:
+        counts: Counts with regions.
+        fpr_limit: False positive rate up to which the curve is integrated, in (0, 1].
+        name: The name of the score.
+
     Raises:
-        ValueError: the limit is outside (0, 1] or the counts are without regions.
+        TypeError: The limit is no number.
+        ValueError: The limit is outside (0, 1] or the counts are without regions.
     """
     check_fpr_limit(fpr_limit)
     _check_regions(counts)
@@ -102,6 +118,6 @@ def _from_0_to_1(curve: Tensor) -> Tensor:
 
 
 def check_fpr_limit(fpr_limit: float) -> None:
-    """Raise ValueError unless the limit is in (0, 1]."""
-    if not 0 < fpr_limit <= 1:
+    """Refuse a limit of the false positive rate that is no number in (0, 1]."""
+    if not 0 < real_number("fpr_limit", fpr_limit) <= 1:
         raise ValueError(f"fpr_limit is {fpr_limit}; wanted a rate in (0, 1], usually 0.3")

@@ -8,9 +8,10 @@ that is more, neighbouring bins are joined two by two, over all units. :func:`un
 joins bins to a grid of at most about a thousand, none of which holds more than 1/512 of all
 anomalous or of all normal pixels unless a single bin does.
 
-Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as tied.
-Point estimates come from :class:`~captum_vae.metrics.localization.curves.ThresholdCounts`, which
-are exact; a grid serves the spread around them and tells its own value, to be compared.
+Counts are exact; which of two scores in the same bin is larger is forgotten, so they count as tied;
+so do float64 scores that round to the same float32. Point estimates come from
+:class:`~captum_vae.metrics.localization.curves.ThresholdCounts`, which are exact; a grid serves the
+spread around them and tells its own value, to be compared.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_vae.metrics.localization.counts import run_sums, score_keys, sorted_values
+from captum_vae.metrics.localization.counts import run_sums, sorted_values
+from captum_vae.metrics.localization.inputs import check_mask, check_scores
 
 FIRST_SHIFT = 10
 _ENTRIES = 1 << 18
@@ -32,10 +34,10 @@ class UnitTable:
     """Counts of U units in G bins, from the highest scores to the lowest.
 
     Attributes:
-        units: (U,) int64, ascending, see :func:`unit_id`.
-        positives: (U, G) int64 anomalous pixels.
-        negatives: (U, G) int64 normal pixels.
-        overlap: (U, G) float64, the sum over pixels of 1 / size of their region.
+        units: (U,) int64 numbers of the units, ascending; :func:`unit_id` gives them.
+        positives: (U, G) int64 numbers of anomalous pixels.
+        negatives: (U, G) int64 numbers of normal pixels.
+        overlap: (U, G) float64 sums over anomalous pixels of 1 / size of their region.
     """
 
     units: Tensor
@@ -52,12 +54,12 @@ class UnitEntries:
     state can own them.
 
     Attributes:
-        units: int64.
-        bins: int32, the lowest key of the bin, see :func:`~.pixel_counts.score_keys`.
-        positives: int64 anomalous pixels.
-        negatives: int64 normal pixels.
-        overlap: float64, the sum over pixels of 1 / size of their region.
-        shift: a bin has 2^shift keys.
+        units: int64 numbers of the entries' units.
+        bins: int32 keys of the lowest score of the entries' bins.
+        positives: int64 numbers of anomalous pixels.
+        negatives: int64 numbers of normal pixels.
+        overlap: float64 sums over anomalous pixels of 1 / size of their region.
+        shift: A bin has 2^shift keys.
     """
 
     units: list[Tensor]
@@ -71,10 +73,10 @@ class UnitEntries:
         """Add pixels of a unit.
 
         Args:
-            unit: see :func:`unit_id`.
+            unit: The number of the unit, from :func:`unit_id`.
             negatives: (N,) int32 keys of the normal pixels.
             positives: (P,) int32 keys of the anomalous pixels.
-            sizes: (P,) int64 size of the region of each.
+            sizes: (P,) int64 sizes of the anomalous pixels' regions.
         """
         bins, counts = torch.unique_consecutive(
             sorted_values(negatives >> self.shift), return_counts=True
@@ -133,7 +135,7 @@ def unit_table(entries: UnitEntries) -> UnitTable:
     """Join the bins to a grid and spread the entries over it.
 
     Raises:
-        ValueError: there are no entries.
+        ValueError: There are no entries.
     """
     if not entries.bins:
         raise ValueError("no pixel was counted per unit; update with units='images' or 'groups'")
@@ -172,16 +174,19 @@ def image_table(scores: Tensor, anomalous: Tensor, units: Tensor | None = None) 
             default.
 
     Raises:
-        TypeError: the scores are no floats.
-        ValueError: a score is NaN.
+        TypeError: The scores are no floats or ``anomalous`` is not bool.
+        ValueError: A shape is another, or a score is not finite.
     """
-    keys = score_keys(scores)
-    units = torch.arange(len(keys), device=keys.device) if units is None else units
+    check_scores(scores)
+    check_mask(anomalous, scores, "anomalous")
+    if scores.dim() != 1:
+        raise ValueError(f"scores has shape {tuple(scores.shape)}; wanted (n,), one per image")
+    units = torch.arange(len(scores), device=scores.device) if units is None else units
     names, row = torch.unique(units, return_inverse=True)
-    bins, column = torch.unique(keys, return_inverse=True)
+    bins, column = torch.unique(scores.detach(), return_inverse=True)
 
     def count(chosen: Tensor) -> Tensor:
-        table = torch.zeros(len(names), len(bins), dtype=torch.int64, device=keys.device)
+        table = torch.zeros(len(names), len(bins), dtype=torch.int64, device=scores.device)
         table.index_put_((row, column), chosen.to(torch.int64), accumulate=True)
         return table.flip(1)
 

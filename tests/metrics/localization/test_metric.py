@@ -17,9 +17,9 @@ from captum_vae.metrics import (
     PixelMetrics,
     PixelROC,
     auroc,
-    pixel_counts,
     threshold_counts,
 )
+from captum_vae.metrics.localization import counts as counts_module
 
 
 def images(count: int = 12, size: int = 20, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -67,8 +67,8 @@ def test_counting_in_slabs_changes_no_number(monkeypatch: pytest.MonkeyPatch) ->
     maps, masks = images()
     plain = PixelMetrics()
     plain.update(maps, masks)
-    monkeypatch.setattr(pixel_counts, "_WAITING", 300)
-    monkeypatch.setattr(pixel_counts, "_PAIRS_WORTH_A_SLAB", 10)
+    monkeypatch.setattr(counts_module, "_WAITING", 300)
+    monkeypatch.setattr(counts_module, "_PAIRS_WORTH_A_SLAB", 10)
     slabs = PixelMetrics(threshold=0.7)
     for image, mask in zip(maps, masks, strict=True):
         slabs.update(image[None], mask[None])
@@ -216,8 +216,8 @@ def test_a_pickled_metric_goes_on() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_counts_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_counts, "_WAITING", 300)
-    monkeypatch.setattr(pixel_counts, "_PAIRS_WORTH_A_SLAB", 10)
+    monkeypatch.setattr(counts_module, "_WAITING", 300)
+    monkeypatch.setattr(counts_module, "_PAIRS_WORTH_A_SLAB", 10)
     maps, masks = images()
     names = [str(index) for index in range(len(maps))]
     results = []

@@ -11,7 +11,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from captum_vae.metrics import ImageAUROC, PixelMetrics, pixel_counts
+from captum_vae.metrics import ImageAUROC, PixelMetrics
+from captum_vae.metrics.localization import counts as counts_module
 
 IMAGES = 9
 
@@ -27,7 +28,7 @@ def data() -> tuple[Tensor, Tensor, list[str]]:
 
 def count(indices: list[int]) -> dict[str, Any]:
     """Everything that one process knows after counting its images, and all others theirs."""
-    pixel_counts._WAITING, pixel_counts._PAIRS_WORTH_A_SLAB = 2000, 300
+    counts_module._WAITING, counts_module._PAIRS_WORTH_A_SLAB = 2000, 300
     maps, masks, names = data()
     metric = PixelMetrics(units="groups", threshold=0.9)
     image_metric = ImageAUROC()
@@ -79,11 +80,11 @@ def assert_same(first: Any, second: Any) -> None:
 )
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_count_what_one_counts(shares: list[list[int]]) -> None:
-    waiting, worth = pixel_counts._WAITING, pixel_counts._PAIRS_WORTH_A_SLAB
+    waiting, worth = counts_module._WAITING, counts_module._PAIRS_WORTH_A_SLAB
     try:
         alone = count(list(range(IMAGES)))
     finally:
-        pixel_counts._WAITING, pixel_counts._PAIRS_WORTH_A_SLAB = waiting, worth
+        counts_module._WAITING, counts_module._PAIRS_WORTH_A_SLAB = waiting, worth
     assert alone["slabs"], "meant to count in slabs"
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(worker, (shares, folder), nprocs=2)

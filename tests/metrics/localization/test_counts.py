@@ -7,25 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captum_vae.metrics.localization import counts as pixel_counts
-from captum_vae.metrics.localization.counts import (
-    ScoreCounts,
-    append_block,
-    key_scores,
-    reverse_,
-    score_keys,
-)
+from captum_vae.metrics.localization import counts as counts_module
+from captum_vae.metrics.localization.counts import ScoreCounts, append_block, reverse_
+from captum_vae.metrics.localization.keys import score_keys
 
 SPECIAL = [-math.inf, -3.4e38, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1e-38, 1.0, 3.4e38, math.inf]
+
+
+NEIGHBOURS = [
+    *(base + step * 1e-12 for base in (-2.0, 0.1, 1.0) for step in range(-3, 4)),
+    *(0.0, 0.1, -1e300, 1e300, 1e-320, 3.5e38, 2.0**-140),
+]
+"""Some are float32, some share their nearest float32, some lie beyond all of them."""
 
 
 @pytest.fixture
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that every path of the large ones is taken by a few thousand scores."""
-    monkeypatch.setattr(pixel_counts, "_WAITING", 1500)
-    monkeypatch.setattr(pixel_counts, "_BLOCK", 700)
-    monkeypatch.setattr(pixel_counts, "_CHUNK", 64)
-    monkeypatch.setattr(pixel_counts, "_PAIRS_WORTH_A_SLAB", 400)
+    monkeypatch.setattr(counts_module, "_WAITING", 1500)
+    monkeypatch.setattr(counts_module, "_BLOCK", 700)
+    monkeypatch.setattr(counts_module, "_CHUNK", 64)
+    monkeypatch.setattr(counts_module, "_PAIRS_WORTH_A_SLAB", 400)
 
 
 def brute(scores: Tensor, queries: Tensor) -> tuple[list[int], list[int]]:
@@ -40,23 +42,38 @@ def assert_counts(counts: ScoreCounts, scores: Tensor, queries: Tensor) -> None:
     assert counts.total() == scores.numel()
 
 
-def test_keys_keep_the_order_of_float32() -> None:
-    scores = torch.tensor(SPECIAL)
-    keys = score_keys(scores)
-    ordered = [int(key) for key in keys]
-    assert ordered == sorted(ordered)
-    assert ordered[4] == ordered[5]  # -0 and 0 are tied
-    assert torch.equal(key_scores(keys), scores + 0.0)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(NEIGHBOURS), min_size=1, max_size=80),
+    st.lists(st.sampled_from(NEIGHBOURS), min_size=1, max_size=20),
+    st.lists(st.sampled_from([torch.float32, torch.float64]), min_size=3, max_size=3),
+)
+def test_float64_is_counted_exactly_beside_float32(
+    scores: list[float], queries: list[float], dtypes: list[torch.dtype]
+) -> None:
+    counts, added = ScoreCounts(), []
+    for part, dtype in zip(
+        torch.tensor(scores, dtype=torch.float64).chunk(3), dtypes, strict=False
+    ):
+        part = part.clamp(-3e38, 3e38).to(dtype) if dtype == torch.float32 else part
+        counts.add(part)
+        added.append(part.double())
+    asked = torch.tensor(queries, dtype=torch.float64).unique()
+    below, tied = counts.below_and_tied(score_keys(asked))
+    assert (below.tolist(), tied.tolist()) == brute(torch.cat(added), asked)
+    for query in queries[:3]:
+        assert counts.at_least(query) == int((torch.cat(added) >= query).sum())
 
 
-def test_keys_refuse_nan() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        score_keys(torch.tensor([0.0, math.nan]))
-
-
-def test_keys_refuse_integers() -> None:
-    with pytest.raises(TypeError, match="int64"):
-        score_keys(torch.tensor([1]))
+def test_float64_pairs_are_merged_when_as_many_wait(small_sizes: None) -> None:
+    values = 1 + torch.arange(300, dtype=torch.float64) * 1e-13
+    counts = ScoreCounts()
+    for _ in range(40):
+        counts.add(values)
+        assert sum(len(part) for part in counts.float64_keys) <= 300 + 1500 + 300
+    assert counts.total() == 40 * 300
+    _, tied = counts.below_and_tied(score_keys(values))
+    assert tied.tolist() == [40] * 300
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -136,7 +153,7 @@ def test_concatenated_states_are_added(small_sizes: None) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=60),
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
     st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20),
 )
 def test_any_floats_equal_brute_force(scores: list[float], queries: list[float]) -> None:
@@ -148,13 +165,23 @@ def test_any_floats_equal_brute_force(scores: list[float], queries: list[float])
     assert_counts(counts, doubled, torch.tensor(queries, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("share", [0.001, 0.25, 0.5, 0.995, 1.0])
-def test_quantile_is_numpys_inverted_cdf(small_sizes: None, share: float) -> None:
-    scores = torch.randn(4001)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.001, 0.25, 0.995, 1.0])
+def test_quantile_is_numpys_inverted_cdf(
+    small_sizes: None, share: float, dtype: torch.dtype
+) -> None:
+    scores = torch.randn(4001, dtype=dtype)
+    scores[::7] = scores[::7].float().to(dtype)
     counts = ScoreCounts()
     for part in scores.split(500):
         counts.add(part)
     assert counts.quantile(share) == np.quantile(scores.numpy(), share, method="inverted_cdf")
+
+
+def test_quantile_of_scores_beyond_float32_is_one_of_them() -> None:
+    counts = ScoreCounts()
+    counts.add(torch.tensor([-1e300, 0.0, 1.0, 1e300], dtype=torch.float64))
+    assert [counts.quantile(share) for share in (0.25, 0.5, 0.75, 1.0)] == [-1e300, 0, 1, 1e300]
 
 
 def test_quantile_of_nothing_is_an_error() -> None:

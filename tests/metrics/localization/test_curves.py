@@ -16,9 +16,9 @@ from captum_vae.metrics import (
     image_scores,
     roc_curve,
     scores_of_image,
-    thinned,
     threshold_counts,
 )
+from captum_vae.metrics.localization.curves import thinned
 
 METRICS = [auroc, average_precision, f1_max, best_iou]
 

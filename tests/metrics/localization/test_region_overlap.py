@@ -7,7 +7,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from captum_vae.metrics import PixelMetrics, pro_curve, region_sizes, threshold_counts
+from captum_vae.metrics import PixelMetrics, pro_curve, threshold_counts
+from captum_vae.metrics.localization.region_overlap import region_sizes
 
 
 def rectangles(images: int, size: int, seed: int) -> Tensor:

@@ -5,19 +5,16 @@ import torch
 from torch import Tensor
 
 from captum_vae.metrics import (
-    BOOTSTRAP_METRICS,
     PixelMetrics,
-    UnitTable,
     auroc,
     bootstrap_interval,
     bootstrap_intervals,
-    image_table,
     paired_difference,
-    pixel_units,
     threshold_counts,
-    unit_id,
 )
-from captum_vae.metrics.localization.bootstrap import draw_units
+from captum_vae.metrics.localization import units as units_module
+from captum_vae.metrics.localization.bootstrap import BOOTSTRAP_METRICS, draw_units
+from captum_vae.metrics.localization.units import UnitTable, image_table, unit_id
 
 
 def images(count: int = 20, size: int = 32, shift: float = 0.4) -> tuple[Tensor, Tensor]:
@@ -54,10 +51,9 @@ def test_the_grid_costs_little(metric: str) -> None:
     assert interval.grid_value == pytest.approx(result.scores[metric].value, abs=3e-3)
 
 
-def test_nearly_equal_scores_keep_the_interval_around_the_exact_value() -> None:
-    """Scores that differ in their last bits, as those of a sigmoid do, share bins of the grid."""
+def test_the_interval_moves_by_what_the_grid_costs() -> None:
     maps, masks = images()
-    result = measured(1 - maps.sigmoid() * 1e-6, masks)
+    result = measured(1 - maps.sigmoid() * 1e-4, masks)
     exact = result.scores["auroc"].value
     plain = bootstrap_interval(result.units)
     moved = bootstrap_interval(result.units, value=exact)
@@ -68,18 +64,34 @@ def test_nearly_equal_scores_keep_the_interval_around_the_exact_value() -> None:
     assert moved.high - plain.high == pytest.approx(shift)
 
 
+@pytest.mark.parametrize("spread", [1e-5, 1e-7, 1e-9, 1e-12])
+def test_scores_that_share_the_bins_of_the_grid_have_no_interval_and_a_reason(
+    spread: float,
+) -> None:
+    """Their resamples hardly differ, so an interval would be far too narrow."""
+    maps, masks = images()
+    result = measured(1 - maps.double().sigmoid() * spread, masks)
+    interval = bootstrap_interval(result.units, value=result.scores["auroc"].value)
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+    assert "too close together" in interval.reason
+
+
 def test_an_interval_never_leaves_the_range_of_its_metric() -> None:
-    table = table_of(*images())
-    assert bootstrap_interval(table, value=1.0).high == 1.0
-    assert bootstrap_interval(table, value=0.0).low == 0.0
+    maps, masks = images(shift=6)
+    for table, side in ((table_of(maps, masks), 1), (table_of(-maps, masks), -1)):
+        plain = bootstrap_interval(table)
+        moved = bootstrap_interval(table, value=plain.grid_value + side * 0.0099)
+        assert (plain.high if side == 1 else 1 - plain.low) > 1 - 0.0099
+        assert (moved.high if side == 1 else 1 - moved.low) == 1.0
 
 
 def test_all_intervals_at_once_are_those_of_one_metric_each() -> None:
-    table = table_of(*images())
-    together = bootstrap_intervals(table, values={"aupro": 0.5}, resamples=20)
+    result = measured(*images())
+    table, exact = result.units, result.scores["aupro"].value
+    together = bootstrap_intervals(table, values={"aupro": exact}, resamples=20)
     assert list(together) == list(BOOTSTRAP_METRICS)
     for metric, interval in together.items():
-        value = 0.5 if metric == "aupro" else None
+        value = exact if metric == "aupro" else None
         assert interval == bootstrap_interval(table, metric, value=value, resamples=20)
 
 
@@ -99,14 +111,14 @@ def test_the_grid_stays_fine_for_scores_in_a_narrow_range() -> None:
 
 
 def test_histograms_get_coarser_instead_of_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_units, "_ENTRIES", 4000)
-    monkeypatch.setattr(pixel_units, "_ENTRIES_PER_UNIT", 100)
+    monkeypatch.setattr(units_module, "_ENTRIES", 4000)
+    monkeypatch.setattr(units_module, "_ENTRIES_PER_UNIT", 100)
     maps, masks = images()
     metric = PixelMetrics(units="images")
     for index in range(len(maps)):
         metric.update(maps[index : index + 1], masks[index : index + 1], [str(index)])
     result = metric.compute()
-    assert int(metric.entry_shift) > pixel_units.FIRST_SHIFT
+    assert int(metric.entry_shift) > units_module.FIRST_SHIFT
     assert torch.equal(result.units.negatives.sum(1).sort().values[:1], torch.tensor([916]))
     interval = bootstrap_interval(result.units, "auroc", resamples=10)
     assert interval.grid_value == pytest.approx(result.scores["auroc"].value, abs=5e-3)
@@ -115,8 +127,8 @@ def test_histograms_get_coarser_instead_of_larger(monkeypatch: pytest.MonkeyPatc
 def test_histograms_stay_bounded_however_many_images_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pixel_units, "_ENTRIES", 2000)
-    monkeypatch.setattr(pixel_units, "_ENTRIES_PER_UNIT", 100)
+    monkeypatch.setattr(units_module, "_ENTRIES", 2000)
+    monkeypatch.setattr(units_module, "_ENTRIES_PER_UNIT", 100)
     metric = PixelMetrics(units="groups")
     entries = []
     for seed in range(150):
