@@ -75,7 +75,8 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
 
     Args:
         path: The file to write; its folder is created.
-        mode: "wb" for bytes, "w" for text in UTF-8.
+        mode: "wb" for bytes, "w" for text in UTF-8, with what UTF-8 cannot hold, such as parts of
+            a file name in another encoding, as escapes.
 
     Raises:
         OSError: The disk is full or refuses; the message names ``path``.
@@ -86,8 +87,8 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
     beside = path.parent / f".{name}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        encoding = None if mode == "wb" else "utf-8"
-        with open(beside, mode, encoding=encoding) as file:
+        encoding, errors = (None, None) if mode == "wb" else ("utf-8", "backslashreplace")
+        with open(beside, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,28 +1,31 @@
-"""Where a command takes its VAE from: a checkpoint of this package, or a factory of the user's."""
+"""Where a command takes its VAE from: a checkpoint of this package, or a function of the user's."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from captum_vae.plugins import import_object
-from captum_vae.training.load import load_vae
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from captum_vae.training.configuration import Accelerator
 
 
 @dataclass
 class ModelSource:
-    """Where the VAE comes from.
+    """Where the VAE comes from: either a checkpoint or a factory.
 
     Attributes:
-        checkpoint: a run's folder or checkpoint of captum-vae fit.
-        factory: ``package.module:function`` of your own, called with ``options``; it returns the
+        checkpoint: A run's folder or checkpoint of captum-vae fit.
+        factory: A package.module:function of your own, called with the options; it returns the
             model with its weights.
-        options: arguments of the factory.
-        posterior: how to read the model's posterior, in the words of PosteriorAdapter; left out,
+        options: Arguments of the factory.
+        posterior: How to read the model's posterior, in the words of PosteriorAdapter; left out,
             it is detected.
     """
 
@@ -32,30 +35,50 @@ class ModelSource:
     posterior: str | None = None
 
 
-def source_model(source: ModelSource) -> nn.Module:
+def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Module:
     """The VAE that a source names.
 
+    Args:
+        source: A checkpoint or a factory.
+        argument: The option that the factory was given as, for messages.
+
     Raises:
-        ValueError: neither or both of checkpoint and factory, or a factory that does not import,
-            does not take the options or returns no module.
-        FileNotFoundError: no such checkpoint.
+        ValueError: The source names neither or both of checkpoint and factory, or the factory does
+            not import, does not take the options, fails or returns no module.
+        FileNotFoundError: There is no such checkpoint.
     """
+    from torch import nn
+
     if (source.checkpoint is None) == (source.factory is None):
         raise ValueError("model wants either a checkpoint or a factory, package.module:function")
     if source.checkpoint is not None:
+        from captum_vae.training.load import load_vae
+
         return load_vae(source.checkpoint)
     assert source.factory is not None
-    factory = import_object(source.factory, "model.factory")
+    factory = import_object(source.factory, argument)
+    if not callable(factory):
+        raise ValueError(
+            f"{argument} is {source.factory!r}, a {type(factory).__name__}; wanted a function that "
+            "returns your model"
+        )
     try:
         inspect.signature(factory).bind(**source.options)
     except TypeError as error:
         raise ValueError(
-            f"model.options {source.options} do not fit {source.factory}: {error}"
+            f"{argument.partition('.')[0]}_options {source.options} do not fit {source.factory}: "
+            f"{error}"
         ) from error
-    model = factory(**source.options)
+    # The user's own code can raise anything at all.
+    try:
+        model = factory(**source.options)
+    except Exception as error:
+        raise ValueError(
+            f"{argument} {source.factory} raised {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(
-            f"model.factory {source.factory} returned {type(model).__name__}; wanted a "
+            f"{argument} {source.factory} returned {type(model).__name__}; wanted a "
             "torch.nn.Module with its weights loaded"
         )
     return model
@@ -65,9 +88,14 @@ def source_of(words: str, options: dict[str, Any]) -> ModelSource:
     """The source that a user names in one word: a run's folder, a checkpoint, or a factory.
 
     Raises:
-        ValueError: neither a path that exists nor ``package.module:function``, a Python file, or
-            options for a checkpoint, which takes none.
+        ValueError: The words are neither a path that exists nor ``package.module:function``, name a
+            Python file, or name a checkpoint, which takes no options.
     """
+    wanted = (
+        "wanted a run's folder, a checkpoint, or package.module:function that returns your model"
+    )
+    if not words.strip():
+        raise ValueError(f"model is empty; {wanted}")
     if Path(words).suffix == ".py":
         raise ValueError(
             f"model is {words!r}, a Python file; of its function that returns your model, say "
@@ -79,7 +107,17 @@ def source_of(words: str, options: dict[str, Any]) -> ModelSource:
         return ModelSource(checkpoint=words)
     if ":" in words:
         return ModelSource(factory=words, options=options)
-    raise ValueError(
-        f"model is {words!r}, which is no file or folder; wanted a run's folder, a checkpoint, or "
-        "package.module:function that returns your model"
-    )
+    raise ValueError(f"model is {words!r}, which is no file or folder; {wanted}")
+
+
+def chosen_device(accelerator: Accelerator) -> torch.device:
+    """The device that a command runs its model on.
+
+    Raises:
+        ValueError: CUDA is asked for and PyTorch finds none.
+    """
+    import torch
+
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device; use cpu or auto")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,5 +1,6 @@
 """Augmentation of the published MVTec experiment: rotation, mirror, and what fills the corners."""
 
+import hashlib
 import math
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -76,6 +77,12 @@ class Augmented(SampleDataset):
     def __len__(self) -> int:
         """Return ``length``."""
         return self._length
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the options and the digest of the data set; nothing is drawn for it."""
+        options = (self._length, self._rotation, self._mirror, self._padding, self._seed)
+        return hashlib.sha256(repr((self.dataset.digest, options)).encode()).hexdigest()
 
     def __getitem__(self, index: int) -> Sample:
         """Return augmented sample ``index``."""

@@ -14,6 +14,7 @@ from captum_vae.attr.engine.forward_pass import run_layers
 from captum_vae.attr.engine.plan import plan_layer
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.calling import owner_of
+from captum_vae.report.tables import Table
 
 WAYS = {
     "pooled": "pooled weight, all dimensions at the price of one",
@@ -28,11 +29,12 @@ class ListedLayer:
     """One module of the model.
 
     Attributes:
-        name: dotted.
-        kind: its class.
-        shape: of its output without the batch; None where it gives no single tensor.
-        path: of its plan, see :data:`WAYS`; None where it cannot be explained.
-        reason: why, in a few words.
+        name: Its dotted name.
+        kind: The name of its class.
+        shape: Shape of its output without the batch; None where it gives no single tensor.
+        path: How its channel weights would be computed, see :data:`WAYS`; None where it cannot be
+            explained.
+        reason: Why so, in a few words.
     """
 
     name: str
@@ -42,15 +44,42 @@ class ListedLayer:
     reason: str
 
 
+@dataclass(frozen=True)
+class LayerList:
+    """The layers of a model; printed, a line each.
+
+    Attributes:
+        posterior_read_by: How the posterior was read.
+        layers: All modules of the model, in order.
+    """
+
+    posterior_read_by: str
+    layers: list[ListedLayer]
+
+    def __str__(self) -> str:
+        """Name, class, output shape and verdict of each layer."""
+        rows = [
+            (
+                layer.name,
+                layer.kind,
+                "-" if layer.shape is None else " x ".join(map(str, layer.shape)),
+                f"no: {layer.reason}" if layer.path is None else f"yes: {WAYS[layer.path]}",
+            )
+            for layer in self.layers
+        ]
+        table = Table(("layer", "class", "output", "can be explained"), rows)
+        return f"posterior: {self.posterior_read_by}\n{table.text()}"
+
+
 def find_listed(adapter: PosteriorAdapter, images: Tensor) -> list[ListedLayer]:
     """Every module of the adapter's model, in order, and whether it can be explained.
 
     Args:
-        adapter: reads the posterior.
+        adapter: Reads the posterior of the model.
         images: (B, C, h, w) for the model to run on once or twice.
 
     Raises:
-        ValueError: the model is a plain function.
+        ValueError: The model is a plain function.
     """
     owner = owner_of(adapter.model)
     if owner is None:
@@ -70,19 +99,6 @@ def find_listed(adapter: PosteriorAdapter, images: Tensor) -> list[ListedLayer]:
             name, type(module).__name__, _shape(outputs[name]), None, str(refused[name])
         )
         for name, module in modules.items()
-    ]
-
-
-def layer_table(layers: Sequence[ListedLayer]) -> list[tuple[str, str, str, str]]:
-    """Name, class, output shape and verdict of each layer, as text."""
-    return [
-        (
-            layer.name,
-            layer.kind,
-            "-" if layer.shape is None else " x ".join(map(str, layer.shape)),
-            f"no: {layer.reason}" if layer.path is None else f"yes: {WAYS[layer.path]}",
-        )
-        for layer in layers
     ]
 
 
@@ -145,7 +161,7 @@ def _why_not(calls: Sequence[object], images: Tensor) -> str | None:
     if not features.is_floating_point() or len(features) != len(images):
         return "puts out no features of each image"
     if features.dim() == 3:
-        return "puts out tokens: give --reshape_transform"
+        return "puts out tokens: give reshape_transform=FUNCTION"
     if features.dim() != images.dim():
         return "puts out no spatial positions"
     return None

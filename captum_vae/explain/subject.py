@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from captum_vae.data.arrays import read_images
-from captum_vae.data.sample import SampleDataset, collate_samples
-from captum_vae.explain.images import expected_images, to_range
+from captum_vae.checks import whole_number
+from captum_vae.data.arrays import ArrayImages, read_images
+from captum_vae.data.resize import ImageSize, height_width
+from captum_vae.data.sample import Sample, SampleDataset, collate_samples
+from captum_vae.models import GaussianVAE
 from captum_vae.posterior import PosteriorAdapter, PosteriorError, as_adapter
+
+_SHAPE_WORDS = ("shape", "size", "dimension", "channel")
+"""Words of PyTorch's errors about images of another shape than a layer takes."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +29,19 @@ class Subject:
     """A model that is ready to be explained.
 
     Attributes:
-        model: in eval mode, on its device.
-        adapter: reads its posterior.
+        model: The VAE, in eval mode on its device.
+        adapter: Reads its posterior.
         image_size: (h, w) of the images it takes; None leaves the images' own.
-        channels: of the images it takes; None likewise.
-        value_range: lowest and highest value of these images.
-        batch_size: images per pass.
+        channels: Channels of the images it takes; None leaves the images' own.
+        value_range: Lowest and highest value of these images.
+        batch_size: Images per pass.
     """
 
     model: nn.Module
     adapter: PosteriorAdapter
     image_size: tuple[int, int] | None
     channels: int | None
-    value_range: Sequence[float]
+    value_range: tuple[float, float]
     batch_size: int
 
     @classmethod
@@ -41,35 +49,45 @@ class Subject:
         cls,
         model: nn.Module,
         *,
-        posterior: str | None,
-        posterior_options: Mapping[str, Any],
-        image_size: tuple[int, int] | None,
+        posterior: Any,
+        posterior_options: Mapping[str, Any] | None,
+        image_size: ImageSize,
         channels: int | None,
         value_range: Sequence[float],
         batch_size: int,
     ) -> Subject:
-        """Fill in the size and the channels that the model itself states.
+        """Check what the user says, and fill in the size and channels that the model states.
 
         Args:
-            model: in eval mode, on its device.
-            posterior: a registered name or words; None detects.
-            posterior_options: of PosteriorAdapter beside these words.
-            image_size: as the user says.
-            channels: as the user says.
-            value_range: as the user says.
-            batch_size: images per pass.
+            model: The VAE, in eval mode on its device.
+            posterior: A registered name or words of PosteriorAdapter; None detects.
+            posterior_options: Arguments of PosteriorAdapter beside these words.
+            image_size: (h, w) or one number; None takes what the model states.
+            channels: 1 or 3; None takes what the model states.
+            value_range: Lowest and highest value that the model was trained on.
+            batch_size: Images per pass.
 
         Raises:
-            ValueError: words or options that mean nothing.
+            ValueError: An argument is out of range, or the model is in training mode.
+            TypeError: An argument is of another kind.
         """
-        stated_channels, stated_size = expected_images(model)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is {type(model).__name__}; wanted a torch.nn.Module")
+        if model.training:
+            raise ValueError(
+                "model is in training mode, in which dropout and batch statistics change its maps; "
+                "call model.eval() first"
+            )
+        stated_channels, stated_size = _stated_images(model)
+        if channels is not None:
+            channels = whole_number("channels", channels, least=1)
         return cls(
             model,
-            _adapter(model, posterior, posterior_options),
-            image_size or stated_size,
+            _adapter(model, posterior, posterior_options or {}),
+            height_width(image_size) or stated_size,
             channels or stated_channels,
-            value_range,
-            batch_size,
+            _checked_range(value_range),
+            whole_number("batch_size", batch_size, least=1),
         )
 
     @property
@@ -77,16 +95,37 @@ class Subject:
         """Where the model is."""
         return self._parameter.device
 
-    def read(self, path: str) -> SampleDataset:
-        """Images for the model: see :func:`captum_vae.data.read_images`."""
-        return read_images(path, image_size=self.image_size, channels=self.channels)
+    def read(self, images: str | Path | Tensor | SampleDataset, argument: str) -> SampleDataset:
+        """Images for the model as a data set.
+
+        Args:
+            images: A path, a tensor (N, C, h, w) in [0, 1], or a data set of samples.
+            argument: What the user gave them as, for messages.
+
+        Raises:
+            FileNotFoundError: There is no such path.
+            ValueError: There are no images, or they have another shape or range.
+            TypeError: They are something else.
+        """
+        if isinstance(images, str | Path):
+            return read_images(images, image_size=self.image_size, channels=self.channels)
+        if isinstance(images, Tensor):
+            return ArrayImages(_checked_images(images, argument), argument)
+        if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+            if not len(images) or not isinstance(images[0], Sample):
+                raise ValueError(f"{argument} is a data set without samples; wanted Sample items")
+            return images
+        raise TypeError(
+            f"{argument} is {type(images).__name__}; wanted a path, a tensor (N, C, h, w) in "
+            "[0, 1], or a data set of samples"
+        )
 
     def batches(self, images: SampleDataset) -> DataLoader[Any]:
         """Batches of (images as the model wants them, their names)."""
 
         def collate(samples: Sequence[Any]) -> tuple[Tensor, list[str]]:
             batch = collate_samples(samples)
-            return to_range(batch.image, self.value_range).to(self._parameter), batch.name
+            return self._in_range(batch.image).to(self._parameter), batch.name
 
         return DataLoader(images, batch_size=self.batch_size, collate_fn=collate)
 
@@ -95,26 +134,35 @@ class Subject:
         if self.channels is None or self.image_size is None:
             return None
         images = torch.rand(2, self.channels, *self.image_size)
-        return to_range(images, self.value_range).to(self._parameter)
+        return self._in_range(images).to(self._parameter)
 
     def latent_count(self, images: Tensor) -> int:
         """D, having made sure that the model runs on such images and its posterior is read.
 
+        Args:
+            images: (B, C, h, w) as the model wants them.
+
         Raises:
-            ValueError: it does not run, or its posterior cannot be told.
+            ValueError: The model does not run, or its posterior cannot be told; the message says
+                which kind of model asks for what.
         """
         try:
             with torch.no_grad():
                 return self.adapter.prepare(images)(images).mean.shape[1]
         except PosteriorError:
             raise
-        # Whatever a model that is not ours raises on images of the wrong shape.
+        # A model that is not ours raises anything at all.
         except Exception as error:
+            name = type(self.model).__name__
             raise ValueError(
-                f"{type(self.model).__name__} does not run on images {tuple(images.shape)} "
-                f"({type(error).__name__}: {error}); if they have the wrong shape, say what it "
-                "takes with --image_size and --channels"
+                f"{name} does not run on images {tuple(images.shape)} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())}); {_advice(self.model, images, error)}"
             ) from error
+
+    def _in_range(self, images: Tensor) -> Tensor:
+        """Images from [0, 1] in the range that the model was trained on."""
+        low, high = self.value_range
+        return images if (low, high) == (0, 1) else images * (high - low) + low
 
     @property
     def _parameter(self) -> Tensor:
@@ -123,9 +171,78 @@ class Subject:
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
 
-def _adapter(
-    model: nn.Module, posterior: str | None, options: Mapping[str, Any]
-) -> PosteriorAdapter:
+def _stated_images(model: nn.Module) -> tuple[int | None, tuple[int, int] | None]:
+    """Channels and (h, w) that a model states it was built for; None where it does not say."""
+    if isinstance(model, GaussianVAE):
+        height, width = model.image_size
+        return model.in_channels, (height, width)
+    # pythae and torchvision-like models keep (C, h, w).
+    stated = getattr(model, "input_dim", None)
+    if isinstance(stated, Sequence) and len(stated) == 3:
+        channels, height, width = (int(side) for side in stated)
+        return channels, (height, width)
+    return None, None
+
+
+class _Asked(Exception):
+    """The batch was asked for an entry by name, as a dict is."""
+
+
+class _Batch(Tensor):
+    """Images that notice when a model takes them for a dict."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            raise _Asked(key)
+        return super().__getitem__(key)
+
+
+def _advice(model: nn.Module, images: Tensor, error: Exception) -> str:
+    """What to do about a model that fails on a batch of images, by the kind of model."""
+    wrap = "wrap it in a module whose forward takes the images alone"
+    entry = _dict_entry(model, images)
+    if entry is not None:
+        return f"it takes a batch as a dict, with images in batch[{entry!r}]: {wrap}"
+    for name in ("forward", "encode"):
+        further = _further_arguments(getattr(model, name, None))
+        if further:
+            return f"its {name} also takes {', '.join(further)}: {wrap} and fills these in"
+    if isinstance(error, RuntimeError | ValueError | AssertionError) and any(
+        word in str(error).lower() for word in _SHAPE_WORDS
+    ):
+        return "if they have the wrong shape, say what it takes with image_size= and channels="
+    return "the error is the model's own"
+
+
+def _further_arguments(function: Any) -> list[str]:
+    """The arguments without a default that a function takes beside the images."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.default is inspect.Parameter.empty]
+    return [p.name for p in required if p.kind in positional][1:] + [
+        p.name for p in required if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def _dict_entry(model: nn.Module, images: Tensor) -> str | None:
+    """The entry of a batch that the model asks for by name; None if it asks for none."""
+    for function in (model, getattr(model, "encode", None)):
+        if callable(function):
+            try:
+                with torch.no_grad():
+                    function(images.as_subclass(_Batch))
+            except _Asked as asked:
+                return str(asked)
+            # It fails as it did before, for another reason.
+            except Exception:
+                continue
+    return None
+
+
+def _adapter(model: nn.Module, posterior: Any, options: Mapping[str, Any]) -> PosteriorAdapter:
     if not options:
         return as_adapter(model, posterior)
     chosen = dict(options)
@@ -135,3 +252,30 @@ def _adapter(
         return PosteriorAdapter(model, **{"read": posterior or "auto", **chosen})
     except TypeError as error:
         raise ValueError(f"posterior_options do not fit: {error}") from error
+
+
+def _checked_range(value_range: Sequence[float]) -> tuple[float, float]:
+    wanted = "wanted [low, high], such as [-1, 1]"
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"value_range is {value_range!r}; {wanted}") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"value_range is {list(value_range)}; {wanted}")
+    return low, high
+
+
+def _checked_images(images: Tensor, argument: str) -> Tensor:
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"{argument} has shape {tuple(images.shape)}; wanted (N, C, h, w)")
+    if not images.is_floating_point():
+        raise TypeError(
+            f"{argument} has dtype {images.dtype}; wanted numbers from 0 to 1, such as bytes / 255"
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"the values of {argument} run from {low:.4g} to {high:.4g}; wanted 0 to 1, which "
+            "value_range= then brings to the model's own range"
+        )
+    return images.detach().cpu()

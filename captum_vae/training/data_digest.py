@@ -19,10 +19,14 @@ SAMPLED = 64
 def data_digest(dataset: Dataset[Any]) -> str:
     """A short text that tells two data sets apart, the same at every call.
 
-    This package's readers tell their own, over the names and contents of all files (their
-    ``digest``). Of any other data set 64 images are read, evenly spaced, or all of a smaller one,
-    and their pixels digested, to 8 bits: another image between those goes unnoticed. The price is
-    that of reading 64 images once per run.
+    This package's readers tell their own, over the names and contents of all files, each of which
+    is read once (their ``digest``). Of any other data set 64 images are read, evenly spaced, or
+    all of a smaller one, and their pixels digested to 8 bits, since decoders differ in the last
+    bits between machines: a change between those images goes unnoticed. The price is that of one
+    such reading per run and process.
+
+    Args:
+        dataset: A data set of images, see :func:`captum_vae.training.batches.image_of`.
     """
     with isolated_randomness(0):
         own = getattr(dataset, "digest", None)
@@ -40,6 +44,5 @@ def data_digest(dataset: Dataset[Any]) -> str:
 
 
 def _as_bytes(image: Tensor) -> bytes:
-    # Decoders and resizing differ in the last bits between machines.
     levels = (image.detach().cpu().float() * 255).round().nan_to_num(nan=-1.0)
     return bytes(levels.clamp(-(2.0**30), 2.0**30).to(torch.int32).numpy().tobytes())

@@ -160,7 +160,7 @@ def test_tokens_are_explained_through_a_reshape(explain, tmp_path):
     status, printed, _ = explain("tokens", "--list-layers", layer=None)
     assert status == 0
     line = next(line for line in printed.splitlines() if line.startswith("mix "))
-    assert "16 x 8" in line and "no: puts out tokens: give --reshape_transform" in line
+    assert "16 x 8" in line and "no: puts out tokens: give --reshape_transform FUNCTION" in line
     reshape = ["--reshape_transform", f"{OWN}:to_grid"]
     assert explain("tokens", *reshape, layer="mix")[0] == 0
     assert found(tmp_path)[0]["maps"].shape == (3, 2, 4, 4)
@@ -193,7 +193,7 @@ def test_every_layer_listed_as_explainable_is_explained_by_that_way():
 def test_a_missing_layer_is_asked_for_with_those_there_are(explain):
     status, _, error = explain("conv_vae", layer=None)
     assert status == 2 and len(error.splitlines()) == 1
-    assert "layer is missing; choose one with --layer: " in error
+    assert "layer is missing; choose one with --layer NAME: " in error
     assert "encoder.conv2 (6 x 4 x 4)" in error and "decoder" not in error
 
 
@@ -240,12 +240,8 @@ def test_images_take_the_size_channels_and_range_asked_for(explain, tmp_path):
         ("conv_vae", ["--options.rectifier", "abz"], "choose one of relu, abs"),
         ("conv_vae", ["--posterior", "forward:[9]"], "[9]"),
         ("conv_vae", ["--image_size", "20"], "ConvVAE does not run on images (3, 1, 20, 20)"),
-        (
-            "conv_vae",
-            ["--images", "gone"],
-            "gone does not exist; wanted a folder or a file",
-        ),
-        ("conv_vae", ["--shown_dims", "0"], "shown_dims is 0; wanted at least 1"),
+        ("conv_vae", ["--images", "gone"], "gone does not exist; wanted a folder or a file"),
+        ("conv_vae", ["--shown_dims", "0"], "--shown_dims 0 must be at least 1"),
         ("conv_vae", ["--value_range", "[1, 0]"], "value_range is [1.0, 0.0]"),
     ],
 )
@@ -261,7 +257,7 @@ def test_an_ambiguous_posterior_lists_its_candidates_a_line_each(explain):
     assert status == 2
     lines = error.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("captum-vae: error: "))
-    candidates = [line for line in lines[start + 1 :] if "choose it with posterior=" in line]
+    candidates = [line for line in lines[start + 1 :] if "choose it with --posterior" in line]
     assert candidates
     assert all(line.startswith("    ") for line in candidates)
 
@@ -280,7 +276,7 @@ def test_a_python_file_is_not_taken_for_a_checkpoint(tmp_path, capsys):
 def test_weights_alone_ask_for_a_function_that_loads_them(tmp_path, capsys):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "mine.pt")
     assert main(["explain", "--model", str(tmp_path / "mine.pt"), "--list-layers"]) == 2
-    assert "give a function that builds it and loads its weights" in capsys.readouterr().err
+    assert "a function that builds it and loads its weights" in capsys.readouterr().err
 
 
 def test_a_run_of_fit_is_explained_by_its_folder(explain, tmp_path, capsys):

@@ -186,6 +186,13 @@ def test_the_digest_of_random_augmentation_is_the_same_at_every_call() -> None:
     assert data_digest(data) == first
 
 
+def test_the_digest_of_an_augmentation_depends_on_the_images_and_the_options() -> None:
+    ones, sevens = (OneClassDigits(digits=[digit], image_size=16) for digit in (1, 7))
+    options: list[dict[str, Any]] = [{}, {"rotation": 5}, {"mirror": 0}, {"seed": 1}]
+    sets = [Augmented(data, length=80, **chosen) for data in (ones, sevens) for chosen in options]
+    assert len({data_digest(data) for data in sets}) == len(sets)
+
+
 def test_reading_for_the_digest_leaves_the_generators_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(())
@@ -277,7 +284,6 @@ def test_an_image_that_cannot_be_read_is_one_line_also_in_another_process(
 ) -> None:
     trainer = Trainer(steps=9, batch_size=4, accelerator="cpu", workers=workers)
     with pytest.raises(kind, match=message) as caught:
-        # 64 of 700 images tell the digest, and the fourth is not among them.
         trainer.fit(small_model(), data(pixels(12)), VAEObjective(ELBO()), out=tmp_path)
     assert "\n" not in str(caught.value)
 

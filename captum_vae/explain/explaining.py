@@ -1,0 +1,201 @@
+"""``explain``: maps of every image and latent dimension, in one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_vae.attr.arguments import latent_dims
+from captum_vae.data.resize import ImageSize
+from captum_vae.data.sample import SampleDataset
+from captum_vae.explain.attribution import BuiltAttribution, build_attribution, needs_layer
+from captum_vae.explain.explanation import Explanation
+from captum_vae.explain.layers import LayerList, explainable, find_listed
+from captum_vae.explain.subject import Subject
+from captum_vae.posterior import CollapsedPosteriorWarning
+
+
+def explain(
+    model: nn.Module,
+    images: str | Path | Tensor | SampleDataset,
+    layer: str | None = None,
+    *,
+    dims: Sequence[int] | None = None,
+    attribution: str = "latent_grad_cam",
+    options: Mapping[str, Any] | None = None,
+    posterior: Any = None,
+    posterior_options: Mapping[str, Any] | None = None,
+    reshape_transform: Callable[[Tensor], Tensor] | None = None,
+    normal: str | Path | Tensor | SampleDataset | None = None,
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    batch_size: int = 16,
+) -> Explanation:
+    """What each latent dimension of a VAE reads in images: a map per image and dimension.
+
+    Args:
+        model: The VAE, in eval mode on the device where it is to run.
+        images: A folder, an image file or an array file (see :func:`captum_vae.data.read_images`),
+            a tensor (N, C, h, w) in [0, 1], or a data set of samples.
+        layer: Dotted name of the layer whose features are explained; None for an attribution that
+            takes none.
+        dims: The latent dimensions to explain; None for all D.
+        attribution: Name of a registered attribution (``captum-vae plugins`` lists them).
+        options: Options of that attribution, such as preset, rectifier, weighting or baselines;
+            ``baselines="mean_activation"`` is fitted on ``normal``.
+        posterior: How to read the posterior, in the words of
+            :class:`captum_vae.posterior.PosteriorAdapter`; None detects.
+        posterior_options: Further arguments of PosteriorAdapter: call, spatial, level, spread.
+        reshape_transform: Brings tokens (B, N, C) to (B, C, h, w); for transformers.
+        normal: Normal images, for attributions that are fitted and for ``mean_activation``.
+        image_size: (height, width) or one number; None takes what the model states, else the
+            images' own.
+        channels: 1 or 3; None takes what the model states, else the images' own.
+        value_range: The lowest and the highest value the model was trained on, such as (-1, 1);
+            images in [0, 1] are brought to it.
+        batch_size: Images per pass; maps do not depend on it.
+
+    Raises:
+        ValueError: An option does not fit, the layer cannot be explained, the posterior cannot be
+            told, or the model does not run on such images.
+        TypeError: An argument is of another kind.
+        FileNotFoundError: There are no such images.
+
+    Example::
+
+        explanation = explain(vae, "photos", "encoder.conv2")
+        write_explanation(explanation, "maps")  # maps.npz, explain.json, index.html, overlays/
+    """
+    subject = Subject.of(
+        model,
+        posterior=posterior,
+        posterior_options=posterior_options,
+        image_size=image_size,
+        channels=channels,
+        value_range=value_range,
+        batch_size=batch_size,
+    )
+    wanted = needs_layer(attribution)
+    if layer is not None and not wanted:
+        raise ValueError(f"layer is {layer!r}, but the attribution {attribution!r} takes none")
+    dataset = subject.read(images, "images")
+    first: Tensor = next(iter(subject.batches(dataset)))[0]
+    count = subject.latent_count(first)
+    if layer is None and wanted:
+        names = explainable(find_listed(subject.adapter, first))
+        raise ValueError(f"layer is missing; choose one with layer=NAME: {names}")
+    built = build_attribution(
+        attribution,
+        model,
+        layer,
+        subject.adapter,
+        options or {},
+        reshape_transform=reshape_transform,
+        normal=None if normal is None else subject.batches(subject.read(normal, "normal")),
+    )
+    chosen = latent_dims(dims, count)
+    settings = {
+        "model": {"class": type(model).__name__, "posterior_read_by": repr(subject.adapter)},
+        "layer": layer,
+        "attribution": attribution,
+        "options": {name: _for_json(value) for name, value in (options or {}).items()},
+        "plan": built.plan(first[:1]),
+        "images": {
+            "path": str(images) if isinstance(images, str | Path) else type(images).__name__,
+            "count": len(dataset),
+            "shape": list(first.shape[1:]),
+            "range": list(value_range),
+        },
+    }
+    return _explained(subject, built, dataset, chosen, settings)
+
+
+def list_layers(
+    model: nn.Module,
+    images: str | Path | Tensor | SampleDataset | None = None,
+    *,
+    posterior: Any = None,
+    posterior_options: Mapping[str, Any] | None = None,
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+) -> LayerList:
+    """Every layer of a model with the shape of its output, and whether it can be explained.
+
+    Args:
+        model: The VAE, in eval mode on the device where it is to run.
+        images: Images that it takes, as in :func:`explain`; None tries noise of the size that the
+            model states, or that ``image_size`` and ``channels`` give.
+        posterior: How to read the posterior, as in :func:`explain`.
+        posterior_options: Further arguments of PosteriorAdapter.
+        image_size: (height, width) or one number.
+        channels: 1 or 3.
+        value_range: The lowest and the highest value the model was trained on.
+
+    Raises:
+        ValueError: The model does not run on such images, its posterior cannot be told, or it does
+            not state what images it takes and none are given.
+    """
+    subject = Subject.of(
+        model,
+        posterior=posterior,
+        posterior_options=posterior_options,
+        image_size=image_size,
+        channels=channels,
+        value_range=value_range,
+        batch_size=2,
+    )
+    if images is None:
+        tried = subject.noise()
+        if tried is None:
+            raise ValueError(
+                "the model does not state what images it takes; give some with images=, or say "
+                "image_size= and channels="
+            )
+    else:
+        tried = next(iter(subject.batches(subject.read(images, "images"))))[0]
+    subject.latent_count(tried)
+    return LayerList(repr(subject.adapter), find_listed(subject.adapter, tried))
+
+
+def _explained(
+    subject: Subject,
+    built: BuiltAttribution,
+    dataset: SampleDataset,
+    dims: Sequence[int],
+    settings: Mapping[str, Any],
+) -> Explanation:
+    """Run the attribution over all images; memory is bounded but for the maps themselves."""
+    maps, means, kls, names = [], [], [], []
+    with warnings.catch_warnings():
+        # Once for all images is enough: see Explanation.warn_if_collapsed.
+        warnings.simplefilter("ignore", CollapsedPosteriorWarning)
+        for batch, batch_names in subject.batches(dataset):
+            with torch.no_grad():
+                posterior = subject.adapter(batch)
+                means.append(posterior.mean.float().cpu())
+                if posterior.log_variance is not None:
+                    kls.append(posterior.kl().float().cpu())
+            maps.append(built.maps(batch, dims).float().cpu())
+            names += batch_names
+    return Explanation(
+        maps=torch.cat(maps),
+        dims=tuple(dims),
+        mean=torch.cat(means),
+        kl=torch.cat(kls) if kls else None,
+        names=tuple(names),
+        images=dataset,
+        device=subject.device,
+        settings=settings,
+    )
+
+
+def _for_json(value: object) -> object:
+    """A plain value as it is, anything else as Python shows it."""
+    return value if isinstance(value, str | int | float | list | dict | None) else repr(value)
