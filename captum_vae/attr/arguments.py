@@ -9,38 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
 from captum_vae.posterior.usage import is_active
 
 Target = int | Sequence[int] | Tensor | np.ndarray[Any, Any] | None
-
-
-def forward_arguments(
-    inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any
-) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
-    """The inputs and the further positional arguments, as tuples.
-
-    Raises:
-        RuntimeError: under inference mode, or with tensors made there.
-        ValueError: an empty batch.
-    """
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            "attribution needs gradients, which torch.inference_mode() forbids; use "
-            "torch.no_grad() instead, in which attribute() works"
-        )
-    tensors: tuple[Tensor, ...] = format_inputs(inputs)
-    for tensor in tensors:
-        if tensor.is_inference():
-            raise RuntimeError(
-                "inputs were made under torch.inference_mode() and cannot carry gradients; pass "
-                "inputs.clone()"
-            )
-        if tensor.dim() == 0 or tensor.shape[0] == 0:
-            raise ValueError(f"inputs has shape {tuple(tensor.shape)}: the batch is empty")
-    return tensors, format_additional_forward_args(additional_forward_args) or ()
 
 
 def latent_dims(target: Target, count: int) -> tuple[int, ...]:

@@ -13,12 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import GradientAttribution, log_usage
-from captum_vae.attr.arguments import Target, forward_arguments, latent_dims
+from captum_vae.attr.arguments import Target, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
-from captum_vae.attr.engine.autograd_path import AutogradPath
-from captum_vae.attr.engine.channel_weights import pass_budget
-from captum_vae.attr.engine.layers import MapSize, spatial_size
-from captum_vae.attr.engine.maps import combine_elementwise, finish_maps
+from captum_vae.attr.engine.forward_pass import forward_arguments
+from captum_vae.attr.engine.gradients import pass_budget
+from captum_vae.attr.engine.graph import AutogradPath
+from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
 from captum_vae.attr.options import (
     Aggregate,
     MapOptions,

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from captum_vae.models.base import GaussianVAE
 from captum_vae.posterior import Posterior, PosteriorAdapter
-from captum_vae.posterior.calling import owner_of, unwrap
+from captum_vae.posterior.calling import unwrap
 from captum_vae.posterior.probe import seeded
 
 Decoder = Callable[..., Any] | str | None
@@ -38,7 +38,7 @@ def find_decoder(adapter: PosteriorAdapter, decoder: Decoder = None) -> Callable
     if callable(decoder):
         found: Callable[..., Any] = unwrap(decoder)
         return found
-    model = owner_of(adapter.model) or adapter.model
+    model = adapter.owner or adapter.model
     if decoder is None:
         named = [getattr(model, word) for word in _WORDS if callable(getattr(model, word, None))]
     elif isinstance(decoder, str):
@@ -124,7 +124,7 @@ def reconstruct(
         ValueError: No tensor of the image's shape comes out.
     """
     image: Tensor = args[0]
-    model: Any = owner_of(adapter.model) or adapter.model
+    model: Any = adapter.owner or adapter.model
     decode = next((f for name in _WORDS if callable(f := getattr(model, name, None))), None)
     whole = getattr(model, "reconstruct", None)
     names = _extra_names(model)

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr.arguments import Target, latent_dims
-from captum_vae.attr.engine.channel_weights import PassSettings
-from captum_vae.attr.engine.forward_pass import ForwardPass, capture_features
+from captum_vae.attr.engine.channel_weights import channel_weights as weights_of
+from captum_vae.attr.engine.channel_weights import plan_layers
+from captum_vae.attr.engine.forward_pass import Caught, ForwardPass, capture_features
+from captum_vae.attr.engine.gradients import PassSettings
+from captum_vae.attr.engine.graph import LayerPlan
 from captum_vae.attr.engine.layers import describe, find_layers, maplike_features
-from captum_vae.attr.engine.maps import channel_weights as weights_of
-from captum_vae.attr.engine.maps import compose_maps, plan_layers
-from captum_vae.attr.engine.plan import LayerPlan
+from captum_vae.attr.engine.maps import compose_maps
 from captum_vae.attr.options import Order, Preset, Rectifier, Reduction, resolve_options
 from captum_vae.checks import check_choice
 
@@ -38,7 +39,7 @@ class WatchedForward:
     reshape_transform: Callable[[Tensor], Tensor] | None = None
     dims_per_pass: int | None = None
     memory_budget: int | None = None
-    _caught: list[Tensor | None] = field(default_factory=list, repr=False)
+    _caught: Caught = field(default_factory=lambda: Caught((), [None]), repr=False)
 
     @property
     def features(self) -> Tensor:
@@ -140,12 +141,13 @@ class WatchedForward:
         )
 
     def _given(self) -> Tensor:
-        if self._caught[0] is None:
+        given = self._caught.tensors[0]
+        if given is None:
             raise ValueError(
                 f"layer {describe(self.layer)} did not run inside the `with` block: call the model "
                 "there, and choose a layer that it runs"
             )
-        return self._caught[0]
+        return given
 
 
 @contextmanager

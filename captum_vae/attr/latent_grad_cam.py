@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import GradientAttribution, LayerAttribution, log_usage
-from captum_vae.attr.arguments import Target, forward_arguments, latent_dims, warn_of_collapse
+from captum_vae.attr.arguments import Target, latent_dims, warn_of_collapse
 from captum_vae.attr.baselines import Baselines, baseline_features
-from captum_vae.attr.engine.channel_weights import PassSettings
-from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
-from captum_vae.attr.engine.layers import Layers, MapSize, describe, find_layers
-from captum_vae.attr.engine.maps import compose_maps, plan_layers
-from captum_vae.attr.engine.plan import LayerPlan
+from captum_vae.attr.engine.channel_weights import plan_layers
+from captum_vae.attr.engine.forward_pass import ForwardPass, forward_arguments, run_layers
+from captum_vae.attr.engine.gradients import PassSettings
+from captum_vae.attr.engine.graph import LayerPlan
+from captum_vae.attr.engine.layers import Layers, describe, find_layers
+from captum_vae.attr.engine.maps import MapSize, compose_maps
 from captum_vae.attr.latent_codes import (
     Quantity,
     check_quantity,

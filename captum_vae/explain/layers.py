@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.engine.forward_pass import run_layers
-from captum_vae.attr.engine.plan import plan_layer
+from captum_vae.attr.engine.graph import plan_layer
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.calling import owner_of
 from captum_vae.report.tables import Table

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_vae.attr.engine.channel_weights import PassSettings
+from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.layers import find_layers
 from captum_vae.attr.engine.maps import compose_maps
 from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM

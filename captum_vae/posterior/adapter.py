@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_vae.plugins import Registry
 from captum_vae.posterior.calling import (
@@ -155,6 +155,11 @@ class PosteriorAdapter:
                 f"its first dimension must be the batch (reading: {self._reading})"
             )
         return posterior_of_latent(mean, log_variance, spatial=self.spatial)
+
+    @property
+    def owner(self) -> nn.Module | None:
+        """The module behind the model; None for a plain callable."""
+        return owner_of(self.model)
 
     def output(self, *inputs: Any) -> Any:
         """What the call that gives the posterior returns, whole."""

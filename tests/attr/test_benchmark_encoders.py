@@ -10,9 +10,9 @@ from benchmarks.memory import peak_bytes
 from benchmarks.settings import ENCODERS, Setting, build_case
 from benchmarks.ways import prepare
 from captum_vae import LatentGradCAM
-from captum_vae.attr.engine.channel_weights import PassSettings, vector_jacobian_products
 from captum_vae.attr.engine.forward_pass import capture_features
-from captum_vae.attr.engine.plan import plan_layer
+from captum_vae.attr.engine.gradients import PassSettings, vector_jacobian_products
+from captum_vae.attr.engine.graph import plan_layer
 from tests.attr.random_networks import weights_by_autograd
 from tests.attr.test_channel_weights import engine_weights, relative_error
 
@@ -98,7 +98,7 @@ def products(mean, features, dims, settings):
 def captured(case):
     with torch.enable_grad(), capture_features([case.layer]) as caught:
         mean = case.vae.encode(case.images)[0]
-    return mean, caught[0]
+    return mean, caught.tensors[0]
 
 
 def passes_of_64(layer, settings):

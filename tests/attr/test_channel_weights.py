@@ -5,12 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
-from captum_vae.attr.engine.channel_weights import (
-    PassSettings,
-    pooled_weights,
-)
-from captum_vae.attr.engine.forward_pass import capture_features
-from captum_vae.attr.engine.plan import plan_layer
+from captum_vae.attr.engine.channel_weights import channel_weights
+from captum_vae.attr.engine.forward_pass import ForwardPass, capture_features
+from captum_vae.attr.engine.gradients import PassSettings
+from captum_vae.attr.engine.graph import plan_layer
 from tests.attr.random_networks import RandomEncoder, weights_by_autograd
 
 SEEDS = range(400)
@@ -21,12 +19,11 @@ def engine_weights(model, layer, x, *, graph="above", create_graph=False, **sett
     with torch.enable_grad():
         with capture_features([layer], graph=graph) as caught:
             mean = model(x)[0]
-        features = caught[0]
+        (features,) = caught.tensors
         plan = plan_layer(mean, features)
         dims = range(mean.shape[1])
-        (alpha,) = pooled_weights(
-            mean, [features], dims, [plan], PassSettings(create_graph, **settings)
-        )
+        run = ForwardPass((layer,), (features,), (features,), mean, tuple(dims))
+        (alpha,) = channel_weights(run, PassSettings(create_graph, **settings))
     return alpha, plan.path
 
 

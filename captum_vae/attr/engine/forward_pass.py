@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_vae.attr.engine.layers import Reshape, describe, maplike_features, off_path
+from captum_vae.attr._captum import format_additional_forward_args, format_inputs
+from captum_vae.attr.engine.graph import off_path
+from captum_vae.attr.engine.layers import Reshape, describe, maplike_features
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
-from captum_vae.posterior.calling import owner_of, unwrap
 from captum_vae.posterior.hooks import hooked
 
 Side = Literal["input", "output"]
@@ -41,6 +43,7 @@ class ForwardPass:
         adapter: Read the posterior; None where the user called the model.
         posterior: Mean and log-variance, (B, D), with the graph from the features on.
         explain: The posterior to ``codes`` and ``dims``.
+        whole_graph: Whether the graph below the features had to be recorded too.
         kept: Channel weights that several maps of this pass share.
     """
 
@@ -56,6 +59,7 @@ class ForwardPass:
     adapter: PosteriorAdapter | None = None
     posterior: Posterior | None = None
     explain: Explain | None = None
+    whole_graph: bool = False
     kept: dict[Any, Tensor] = field(default_factory=dict)
 
     @property
@@ -79,27 +83,47 @@ class ForwardPass:
             explain=explain,
         )
 
-    def codes_at(self, layer: int, features: Tensor, *, keep_graph: bool) -> tuple[Tensor, Tensor]:
-        """The codes if a layer gave other features, and those features in their graph.
+    def along_the_path(
+        self, layer: int, start: Tensor | None, n_steps: int, keep_graph: bool
+    ) -> list[tuple[float, Tensor, Tensor]]:
+        """The codes at points on the straight line from other features to a layer's own.
+
+        With D = A - A0 and g(t) = d mu / d A at A0 + t D, the integral of g(t) over t in [0, 1] is
+        the weighted sum of g over these points (Gauss and Legendre). It times D, summed over
+        channels and positions, is mu(A) - mu(A0), by the fundamental theorem of calculus.
 
         Args:
             layer: Place of the layer in ``layers``.
-            features: In the shape that the layer gives.
+            start: A0, (B or 1, ...) as the layer gives features; None for zeros.
+            n_steps: Number of points, each of which takes one call of the model.
             keep_graph: Whether the graph below the features is kept too.
+
+        Returns:
+            Weight of the point, codes (B, D'), and the features there, in the codes' graph.
         """
-        assert self.adapter is not None
-        again = run_layers(
-            self.adapter,
-            self.layers[layer : layer + 1],
-            self.inputs,
-            self.extra,
-            side=self.side,
-            keep_graph=keep_graph,
-            replace_with=[features],
-            reshape=self.reshape,
-            explain=self.explain,
-        )
-        return again.codes, again.features[0]
+        assert self.adapter is not None and self.explain is not None
+        features = self.features[layer]
+        start = torch.zeros_like(features) if start is None else start
+        points = []
+        for node, weight in zip(*np.polynomial.legendre.leggauss(n_steps), strict=True):
+            with torch.set_grad_enabled(keep_graph):  # nodes lie in [-1, 1], weights sum to 2
+                between = start + float((1 + node) / 2) * (features - start)
+            with capture_features(
+                self.layers[layer : layer + 1],
+                side=self.side,
+                graph="whole" if keep_graph or self.whole_graph else "above",
+                replace_with=[between],
+            ) as caught:
+                posterior = self.adapter(*self.args)
+            with torch.enable_grad():
+                codes, _ = self.explain(posterior)
+            points.append((float(weight / 2), codes, caught.features(self.adapter)[0]))
+        return points
+
+
+def all_of_the_mean(posterior: Posterior) -> tuple[Tensor, tuple[int, ...]]:
+    """The posterior means (B, D), each of which gets a map."""
+    return posterior.mean, tuple(range(posterior.mean.shape[1]))
 
 
 def run_layers(
@@ -110,9 +134,8 @@ def run_layers(
     *,
     side: Side = "output",
     keep_graph: bool = False,
-    replace_with: Sequence[Tensor] | None = None,
     reshape: Reshape | None = None,
-    explain: Explain | None = None,
+    explain: Explain = all_of_the_mean,
 ) -> ForwardPass:
     """Call the model once, with gradients recorded from the layers' features on.
 
@@ -123,9 +146,8 @@ def run_layers(
         extra: Its further positional arguments.
         side: The layers' output, or their input.
         keep_graph: Also keep the graph below the features, for training through the maps.
-        replace_with: Features to put in place of the layers' own.
         reshape: Features to (B, K, *spatial); None where they are so.
-        explain: The posterior to its ``codes`` and ``dims``; None takes all of the mean.
+        explain: The posterior to its ``codes`` and ``dims``.
 
     Raises:
         ValueError: A layer did not run, has no spatial positions, or what is explained does not
@@ -133,26 +155,17 @@ def run_layers(
     """
     args = (*inputs, *extra)
     adapter.prepare(*args)
-    if replace_with is None:
-        _warn_of_batch_statistics(adapter)
+    _warn_of_batch_statistics(adapter)
 
     def run(whole: bool) -> ForwardPass:
-        with capture_features(
-            layers, side=side, graph="whole" if whole else "above", replace_with=replace_with
-        ) as caught:
+        with capture_features(layers, side=side, graph="whole" if whole else "above") as caught:
             posterior = adapter(*args)
-        features = _all_caught(caught, layers, adapter)
-        codes, dims = (
-            (posterior.mean, tuple(range(posterior.mean.shape[1])))
-            if explain is None
-            else explain(posterior)
-        )
-        # Features that take the layers' place have the shape that was checked before.
-        maplike = () if replace_with else maplike_features(features, reshape, layers, len(codes))
+        features = caught.features(adapter)
+        codes, dims = explain(posterior)
         return ForwardPass(
             layers=tuple(layers),
             features=features,
-            maplike=maplike,
+            maplike=maplike_features(features, reshape, layers, len(codes)),
             codes=codes,
             dims=dims,
             inputs=inputs,
@@ -162,6 +175,7 @@ def run_layers(
             adapter=adapter,
             posterior=posterior,
             explain=explain,
+            whole_graph=whole,
         )
 
     with torch.enable_grad():
@@ -174,6 +188,32 @@ def run_layers(
     return result
 
 
+def forward_arguments(
+    inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any
+) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+    """The inputs and the further positional arguments, as tuples.
+
+    Raises:
+        RuntimeError: under inference mode, or with tensors made there.
+        ValueError: an empty batch.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "attribution needs gradients, which torch.inference_mode() forbids; use "
+            "torch.no_grad() instead, in which attribute() works"
+        )
+    tensors: tuple[Tensor, ...] = format_inputs(inputs)
+    for tensor in tensors:
+        if tensor.is_inference():
+            raise RuntimeError(
+                "inputs were made under torch.inference_mode() and cannot carry gradients; pass "
+                "inputs.clone()"
+            )
+        if tensor.dim() == 0 or tensor.shape[0] == 0:
+            raise ValueError(f"inputs has shape {tuple(tensor.shape)}: the batch is empty")
+    return tensors, format_additional_forward_args(additional_forward_args) or ()
+
+
 def look_at_layers(
     adapter: PosteriorAdapter,
     layers: Sequence[Module],
@@ -184,7 +224,38 @@ def look_at_layers(
     """The layers' features alone, detached; the model's call ends as soon as they are there."""
     with torch.no_grad(), capture_features(layers, side=side, graph="none") as caught:
         adapter(*args)
-    return _all_caught(caught, layers, adapter)
+    return caught.features(adapter)
+
+
+@dataclass
+class Caught:
+    """Features of layers, filled while the model runs.
+
+    Attributes:
+        layers: The modules watched.
+        tensors: One per layer, in its graph if one was asked for; None where it did not run.
+    """
+
+    layers: tuple[Module, ...]
+    tensors: list[Tensor | None]
+
+    def features(self, adapter: PosteriorAdapter) -> tuple[Tensor, ...]:
+        """All of them.
+
+        Args:
+            adapter: What called the model, for the message.
+
+        Raises:
+            ValueError: A layer did not run.
+        """
+        for tensor, layer in zip(self.tensors, self.layers, strict=True):
+            if tensor is None:
+                raise ValueError(
+                    f"layer {describe(layer)} did not run when the posterior was read by "
+                    f"{adapter!r}: decoder layers are not on the path to the posterior, and layers "
+                    "inside a torch.compile'd submodule cannot be hooked; choose an encoder layer"
+                )
+        return tuple(tensor for tensor in self.tensors if tensor is not None)
 
 
 class FeaturesComplete(Exception):
@@ -198,7 +269,7 @@ def capture_features(
     side: Side = "output",
     graph: Literal["above", "whole", "none"] = "above",
     replace_with: Sequence[Tensor] | None = None,
-) -> Iterator[list[Tensor | None]]:
+) -> Iterator[Caught]:
     """Catch the features of ``layers`` in the model call made inside the ``with`` block.
 
     Both what is caught and what the model goes on with are clones of the features, so that no
@@ -215,15 +286,15 @@ def capture_features(
         replace_with: Features for the model to go on with in place of its own, one per layer.
 
     Yields:
-        A list with one tensor per layer, filled while the model runs; None where it did not run.
+        The features, filled while the model runs.
 
     Raises:
         RuntimeError: Inside the block, when a layer runs twice or its features cannot be read.
     """
-    caught: list[Tensor | None] = [None] * len(layers)
+    caught = Caught(tuple(layers), [None] * len(layers))
 
     def keep(index: int, features: Tensor) -> Tensor:
-        if caught[index] is not None:
+        if caught.tensors[index] is not None:
             raise RuntimeError(
                 f"layer {describe(layers[index])} ran twice in one forward (shared weights or a "
                 "loop), so its features are not one tensor; choose a layer that runs once"
@@ -236,15 +307,15 @@ def capture_features(
         if replace_with is not None:
             features = replace_with[index]
         if graph == "none":
-            caught[index] = features.detach().clone()
-            if all(tensor is not None for tensor in caught):
+            caught.tensors[index] = features.detach().clone()
+            if all(tensor is not None for tensor in caught.tensors):
                 raise FeaturesComplete
             return features
         torch.set_grad_enabled(True)
         features = features.clone()
         if not features.requires_grad:
             features.requires_grad_()
-        caught[index] = features
+        caught.tensors[index] = features
         return features.clone()
 
     with ExitStack() as stack:
@@ -281,23 +352,8 @@ def _swap_tensor(module: Module, value: Any, swap: Callable[[Tensor], Tensor], f
     )
 
 
-def _all_caught(
-    caught: Sequence[Tensor | None], layers: Sequence[Module], adapter: PosteriorAdapter
-) -> tuple[Tensor, ...]:
-    features = []
-    for tensor, layer in zip(caught, layers, strict=True):
-        if tensor is None:
-            raise ValueError(
-                f"layer {describe(layer)} did not run when the posterior was read by {adapter!r}: "
-                "decoder layers are not on the path to the posterior, and layers inside a "
-                "torch.compile'd submodule cannot be hooked; choose an encoder layer"
-            )
-        features.append(tensor)
-    return tuple(features)
-
-
 def _warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
-    owner = owner_of(unwrap(adapter.model))
+    owner = adapter.owner
     if owner is not None and any(
         isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
         for module in owner.modules()

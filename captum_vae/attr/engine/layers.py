@@ -15,8 +15,6 @@ from captum_vae.posterior.calling import owner_of, unwrap
 Layers = Module | str | Sequence[Module | str]
 Reshape = Callable[[Tensor], Tensor]
 """Features as the layer gives them -> (B, K, *spatial)."""
-MapSize = int | Sequence[int] | str | None
-"""``"input"``, one number for every spatial axis, one per axis, or None."""
 
 
 def find_layers(forward_func: Callable[..., Any], layers: Layers | None) -> tuple[Module, ...]:
@@ -37,6 +35,11 @@ def find_layers(forward_func: Callable[..., Any], layers: Layers | None) -> tupl
     if not wanted:
         raise ValueError("layer is an empty list; give at least one layer")
     return tuple(_find_layer(owner, layer) for layer in wanted)
+
+
+def describe(layer: Module) -> str:
+    """A layer in one line."""
+    return str(layer).splitlines()[0].rstrip("(")
 
 
 def maplike_features(
@@ -74,47 +77,6 @@ def maplike_features(
                     "its maps are NaN too"
                 )
     return reshaped
-
-
-def spatial_size(size: MapSize, inputs: Sequence[Any], features: Tensor) -> tuple[int, ...] | None:
-    """The spatial size asked for, one number per axis of the features, or None.
-
-    Args:
-        size: As the user gave it.
-        inputs: The model's inputs, of which the first is the image.
-        features: (B, K, *spatial).
-
-    Raises:
-        ValueError: Another word than ``input``, or a number of entries that does not fit.
-    """
-    if size is None:
-        return None
-    axes = features.dim() - 2
-    if isinstance(size, str):
-        if size != "input":
-            raise ValueError(f"size={size!r} is not known; choose 'input', a size, or None")
-        wanted = tuple(inputs[0].shape[2:])
-    else:
-        wanted = (size,) * axes if isinstance(size, (int, float)) else tuple(size)
-    if len(wanted) != axes or any(not hasattr(side, "__index__") or side < 1 for side in wanted):
-        raise ValueError(
-            f"size={size!r} means {wanted}, but the features have {axes} spatial axes; give one "
-            "positive whole number per axis"
-        )
-    return wanted
-
-
-def off_path(layer: Module) -> ValueError:
-    """The error for a layer on which the posterior does not depend."""
-    return ValueError(
-        f"layer {describe(layer)} is not on the path to the posterior: its features do not change "
-        "it (or a detach or no_grad in the model hides that they do); choose an encoder layer"
-    )
-
-
-def describe(layer: Module) -> str:
-    """A layer in one line."""
-    return str(layer).splitlines()[0].rstrip("(")
 
 
 def _find_layer(owner: Module | None, layer: object) -> Module:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_vae.attr.engine.channel_weights import (
-    PassSettings,
-    pooled_weights,
-    reshape_gradients,
-    vector_jacobian_products,
-)
+from captum_vae.attr.engine.channel_weights import weights_of_features
 from captum_vae.attr.engine.forward_pass import ForwardPass
-from captum_vae.attr.engine.layers import MapSize, off_path, spatial_size
-from captum_vae.attr.engine.plan import LayerPlan, plan_layer
+from captum_vae.attr.engine.gradients import PassSettings
+from captum_vae.attr.engine.layers import Reshape
 from captum_vae.attr.options import MapOptions, Rectifier
+
+MapSize = int | Sequence[int] | str | None
+"""``"input"``, one number for every spatial axis, one per axis, or None."""
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -59,133 +57,50 @@ def compose_maps(
     """
     origins = origins or (None,) * len(run.layers)
     sizes = [spatial_size(size, run.inputs, features) for features in run.maplike]
-    if options.weighting == "integrated":
-        maps = [
-            _integrated_maps(run, place, origin, options, settings)
-            for place, origin in enumerate(origins)
-        ]
-    else:
-        contrasts = [
-            _contrast(run, place, origin, settings.create_graph)
-            for place, origin in enumerate(origins)
-        ]
-        if options.weighting == "pooled":
-            weights = _shared_weights(run, settings, share)
-            with _combining(run, settings):
-                maps = [
-                    combine_pooled(alpha, contrast, options)
-                    for alpha, contrast in zip(weights, contrasts, strict=True)
-                ]
-        else:
-            maps = _elementwise_maps(run, contrasts, options, settings)
-    with _combining(run, settings):
-        return tuple(finish_maps(m, options, s) for m, s in zip(maps, sizes, strict=True))
+    contrasts = [
+        _contrast(features, origin, run.reshape, settings.create_graph)
+        for features, origin in zip(run.maplike, origins, strict=True)
+    ]
+    parts: list[list[Tensor]] = [[] for _ in run.layers]
+    for place, weights in weights_of_features(
+        run, options.weighting, settings, starts=origins, share=share
+    ):
+        with _combining(weights, settings):
+            combine = combine_pooled if options.weighting == "pooled" else combine_elementwise
+            parts[place].append(combine(weights, contrasts[place], options))
+    with _combining(run.codes, settings):
+        return tuple(
+            finish_maps(maps[0] if len(maps) == 1 else torch.cat(maps, 1), options, wanted)
+            for maps, wanted in zip(parts, sizes, strict=True)
+        )
 
 
-def plan_layers(run: ForwardPass, *, pooled: bool = True) -> list[LayerPlan]:
-    """The way to each layer's weights.
+def spatial_size(size: MapSize, inputs: Sequence[Any], features: Tensor) -> tuple[int, ...] | None:
+    """The spatial size asked for, one number per axis of the features, or None.
 
     Args:
-        run: The layers' features, and the codes with their graph.
-        pooled: Whether pooled gradients are wanted; others have no closed form.
+        size: As the user gave it.
+        inputs: The model's inputs, of which the first is the image.
+        features: (B, K, *spatial).
 
     Raises:
-        ValueError: The codes do not depend on a layer.
+        ValueError: Another word than ``input``, or a number of entries that does not fit.
     """
-    closed = pooled and run.reshape is None
-    plans = [plan_layer(run.codes, features, pooled=closed) for features in run.features]
-    for plan, layer in zip(plans, run.layers, strict=True):
-        if plan.path == "off_path":
-            raise off_path(layer)
-    return plans
-
-
-def channel_weights(run: ForwardPass, settings: PassSettings) -> list[Tensor]:
-    """Pooled channel weights alpha (B, T, K) of every layer of a pass, in float32 or better."""
-    plans = plan_layers(run)
-    return pooled_weights(run.codes, run.features, run.dims, plans, settings, run.reshape)
-
-
-def _shared_weights(
-    run: ForwardPass, settings: PassSettings, share: Hashable | None
-) -> list[Tensor]:
-    """Pooled weights depend on neither baseline nor rectifier, so that many maps share them."""
-    keys = [(share, layer) for layer in run.layers]
-    if share is None or any(key not in run.kept for key in keys):
-        weights = channel_weights(run, settings)
-        if share is None:
-            return weights
-        run.kept.update(zip(keys, weights, strict=True))
-    return [run.kept[key] for key in keys]
-
-
-def _elementwise_maps(
-    run: ForwardPass, contrasts: Sequence[Tensor], options: MapOptions, settings: PassSettings
-) -> list[Tensor]:
-    """Sum over k of d mu[b, d] / d A[b, k, p] (A - A0)[b, k, p], some dimensions at a time."""
-    plans = plan_layers(run, pooled=False)
-    parts: list[list[Tensor]] = [[] for _ in run.layers]
-    for chunk in vector_jacobian_products(run.codes, run.features, run.dims, plans, settings):
-        with _combining(run, settings):
-            for maps, gradient, contrast in zip(parts, chunk, contrasts, strict=True):
-                gradient = reshape_gradients(gradient, run.reshape)
-                maps.append(combine_elementwise(gradient, contrast, options))
-    return [torch.cat(maps, 1) for maps in parts]
-
-
-def _integrated_maps(
-    run: ForwardPass,
-    place: int,
-    origin: Tensor | None,
-    options: MapOptions,
-    settings: PassSettings,
-) -> Tensor:
-    """Gradients averaged along the straight path from the baseline's features to the input's.
-
-    With D = A - A0 and g(t) = d mu / d A at A0 + t D, the map is sum over k of D times the integral
-    of g(t) over t in [0, 1], taken by Gauss and Legendre on ``n_steps`` points. Without rectifier
-    its sum over positions is mu(A) - mu(A0), by the fundamental theorem of calculus.
-    """
-    features = run.features[place]
-    start = torch.zeros_like(features) if origin is None else origin
-    plan = plan_layers(run, pooled=False)[place]
-    nodes, node_weights = np.polynomial.legendre.leggauss(settings.n_steps)  # on [-1, 1]
-    streams = []
-    for node in nodes:
-        with torch.enable_grad():
-            between = start + float((1 + node) / 2) * (features - start)
-            codes, at = run.codes_at(place, between, keep_graph=settings.create_graph)
-        streams.append(vector_jacobian_products(codes, [at], run.dims, [plan], settings))
-    contrast = _contrast(run, place, start, settings.create_graph)
-    parts = []
-    for chunk in zip(*streams, strict=True):
-        with _combining(run, settings):
-            gradient = sum(
-                float(weight / 2) * reshape_gradients(found, run.reshape)
-                for weight, (found,) in zip(node_weights, chunk, strict=True)
-            )
-            assert isinstance(gradient, Tensor)
-            parts.append(combine_elementwise(gradient, contrast, options))
-    return torch.cat(parts, 1)
-
-
-def _contrast(run: ForwardPass, place: int, origin: Tensor | None, create_graph: bool) -> Tensor:
-    """A(x) - A(baseline), or A(x), as (B, K, *spatial) in float32 or better."""
-    with torch.set_grad_enabled(create_graph):
-        features = run.maplike[place]
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        if origin is None:
-            return features
-        origin = origin if run.reshape is None else run.reshape(origin)
-        return features - origin.to(features.dtype)
-
-
-@contextmanager
-def _combining(run: ForwardPass, settings: PassSettings) -> Iterator[None]:
-    """Full precision whatever autocast says, and a graph only where one is wanted."""
-    device = run.codes.device.type
-    with torch.set_grad_enabled(settings.create_graph), torch.autocast(device, enabled=False):
-        yield
+    if size is None:
+        return None
+    axes = features.dim() - 2
+    if isinstance(size, str):
+        if size != "input":
+            raise ValueError(f"size={size!r} is not known; choose 'input', a size, or None")
+        wanted = tuple(inputs[0].shape[2:])
+    else:
+        wanted = (size,) * axes if isinstance(size, (int, float)) else tuple(size)
+    if len(wanted) != axes or any(not hasattr(side, "__index__") or side < 1 for side in wanted):
+        raise ValueError(
+            f"size={size!r} means {wanted}, but the features have {axes} spatial axes; give one "
+            "positive whole number per axis"
+        )
+    return wanted
 
 
 def rectify(maps: Tensor, rectifier: Rectifier) -> Tensor:
@@ -312,3 +227,25 @@ def _after_sum(maps: Tensor, channels: int, options: MapOptions) -> Tensor:
     if options.reduction == "mean":
         maps = maps / channels
     return rectify(maps, options.rectifier) if options.order == "after_sum" else maps
+
+
+def _contrast(
+    features: Tensor, origin: Tensor | None, reshape: Reshape | None, create_graph: bool
+) -> Tensor:
+    """A(x) - A(baseline), or A(x), as (B, K, *spatial) in float32 or better."""
+    with torch.set_grad_enabled(create_graph):
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        if origin is None:
+            return features
+        origin = origin if reshape is None else reshape(origin)
+        return features - origin.to(features.dtype)
+
+
+@contextmanager
+def _combining(like: Tensor, settings: PassSettings) -> Iterator[None]:
+    """Full precision whatever autocast says, and a graph only where one is wanted."""
+    with (
+        torch.set_grad_enabled(settings.create_graph),
+        torch.autocast(like.device.type, enabled=False),
+    ):
+        yield

@@ -1,7 +1,7 @@
 """Reading, from the autograd graph, how features reached the latent codes.
 
 The graph records what the forward really did, whatever the modules are called and whatever was
-functional, hooked or wrapped. ``linear_cut`` looks for one shape of path: features pass through a
+functional, hooked or wrapped. ``plan_layer`` looks for one shape of path: features pass through a
 region of reshapes, elementwise operations and poolings, and leave it through linear maps alone.
 Every node met must be known by name; anything else means that no cut is claimed.
 """
@@ -9,66 +9,29 @@ Every node met must be known by name; anything else means that no cut is claimed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.nn import Module
 
-_ORDER_PRESERVING = {
-    "AliasBackward0",
-    "CloneBackward0",
-    "ReshapeAliasBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
-    "SqueezeBackward2",
-    "ToCopyBackward0",
-    "UnsafeViewBackward0",
-    "UnsqueezeBackward0",
-    "ViewBackward0",
-}
-_ELEMENTWISE = {
-    "AbsBackward0",
-    "AddBackward0",
-    "CeluBackward0",
-    "ClampBackward1",
-    "DivBackward0",
-    "EluBackward0",
-    "EluBackward1",
-    "ExpBackward0",
-    "GeluBackward0",
-    "HardshrinkBackward0",
-    "HardsigmoidBackward0",
-    "HardswishBackward0",
-    "HardtanhBackward0",
-    "LeakyReluBackward0",
-    "LeakyReluBackward1",
-    "LogSigmoidBackward0",
-    "MaximumBackward0",
-    "MinimumBackward0",
-    "MishBackward0",
-    "MulBackward0",
-    "NativeDropoutBackward0",
-    "NegBackward0",
-    "PowBackward0",
-    "PreluKernelBackward0",
-    "ReluBackward0",
-    "RsubBackward0",
-    "RsubBackward1",
-    "SigmoidBackward0",
-    "SiluBackward0",
-    "SoftplusBackward0",
-    "SoftshrinkBackward0",
-    "SubBackward0",
-    "TanhBackward0",
-    "ThresholdBackward0",
-}
-_BATCH_NORM = {"CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "NativeBatchNormBackward0"}
-_SELECTIONS = {"SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0"}
-_SUMS = {"MeanBackward1", "SumBackward1"}
+from captum_vae.attr.engine.layers import describe
+from captum_vae.attr.engine.operations import (
+    BATCH_NORM,
+    ELEMENTWISE,
+    LINEAR_INPUT,
+    ORDER_PRESERVING,
+    SELECTIONS,
+    SUMS,
+    is_linear,
+    metadata_of,
+    pool_share,
+    pools_each_channel,
+    saved,
+    shape_of,
+    touches_batch,
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +67,96 @@ class LinearCut:
     pool_output: GradientEdge | None = None
 
 
+@dataclass(frozen=True)
+class Head:
+    """Where d codes / d Linear output can be had once for all images.
+
+    Attributes:
+        edge: An edge between the Linear's output and the codes, from which codes are only picked
+            or summed: their derivative there is the same for every image.
+        hidden: The one Linear between, where ``edge`` is its output; else None, and ``edge`` is
+            the output of the cut itself.
+    """
+
+    edge: GradientEdge
+    hidden: LinearCut | None = None
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one layer's channel weights are computed, and why.
+
+    Attributes:
+        path: ``pooled`` (the weight is pooled over positions once), ``masked`` (an elementwise
+            operation lies between, so it is pooled once per image), ``vector_jacobian`` (batched
+            backward passes) or ``off_path`` (the codes do not depend on the layer).
+        reason: One sentence for people.
+        cut: The linear maps that the closed forms use; None for the other paths.
+        head: How the codes hang on the cut's output, where that is simple; else None.
+        largest: Number of elements of the largest value between features and codes, which tells
+            the memory that a backward pass takes; 0 where none is made.
+    """
+
+    path: str
+    reason: str
+    cut: LinearCut | None = field(default=None, repr=False)
+    head: Head | None = field(default=None, repr=False)
+    largest: int = field(default=0, repr=False)
+
+
+def plan_layer(codes: Tensor, features: Tensor, *, pooled: bool = True) -> LayerPlan:
+    """Choose the way to the channel weights from what the forward really did.
+
+    Args:
+        codes: (B, D), with the graph of the forward.
+        features: (B, K, *spatial), a tensor of that graph.
+        pooled: Whether pooled gradients of these very features are wanted; there is no closed form
+            for others.
+    """
+    path = AutogradPath(codes, get_gradient_edge(features))
+    if not path.connected:
+        return LayerPlan("off_path", "the codes do not depend on the features")
+    cut = path.linear_cut(tuple(features.shape)) if pooled else None
+    if cut is None:
+        reason = (
+            "the features do not go straight into a linear map"
+            if pooled
+            else "not the pooled gradient of the layer's own features is wanted"
+        )
+        return LayerPlan("vector_jacobian", reason, largest=path.largest_value())
+    target = " and ".join(
+        f"a linear map {linear.weight.shape[1]} -> {linear.weight.shape[0]}"
+        for linear in cut.linears
+    )
+    via = "".join(f" through {name}" for name in (*cut.pooling, *cut.elementwise))
+    kind = "masked" if cut.elementwise else "pooled"
+    head = _head(codes, cut)
+    return LayerPlan(kind, f"the features reach {target}{via or ' unchanged'}", cut, head)
+
+
+def off_path(layer: Module) -> ValueError:
+    """The error for a layer on which the posterior does not depend."""
+    return ValueError(
+        f"layer {describe(layer)} is not on the path to the posterior: its features do not change "
+        "it (or a detach or no_grad in the model hides that they do); choose an encoder layer"
+    )
+
+
+def _head(codes: Tensor, cut: LinearCut) -> Head | None:
+    """Codes that are picked from the cut's output, or from one more Linear above it."""
+    if len(cut.linears) > 1:
+        return None
+    batch, (linear,) = len(codes), cut.linears
+    above = AutogradPath(codes, linear.output)
+    if above.is_constant(batch):
+        return Head(linear.output)
+    hidden = above.linear_cut((batch, linear.weight.shape[0]))
+    if hidden is None or len(hidden.linears) > 1 or hidden.pooling:
+        return None
+    edge = hidden.linears[0].output
+    return Head(edge, hidden) if AutogradPath(codes, edge).is_constant(batch) else None
+
+
 class AutogradPath:
     """The part of an autograd graph that lies between features and codes."""
 
@@ -133,7 +186,7 @@ class AutogradPath:
     def largest_value(self) -> int:
         """Number of elements of the largest intermediate value on the path."""
         return max(
-            (math.prod(meta.shape) for node in self.nodes for meta in _metadata(node)), default=0
+            (math.prod(meta.shape) for node in self.nodes for meta in metadata_of(node)), default=0
         )
 
     def is_constant(self, batch: int) -> bool:
@@ -142,10 +195,10 @@ class AutogradPath:
         Then d codes / d features is the same for every sample, and depends on nothing.
         """
         return all(
-            _shape(node, 0)[:1] == (batch,)
+            shape_of(node, 0)[:1] == (batch,)
             and (
-                node.name() in _ORDER_PRESERVING
-                or (node.name() in _SELECTIONS | _SUMS and not _touches_batch(node))
+                node.name() in ORDER_PRESERVING
+                or (node.name() in SELECTIONS | SUMS and not touches_batch(node))
             )
             for node in self.nodes
         )
@@ -205,7 +258,7 @@ class _Region:
             return LinearCut(known, *names) if values == self.channels * self.positions else None
         if len(self.pools) != 1 or not self._only_way_in(self.pools[0]):
             return None
-        share = _pool_share(self.pools[0])
+        share = pool_share(self.pools[0])
         if share is None or values != self.channels * share.numel():
             return None
         return LinearCut(known, *names, share, GradientEdge(self.pools[0], 0))
@@ -228,11 +281,11 @@ class _Region:
             if not all(inside):
                 return False
             shapes = [
-                shape if self.path.is_features(child, number) else _shape(child, number)
+                shape if self.path.is_features(child, number) else shape_of(child, number)
                 for _, child, number in inputs
             ]
             if is_linear(node):
-                if [slot for slot, _, _ in inputs] != [_LINEAR_INPUT[node.name()]]:
+                if [slot for slot, _, _ in inputs] != [LINEAR_INPUT[node.name()]]:
                     return False
                 self.linears.append(node)
             elif self._belongs(node, shapes):
@@ -242,17 +295,17 @@ class _Region:
         return bool(self.linears)
 
     def _belongs(self, node: Node, input_shapes: Sequence[tuple[int, ...]]) -> bool:
-        name, output = node.name(), _shape(node, 0)
+        name, output = node.name(), shape_of(node, 0)
         if not output or output[0] != self.batch or any(s[0] != self.batch for s in input_shapes):
             return False
-        if name in _ORDER_PRESERVING:
+        if name in ORDER_PRESERVING:
             return True
-        if name in _ELEMENTWISE or (name in _BATCH_NORM and not _saved(node, "training")):
+        if name in ELEMENTWISE or (name in BATCH_NORM and not saved(node, "training")):
             if any(s != output for s in input_shapes):
                 return False
             self.elementwise.append(name)
             return True
-        if len(input_shapes) == 1 and _pools_each_channel(node, input_shapes[0], self.channels):
+        if len(input_shapes) == 1 and pools_each_channel(node, input_shapes[0], self.channels):
             self.pools.append(node)
             return True
         return False
@@ -262,25 +315,17 @@ class _Region:
         for node in self.members:
             inputs = self.path.inputs_on_path(node)
             from_features = any(self._is_unpooled(child, number) for _, child, number in inputs)
-            if from_features and node is not pool and node.name() not in _ORDER_PRESERVING:
+            if from_features and node is not pool and node.name() not in ORDER_PRESERVING:
                 return False
         ((_, child, number),) = self.path.inputs_on_path(pool)
         return self._is_unpooled(child, number)
 
     def _is_unpooled(self, node: Node, number: int) -> bool:
         while not self.path.is_features(node, number):
-            if node.name() not in _ORDER_PRESERVING:
+            if node.name() not in ORDER_PRESERVING:
                 return False
             ((_, node, number),) = self.path.inputs_on_path(node)
         return True
-
-
-_LINEAR_INPUT = {"AddmmBackward0": 1, "MmBackward0": 0, "ConvolutionBackward0": 0}
-
-
-def is_linear(node: Node) -> bool:
-    """Whether the node multiplies its input by a weight: a Linear, or a convolution."""
-    return node.name() in _LINEAR_INPUT
 
 
 def linear_map(node: Node) -> LinearMap | None:
@@ -290,81 +335,24 @@ def linear_map(node: Node) -> LinearMap | None:
     output position and is a Linear in all but name.
     """
     name = node.name()
-    slot = _LINEAR_INPUT[name]
+    slot = LINEAR_INPUT[name]
     child, number = node.next_functions[slot]
     if child is None:
         return None
     if name == "ConvolutionBackward0":
-        weight = _saved(node, "weight")
-        covers = tuple(weight.shape[2:]) == tuple(_saved(node, "input").shape[2:])
+        weight = saved(node, "weight")
+        covers = tuple(weight.shape[2:]) == tuple(saved(node, "input").shape[2:])
         if (
             not covers
-            or _saved(node, "transposed")
-            or _saved(node, "groups") != 1
-            or any(_saved(node, "padding"))
-            or any(step != 1 for step in _saved(node, "dilation"))
+            or saved(node, "transposed")
+            or saved(node, "groups") != 1
+            or any(saved(node, "padding"))
+            or any(step != 1 for step in saved(node, "dilation"))
         ):
             return None
         weight = weight.flatten(1)
     else:
-        if name == "AddmmBackward0" and _saved(node, "alpha") != 1:
+        if name == "AddmmBackward0" and saved(node, "alpha") != 1:
             return None
-        weight = _saved(node, "mat2").t()
+        weight = saved(node, "mat2").t()
     return LinearMap(name, GradientEdge(node, 0), GradientEdge(child, number), weight)
-
-
-def _touches_batch(node: Node) -> bool:
-    dim = _saved(node, "dim")
-    dims = _signed(dim if isinstance(dim, tuple) else (dim,))
-    return not dims or any(d in (0, -len(_saved(node, "self_sym_sizes"))) for d in dims)
-
-
-def _pools_each_channel(node: Node, input_shape: tuple[int, ...], channels: int) -> bool:
-    if len(input_shape) < 3 or input_shape[1] != channels:
-        return False
-    name = node.name()
-    if name == "MeanBackward1":
-        dims = {d % len(input_shape) for d in _signed(_saved(node, "dim"))}
-        return dims == set(range(2, len(input_shape)))
-    return name.startswith(("AdaptiveAvgPool", "AvgPool", "MaxPool", "AdaptiveMaxPool"))
-
-
-def _pool_share(node: Node) -> Tensor | None:
-    """How much weight each pooled position gives to its inputs in all, (O,).
-
-    1 for a maximum and for an average over what is there; less where an average counts padding.
-    """
-    pooled = _shape(node, 0)[2:]
-    name = node.name()
-    if not name.startswith("AvgPool"):
-        return torch.ones(math.prod(pooled))
-    spatial = _saved(node, "self").shape[2:]
-    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(spatial)]
-    options: dict[str, Any] = {
-        "kernel_size": _saved(node, "kernel_size"),
-        "stride": _saved(node, "stride") or None,
-        "padding": _saved(node, "padding"),
-        "ceil_mode": _saved(node, "ceil_mode"),
-        "count_include_pad": _saved(node, "count_include_pad"),
-    }
-    if len(spatial) > 1:
-        options["divisor_override"] = _saved(node, "divisor_override")
-    share: Tensor = pool(torch.ones(1, 1, *spatial), **options)
-    return share.flatten() if tuple(share.shape[2:]) == tuple(pooled) else None
-
-
-def _saved(node: Node, name: str) -> Any:
-    return getattr(node, f"_saved_{name}")
-
-
-def _signed(values: Iterable[int]) -> list[int]:
-    return [v - 2**64 if v >= 2**63 else v for v in values]
-
-
-def _metadata(node: Node) -> list[Any]:
-    return getattr(node, "_input_metadata", [])
-
-
-def _shape(node: Node, number: int) -> tuple[int, ...]:
-    metadata = _metadata(node)
-    return tuple(metadata[number].shape) if number < len(metadata) else ()

@@ -1,0 +1,138 @@
+"""Operations that a path from features to codes is known to take, as autograd's nodes name them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import Node
+
+ORDER_PRESERVING = {
+    "AliasBackward0",
+    "CloneBackward0",
+    "ReshapeAliasBackward0",
+    "SqueezeBackward0",
+    "SqueezeBackward1",
+    "SqueezeBackward2",
+    "ToCopyBackward0",
+    "UnsafeViewBackward0",
+    "UnsqueezeBackward0",
+    "ViewBackward0",
+}
+"""Every value stays what it is, and their order too."""
+ELEMENTWISE = {
+    "AbsBackward0",
+    "AddBackward0",
+    "CeluBackward0",
+    "ClampBackward1",
+    "DivBackward0",
+    "EluBackward0",
+    "EluBackward1",
+    "ExpBackward0",
+    "GeluBackward0",
+    "HardshrinkBackward0",
+    "HardsigmoidBackward0",
+    "HardswishBackward0",
+    "HardtanhBackward0",
+    "LeakyReluBackward0",
+    "LeakyReluBackward1",
+    "LogSigmoidBackward0",
+    "MaximumBackward0",
+    "MinimumBackward0",
+    "MishBackward0",
+    "MulBackward0",
+    "NativeDropoutBackward0",
+    "NegBackward0",
+    "PowBackward0",
+    "PreluKernelBackward0",
+    "ReluBackward0",
+    "RsubBackward0",
+    "RsubBackward1",
+    "SigmoidBackward0",
+    "SiluBackward0",
+    "SoftplusBackward0",
+    "SoftshrinkBackward0",
+    "SubBackward0",
+    "TanhBackward0",
+    "ThresholdBackward0",
+}
+"""Every value becomes a function of itself, or of values at the same place."""
+BATCH_NORM = {"CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "NativeBatchNormBackward0"}
+"""Elementwise where running statistics are used."""
+SELECTIONS = {"SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0"}
+"""Some values are picked."""
+SUMS = {"MeanBackward1", "SumBackward1"}
+"""Values are added."""
+LINEAR_INPUT = {"AddmmBackward0": 1, "MmBackward0": 0, "ConvolutionBackward0": 0}
+"""Linear maps, with the place of their input among the node's inputs."""
+
+
+def is_linear(node: Node) -> bool:
+    """Whether the node multiplies its input by a weight: a Linear, or a convolution."""
+    return node.name() in LINEAR_INPUT
+
+
+def touches_batch(node: Node) -> bool:
+    """Whether a selection or a sum runs over the images of the batch."""
+    dim = saved(node, "dim")
+    dims = _signed(dim if isinstance(dim, tuple) else (dim,))
+    return not dims or any(d in (0, -len(saved(node, "self_sym_sizes"))) for d in dims)
+
+
+def pools_each_channel(node: Node, input_shape: tuple[int, ...], channels: int) -> bool:
+    """Whether the node pools positions, each channel by itself."""
+    if len(input_shape) < 3 or input_shape[1] != channels:
+        return False
+    name = node.name()
+    if name == "MeanBackward1":
+        dims = {d % len(input_shape) for d in _signed(saved(node, "dim"))}
+        return dims == set(range(2, len(input_shape)))
+    return name.startswith(("AdaptiveAvgPool", "AvgPool", "MaxPool", "AdaptiveMaxPool"))
+
+
+def pool_share(node: Node) -> Tensor | None:
+    """How much weight each pooled position gives to its inputs in all, (O,).
+
+    1 for a maximum and for an average over what is there; less where an average counts padding.
+    """
+    pooled = shape_of(node, 0)[2:]
+    name = node.name()
+    if not name.startswith("AvgPool"):
+        return torch.ones(math.prod(pooled))
+    spatial = saved(node, "self").shape[2:]
+    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(spatial)]
+    options: dict[str, Any] = {
+        "kernel_size": saved(node, "kernel_size"),
+        "stride": saved(node, "stride") or None,
+        "padding": saved(node, "padding"),
+        "ceil_mode": saved(node, "ceil_mode"),
+        "count_include_pad": saved(node, "count_include_pad"),
+    }
+    if len(spatial) > 1:
+        options["divisor_override"] = saved(node, "divisor_override")
+    share: Tensor = pool(torch.ones(1, 1, *spatial), **options)
+    return share.flatten() if tuple(share.shape[2:]) == tuple(pooled) else None
+
+
+def saved(node: Node, name: str) -> Any:
+    """What the forward left in the node under a name."""
+    return getattr(node, f"_saved_{name}")
+
+
+def _signed(values: Iterable[int]) -> list[int]:
+    return [v - 2**64 if v >= 2**63 else v for v in values]
+
+
+def metadata_of(node: Node) -> list[Any]:
+    """Shape, dtype and device of each of the node's outputs."""
+    return getattr(node, "_input_metadata", [])
+
+
+def shape_of(node: Node, number: int) -> tuple[int, ...]:
+    """Shape of one of the node's outputs; () where it is unknown."""
+    metadata = metadata_of(node)
+    return tuple(metadata[number].shape) if number < len(metadata) else ()
