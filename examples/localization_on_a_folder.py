@@ -19,20 +19,11 @@ from captum_vae.localization import (
     FeatureDifference,
     LatentAttention,
     MeanImageDifference,
-    NormalImages,
-    Protocol,
     ReconstructionError,
-    Row,
-    aligned,
-    fit_rows,
-    layers_of,
-    load,
-    measure_rows,
-    text_table,
+    benchmark,
 )
 from captum_vae.losses import ELBO
 from captum_vae.models import ConvVAE
-from captum_vae.posterior import as_adapter
 from captum_vae.training import Trainer, VAEObjective
 
 
@@ -62,9 +53,8 @@ def train(normal: ImageFolder, image_size: int, steps: int, out: Path) -> ConvVA
     return vae.eval()
 
 
-def score(vae: ConvVAE, normal: ImageFolder, test: ImageFolder, layer: str) -> None:
+def measure(vae: ConvVAE, normal: ImageFolder, test: ImageFolder, layer: str) -> None:
     """Fit five scorers on the normal images, measure them on the test images, print the table."""
-    protocol = Protocol(smoothing=1.0)
     scorers = {
         "reconstruction error": ReconstructionError(vae),
         "mean image": MeanImageDifference(vae),
@@ -74,14 +64,7 @@ def score(vae: ConvVAE, normal: ImageFolder, test: ImageFolder, layer: str) -> N
         ),
         "its control, without latent weights": FeatureDifference(vae, layer),
     }
-    rows = [Row(name, scorer, protocol) for name, scorer in scorers.items()]
-    device = next(vae.parameters()).device
-    fit_rows(
-        rows, NormalImages(load(normal, 32), vae, as_adapter(vae), layers_of(rows), device=device)
-    )
-    evaluation = measure_rows(rows, load(test, 32), device=device)
-    print(f"protocol: {protocol}")
-    print(aligned(*text_table(evaluation)))
+    print(benchmark(scorers, normal, test))
 
 
 def main() -> None:
@@ -102,7 +85,7 @@ def main() -> None:
         test = ImageFolder(folder / "good", folder / "defective", folder / "masks", **images)
         print(f"{folder}: {len(normal)} images to train on, {len(test)} to test on")
         vae = train(normal, options.image_size, options.steps, Path(temporary) / "run")
-        score(vae, normal, test, "encoder.conv1")
+        measure(vae, normal, test, "encoder.conv1")
 
 
 if __name__ == "__main__":

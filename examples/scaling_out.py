@@ -17,23 +17,9 @@ import torch
 import torch.distributed as dist
 
 from captum_vae.data import MovingPedestrians
-from captum_vae.localization import (
-    Chosen,
-    LatentAttention,
-    NormalImages,
-    Protocol,
-    ReconstructionError,
-    Row,
-    aligned,
-    fit_rows,
-    layers_of,
-    load,
-    measure_rows,
-    text_table,
-)
+from captum_vae.localization import LatentAttention, Protocol, ReconstructionError, benchmark
 from captum_vae.losses import ELBO
 from captum_vae.models import ConvVAE
-from captum_vae.posterior import as_adapter
 from captum_vae.training import Trainer, VAEObjective
 from captum_vae.training.initialization import standardize_encoder
 
@@ -62,28 +48,20 @@ def main() -> None:
 
     vae.eval()
     test = MovingPedestrians("test", clips=4, frames=20, image_size=SIZE)
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    own = list(range(rank, len(test), processes))
-    protocol = Protocol(smoothing=2.0)
     scorers = {
         "reconstruction error": ReconstructionError(vae),
         "latent attention, from the mean activation": LatentAttention(
             vae, "encoder.conv2", rectifier="abs", order="channelwise", baselines="mean_activation"
         ),
     }
-    rows = [Row(name, scorer, protocol) for name, scorer in scorers.items()]
-    loader = load(normal, 16)
-    fit_rows(
-        rows, NormalImages(loader, vae, as_adapter(vae), layers_of(rows), device=result.device)
-    )
-    evaluation = measure_rows(rows, load(Chosen(test, own), 16), device=result.device, indices=own)
+    # Each process scores its share of the images; all get the numbers of the whole set.
+    evaluation = benchmark(scorers, normal, test, protocol=Protocol(smoothing=2.0), progress="off")
     if result.is_first_process:
-        scored = evaluation.rows[0].pixel
-        print(f"{processes} process(es); {len(own)} of {scored.images} images scored by the first")
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        print(f"{processes} process(es) scored {evaluation.rows[0].pixel.images} images")
         print(f"checkpoints in {out}")
         print(f"{result.active.count} of {result.active.kl.numel()} latent dimensions are active")
-        print(f"protocol: {protocol}")
-        print(aligned(*text_table(evaluation)))
+        print(evaluation)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from captum_vae.data.options import DefectMasks, Visibility
 from captum_vae.data.sample import Sample, SampleDataset
 
-Visibility: TypeAlias = Literal["whole", "patchy"]
-DefectMasks: TypeAlias = Literal["changed", "outlined"]
 DefectKind: TypeAlias = Literal["perlin", "cutpaste", "scratch", "blob"]
 Pixels: TypeAlias = NDArray[np.float32]
 Region: TypeAlias = NDArray[np.bool_]

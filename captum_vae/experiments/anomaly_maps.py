@@ -11,13 +11,13 @@ from torch import nn
 from captum_vae.attr.options import Rectifier
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.work import Work
-from captum_vae.localization.choosing import Candidates, choose
+from captum_vae.localization.candidates import Candidates
+from captum_vae.localization.choosing import candidate_scorers, choose
 from captum_vae.localization.evaluation import Row
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention, Method
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import Scale, Scorer
-from captum_vae.posterior import as_adapter
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 """The paper's two methods by the replications' numbers."""
@@ -216,26 +216,24 @@ def choose_maps(
         scales: only variants so scaled may be chosen; None allows all.
         names: in the tables.
     """
-    adapter = as_adapter(vae, None)
-    rows = candidates.rows(vae, adapter, Protocol(threshold="oracle"))
+    variants = candidate_scorers(candidates, vae, protocol=Protocol(threshold="oracle"))
 
     def look() -> dict[str, Any]:
-        work.say(f"choosing among {len(rows)} variants on synthetic defects: {name}")
+        work.say(f"choosing among {len(variants)} variants on synthetic defects: {name}")
         return choose(
-            rows,
+            variants,
             normal,
             candidates,
-            model=vae,
-            adapter=adapter,
             batch_size=batch_size,
             device=work.device,
             normal_images=normal_images,
+            progress="off",
         ).to_dict()
 
     key = [work.trainings[-1]["model"], asdict(candidates), len(normal), normal_images]
     found = work.stored(f"choice-{name}", key, look)
-    scorers = {row.name: row.scorer for row in rows}
-    sigmas = {row.name: row.protocol.smoothing for row in rows}
+    scorers = {variant: scorer for variant, (scorer, _) in variants.items()}
+    sigmas = {variant: protocol.smoothing for variant, (_, protocol) in variants.items()}
     # Best first.
     allowed = {
         variant: (scorer, synthetic)

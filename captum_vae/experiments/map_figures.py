@@ -13,7 +13,8 @@ from captum_vae.experiments.work import Work
 from captum_vae.localization.choosing import load
 from captum_vae.localization.evaluation import fit_rows, layers_of, score_all
 from captum_vae.localization.model_pass import NormalImages
-from captum_vae.localization.protocol import Protocol, resize_maps
+from captum_vae.localization.preparation import resize_maps
+from captum_vae.localization.protocol import Protocol
 from captum_vae.posterior import as_adapter
 from captum_vae.report import (
     ColorScale,

@@ -15,9 +15,9 @@ from captum_vae.localization import (
     MeanImageDifference,
     Protocol,
     ReconstructionError,
-    Row,
 )
-from captum_vae.localization.layer_scorers import Baseline
+from captum_vae.localization.evaluation import Row
+from captum_vae.localization.options import Baseline
 from captum_vae.models import GaussianVAE
 
 LAYERS = ("encoder.conv1", "encoder.conv2")

@@ -26,10 +26,10 @@ from captum_vae.attr.options import (
 )
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.options import Baseline
 from captum_vae.localization.scorer import Scale, Scorer
 
 Method = Literal["per_dimension", "mean_sum", "normal_difference"]
-Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image"]
 
 
 class LayerScorer(Scorer):

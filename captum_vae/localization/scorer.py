@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 from torch import Tensor
 
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
+from captum_vae.localization.options import ScoreScale
 from captum_vae.posterior import as_adapter
 from captum_vae.posterior.calling import owner_of, unwrap
 
 Self = TypeVar("Self", bound="Scorer")
 
-Scale = Literal["none", "location"]
+Scale = ScoreScale
 
 _SOFTENING = 0.1
 """Share of the mean scale added at every location, so that none is divided by almost nothing."""

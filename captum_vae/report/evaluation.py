@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_vae.localization.evaluation import Evaluation, ImageResult, RowResult
-from captum_vae.localization.tables import text_table
-from captum_vae.metrics.localization.curves import roc_curve, thinned
+from captum_vae.metrics.localization.curves import ThresholdCounts, roc_curve, thinned
 from captum_vae.metrics.localization.region_overlap import pro_curve
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
@@ -34,11 +32,11 @@ class ShownImage:
     """A test image to be shown.
 
     Attributes:
-        name: of the image.
-        auroc: of its own pixels; NaN without a defect.
+        name: Name of the image.
+        auroc: AUROC of its own pixels; NaN without a defect.
         image: (C, H, W) in [0, 1].
         mask: (H, W) bool ground truth.
-        anomaly_map: (H, W), prepared by the protocol; all three of one size.
+        anomaly_map: (H, W) as compared with the mask; all three of one size.
     """
 
     name: str
@@ -48,48 +46,59 @@ class ShownImage:
     anomaly_map: Tensor
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """From which score on a pixel is called anomalous, and where that came from."""
+
+    value: float
+    source: str
+
+
 def write_evaluation_report(
     folder: str | Path,
-    evaluation: Evaluation,
     *,
     title: str,
+    lead: str,
+    table: Table,
     main: str,
-    worst: Sequence[ShownImage],
-    best: Sequence[ShownImage],
+    scale: ColorScale,
+    threshold: Threshold | None = None,
+    worst: Sequence[ShownImage] = (),
+    best: Sequence[ShownImage] = (),
     normal: Sequence[ShownImage] = (),
-    curves: Sequence[str] = (),
+    curves: Mapping[str, ThresholdCounts],
+    undefined: Sequence[str] = (),
+    differences: Table | None = None,
     choice: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write ``index.html`` and its pictures.
 
     Args:
-        folder: created if need be.
-        evaluation: the table.
-        title: headline.
-        main: name of the row whose maps are shown.
-        worst: images with a defect where that row does worst, worst first.
-        best: where it does best, best first.
-        normal: normal images.
-        curves: names of the rows whose curves are drawn; all by default.
-        choice: paragraphs on how the main row was chosen.
-        facts: model, data and protocol as pairs of words.
+        folder: Folder of the page; it is created.
+        title: Headline.
+        lead: Paragraph under the headline.
+        table: Metrics of every scorer.
+        main: Name of the scorer whose maps are shown.
+        scale: Colour scale of all its maps.
+        threshold: From which on it calls a pixel anomalous; None shows no calls.
+        worst: Images with a defect where it does worst, worst first.
+        best: Images with a defect where it does best, best first.
+        normal: Normal images.
+        curves: Counts of the scorers whose curves are drawn, by name.
+        undefined: Paragraphs on what is undefined, why, and what to do about it.
+        differences: Paired tests of scorers.
+        choice: Paragraphs on how the main scorer was chosen.
+        facts: Protocol, model and data as pairs of words.
 
     Returns:
         The page's path.
-
-    Raises:
-        KeyError: a row does not exist.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    row = evaluation.row(main)
-    drawn = [evaluation.row(name) for name in curves] if curves else evaluation.rows
-    columns, cells = text_table(evaluation)
-    scale, threshold = shared_scale(row.images), row.threshold
+    cut = None if threshold is None else threshold.value
     pictures = [
         Picture(
-            save_picture(draw_images(shown, scale, threshold), folder / f"{kind}.png"),
+            save_picture(draw_images(shown, scale, cut), folder / f"{kind}.png"),
             f"{kind} images: image, ground truth and anomaly map side by side",
             caption,
         )
@@ -100,31 +109,36 @@ def write_evaluation_report(
         )
         if shown
     ]
+    of_maps = [
+        f"Maps of {main}. One colour scale for the whole test set, from {scale.low:.3g} to "
+        f"{scale.high:.3g}: half of the images with a defect have more than 1% of their "
+        "pixels above it, drawn in its last colour."
+    ]
+    if threshold is not None:
+        of_maps.append(
+            f"Called anomalous: scores of {threshold.value:.3g} or more ({threshold.source})."
+        )
     sections = [
         Section(
             "Table",
             [
                 "Brackets are 95% bootstrap intervals over whole images or clips. F1 and IoU are "
                 "those of the best threshold on the test labels, an oracle's.",
+                *undefined,
             ],
-            tables=[Table(columns, cells)],
-        ),
-        *_differences(evaluation),
-        Section(
-            "Images",
-            [
-                f"Maps of {main}. One colour scale for the whole test set, from {scale.low:.3g} to "
-                f"{scale.high:.3g}: half of the images with a defect have more than 1% of their "
-                "pixels above it, drawn in its last colour.",
-                *_threshold_lines(row),
-            ],
-            pictures=pictures,
-        ),
+            tables=[table],
+        )
+    ]
+    if differences is not None:
+        paired = "Paired: each bootstrap resample draws the same images or clips for both rows."
+        sections.append(Section("Differences", [paired], tables=[differences]))
+    sections += [
+        Section("Images", of_maps, pictures=pictures),
         Section(
             "Curves",
             pictures=[
                 Picture(
-                    save_picture(draw_curves(drawn), folder / "curves.png"),
+                    save_picture(draw_curves(curves), folder / "curves.png"),
                     "ROC and PRO curves of the scorers",
                     "Left: ROC over all pixels. Right: share of each anomalous region found, mean "
                     f"over regions, up to the false positive rate of {FPR_LIMIT:g} to which AUPRO "
@@ -135,25 +149,22 @@ def write_evaluation_report(
     ]
     if choice:
         sections.append(Section("How the variant was chosen", choice))
-    protocol = Table(["", ""], [["protocol", str(row.protocol)], *map(list, facts)])
-    sections.append(Section("Protocol, model and data", tables=[protocol]))
-    lead = (
-        f"{main}: pixel AUROC {row.pixel.scores['auroc'].value:.3f} over {row.pixel.images} images."
-    )
+    facts_table = Table(["", ""], [list(fact) for fact in facts])
+    sections.append(Section("Protocol, model and data", tables=[facts_table]))
     return write_page(folder / "index.html", title=title, lead=lead, sections=sections)
 
 
-def shared_scale(images: Sequence[ImageResult]) -> ColorScale:
+def shared_scale(images: Sequence[tuple[float, float]]) -> ColorScale:
     """The scale of all maps of a test set: up to the median of the defective images' highest.
 
-    An image's highest value is the 99th percentile of its map. The largest of all would leave
-    most images dark for the sake of one.
+    The largest of all would leave most images dark for the sake of one.
 
     Args:
-        images: of a row; those without a defect count only when there are no others.
+        images: Of each image its AUROC, NaN without a defect, and its highest value, the 99th
+            percentile of its map. Images without a defect count only when there are no others.
     """
-    defective = [image.highest for image in images if not math.isnan(image.auroc)]
-    highest = statistics.median(defective or [image.highest for image in images] or [1.0])
+    defective = [highest for auroc, highest in images if not math.isnan(auroc)]
+    highest = statistics.median(defective or [highest for _, highest in images] or [1.0])
     return ColorScale(0.0, highest) if highest > 0 else ColorScale(highest, 0.0)
 
 
@@ -163,9 +174,9 @@ def draw_images(
     """Image, ground truth and anomaly map side by side, one row per image, one colour scale.
 
     Args:
-        shown: at least one.
-        scale: of all maps.
-        threshold: adds a column of the pixels at or above it.
+        shown: The images, at least one.
+        scale: The colour scale of all maps.
+        threshold: Adds a column of the pixels at or above it; None adds none.
     """
     rows = []
     for item in shown:
@@ -183,27 +194,28 @@ def draw_images(
     )
 
 
-def draw_curves(rows: Sequence[RowResult]) -> Figure:
+def draw_curves(counts: Mapping[str, ThresholdCounts]) -> Figure:
     """ROC and PRO curves, told apart by colour and by dashes.
 
     Args:
-        rows: the first is drawn thickest.
+        counts: Counts of scorers by name; the first is drawn thickest, and one whose curves are
+            undefined is left out.
     """
     figure = Figure(figsize=(9.6, 4.9), facecolor="white", layout="constrained")
     roc, pro = figure.subplots(1, 2)
-    for place, row in enumerate(rows):
+    for place, (name, of_scorer) in enumerate(counts.items()):
         style: dict[str, Any] = {
             "color": _COLORS[place % len(_COLORS)],
             "linestyle": _DASHES[place % len(_DASHES)],
             "linewidth": 2.4 if place == 0 else 1.4,
         }
-        curve = roc_curve(row.pixel.counts)
+        curve = roc_curve(of_scorer)
         if len(curve.thresholds):
             x, y = thinned(curve.false_positive_rate.cpu(), curve.true_positive_rate.cpu())
-            roc.plot(x, y, label=row.name, **style)
-            x, y = pro_curve(row.pixel.counts)
+            roc.plot(x, y, label=name, **style)
+            x, y = pro_curve(of_scorer)
             x, y = thinned(x.cpu(), y.cpu())
-            pro.plot(x, y, label=row.name, **style)
+            pro.plot(x, y, label=name, **style)
     roc.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
     for axes, right, title, label in (
         (roc, 1.0, "ROC", "share of anomalous pixels found"),
@@ -222,31 +234,6 @@ def draw_curves(rows: Sequence[RowResult]) -> Figure:
             handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False
         )
     return figure
-
-
-def _threshold_lines(row: RowResult) -> list[str]:
-    if row.threshold is None:
-        return []
-    source = row.pixel.scores["f1"].threshold_source
-    return [f"Called anomalous: scores of {row.threshold:.3g} or more ({source})."]
-
-
-def _differences(evaluation: Evaluation) -> list[Section]:
-    rows = [
-        [pair, f"{d.difference:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]", f"{d.p_value:.3g}"]
-        for pair, d in evaluation.differences.items()
-        if not d.reason
-    ]
-    if not rows:
-        return []
-    columns = ["first - second", "pixel AUROC", "95% interval", "p"]
-    return [
-        Section(
-            "Differences",
-            ["Paired: each bootstrap resample draws the same images or clips for both rows."],
-            tables=[Table(columns, rows)],
-        )
-    ]
 
 
 def _short(name: str) -> str:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from captum_vae.data import Sample, SampleDataset
-from captum_vae.localization import Protocol
-from captum_vae.localization.choosing import Candidates, Choice, choose, spaced, split_held_out
+from captum_vae.localization import Candidates, Choice, candidate_scorers, choose
+from captum_vae.localization.choosing import split_held_out
+from captum_vae.localization.image_batches import evenly_spaced
 from captum_vae.models import ConvVAE
-from captum_vae.posterior import as_adapter
 
 
 class Recorded(SampleDataset):
@@ -32,9 +32,8 @@ def vae():
 
 
 def chosen(vae, candidates: Candidates, normal: SampleDataset) -> Choice:
-    adapter = as_adapter(vae)
-    rows = candidates.rows(vae, adapter, Protocol())
-    return choose(rows, normal, candidates, model=vae, adapter=adapter, batch_size=8)
+    variants = candidate_scorers(candidates, vae)
+    return choose(variants, normal, candidates, batch_size=8, progress="off")
 
 
 def test_every_combination_is_a_candidate_and_smoothing_shares_the_scorer(vae):
@@ -45,11 +44,10 @@ def test_every_combination_is_a_candidate_and_smoothing_shares_the_scorer(vae):
         scales=["none", "location"],
         smoothing=[0.0, 2.0],
     )
-    rows = candidates.rows(vae, as_adapter(vae), Protocol())
-    assert len(rows) == 3 * 2 * 2 * 2 * 2
-    assert len({row.name for row in rows}) == len(rows)
-    assert len({id(row.scorer) for row in rows}) == len(rows) / 2
-    assert {row.protocol.smoothing for row in rows} == {0.0, 2.0}
+    variants = candidate_scorers(candidates, vae)
+    assert len(variants) == 3 * 2 * 2 * 2 * 2
+    assert len({id(scorer) for scorer, _ in variants.values()}) == len(variants) / 2
+    assert {protocol.smoothing for _, protocol in variants.values()} == {0.0, 2.0}
 
 
 def test_the_best_on_the_synthetic_defects_is_chosen_and_all_are_ranked(vae):
@@ -71,11 +69,8 @@ def test_defects_are_painted_on_images_that_nothing_was_fitted_on():
 def test_only_as_many_images_as_asked_for_are_read(vae):
     normal = Recorded(40)
     candidates = Candidates(layers=["encoder.conv2"], smoothing=[0.0], images=3)
-    adapter = as_adapter(vae)
-    rows = candidates.rows(vae, adapter, Protocol())
-    found = choose(
-        rows, normal, candidates, model=vae, adapter=adapter, batch_size=8, normal_images=5
-    )
+    variants = candidate_scorers(candidates, vae)
+    found = choose(variants, normal, candidates, normal_images=5, progress="off")
     assert found.painted == 3
     assert len(normal.read - {0}) <= 3 + 5
 
@@ -86,9 +81,9 @@ def test_the_same_seed_chooses_the_same(vae):
 
 
 def test_evenly_spaced_indices_cover_the_range_without_repeats():
-    assert spaced(range(10), 3) == [1, 5, 8]
-    assert spaced([4, 5], 3) == [4, 5]
-    assert len(set(spaced(range(2550), 500))) == 500
+    assert evenly_spaced(range(10), 3) == [1, 5, 8]
+    assert evenly_spaced([4, 5], 3) == [4, 5]
+    assert len(set(evenly_spaced(range(2550), 500))) == 500
 
 
 def test_too_few_images_to_hold_some_out_are_refused(vae):
@@ -99,10 +94,10 @@ def test_too_few_images_to_hold_some_out_are_refused(vae):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": []}, "choose.layers is empty"),
-        ({"layers": ["a"], "smoothing": []}, "choose.smoothing is empty"),
+        ({"layers": []}, "choose_among.layers is empty"),
+        ({"layers": ["a"], "smoothing": []}, "choose_among.smoothing is empty"),
         ({"layers": ["a"], "held_out": 1.0}, "held_out is 1.0"),
-        ({"layers": ["a"], "images": 0}, "images is 0"),
+        ({"layers": ["a"], "images": 0}, "choose_among.images=0 must be at least 1"),
     ],
 )
 def test_nothing_to_choose_from_is_refused(options, message):

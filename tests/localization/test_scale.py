@@ -7,12 +7,10 @@ from captum_vae.localization import (
     FeatureDifference,
     LatentAttention,
     MeanImageDifference,
-    NormalImages,
     ReconstructionError,
-    fit_rows,
 )
-from captum_vae.localization.evaluation import Row
-from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.scoring import fit_scorers
 from tests.attr.toys import SIDE, ToyVAE, assert_equal
 
 
@@ -44,9 +42,7 @@ def test_scorers_fitted_together_equal_scorers_fitted_alone(vae):
         ]
 
     together = make()
-    adapter = together[0].adapter
-    rows = [Row(str(i), scorer, Protocol()) for i, scorer in enumerate(together)]
-    fit_rows(rows, NormalImages(normal.split(4), vae, adapter, ["conv1"]))
+    fit_scorers(together, ImageBatches(list(normal.split(4)), "normal"), "fitting")
     for one, other in zip(together, make(), strict=True):
         assert_equal(one.score(images), other.fit(normal).score(images), 1e-12)
 

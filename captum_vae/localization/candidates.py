@@ -1,0 +1,97 @@
+"""Variants of latent attention to choose from, as plain options that need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+from captum_vae.attr.options import Rectifier, Weighting
+from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.data.options import DefectMasks, Visibility
+from captum_vae.localization.options import Baseline, ScoreScale
+from captum_vae.localization.protocol import check_smoothing
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The variants to choose from: every combination of these options, all channelwise.
+
+    Attributes:
+        layers: Dotted names of layers; each is a candidate.
+        fused: Also try all layers fused.
+        rectifiers: Rectifiers of the maps: relu, abs, sigmoid, none.
+        weightings: How channels are weighted: pooled, elementwise, integrated.
+        baselines: What features are compared with: mean_activation, reconstruction, mean_image,
+            none.
+        scales: Whether maps are divided by their normal size at each location: none, location.
+        smoothing: Standard deviations of a Gaussian in pixels of the mask; 0 for none.
+        held_out: Share of the normal images that defects are painted on.
+        images: How many of them at most, evenly spaced.
+        contrast: Least difference between a defect and what was there. Low, since defects that
+            every candidate finds leave nothing to choose by.
+        area: Smallest and largest share of the image that a defect is drawn on.
+        visibility: Whether defects fade in and out (patchy) or show everywhere (whole).
+        masks: Whether masks are outlined around the defects or hold the changed pixels.
+        seed: Seed of the defects.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: A list is empty, a word unknown, or a number out of its range.
+    """
+
+    layers: list[str]
+    fused: bool = False
+    rectifiers: list[Rectifier] = field(default_factory=lambda: ["abs"])
+    weightings: list[Weighting] = field(default_factory=lambda: ["pooled"])
+    baselines: list[Baseline] = field(default_factory=lambda: ["mean_activation", "reconstruction"])
+    scales: list[ScoreScale] = field(default_factory=lambda: ["none"])
+    smoothing: list[float] = field(default_factory=lambda: [0.0, 4.0])
+    held_out: float = 0.2
+    images: int = 100
+    contrast: float = 0.02
+    area: tuple[float, float] = (0.01, 0.1)
+    visibility: Visibility = "patchy"
+    masks: DefectMasks = "outlined"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for layer in _listed("layers", self.layers):
+            if not isinstance(layer, str):
+                raise TypeError(f"choose_among.layers holds {layer!r}; wanted names of layers")
+        if not isinstance(self.fused, bool):
+            raise TypeError(f"choose_among.fused is {self.fused!r}; wanted True or False")
+        for name, words in (
+            ("rectifiers", Rectifier),
+            ("weightings", Weighting),
+            ("baselines", Baseline),
+            ("scales", ScoreScale),
+        ):
+            for value in _listed(name, getattr(self, name)):
+                check_choice(f"choose_among.{name}", value, get_args(words))
+        for sigma in _listed("smoothing", self.smoothing):
+            check_smoothing("choose_among.smoothing", sigma)
+        if not 0 < real_number("choose_among.held_out", self.held_out) < 1:
+            raise ValueError(
+                f"choose_among.held_out is {self.held_out}; wanted a share between 0 and 1"
+            )
+        whole_number("choose_among.images", self.images, least=1)
+        real_number("choose_among.contrast", self.contrast)
+        if isinstance(self.area, str) or not isinstance(self.area, Sequence) or len(self.area) != 2:
+            raise TypeError(
+                f"choose_among.area is {self.area!r}; wanted the smallest and largest share"
+            )
+        for share in self.area:
+            real_number("choose_among.area", share)
+        check_choice("choose_among.visibility", self.visibility, get_args(Visibility))
+        check_choice("choose_among.masks", self.masks, get_args(DefectMasks))
+        whole_number("choose_among.seed", self.seed, least=0)
+
+
+def _listed(name: str, values: object) -> Sequence[object]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"choose_among.{name} is {values!r}; wanted a list")
+    if not values:
+        raise ValueError(f"choose_among.{name} is empty; wanted at least one")
+    return values

@@ -1,0 +1,373 @@
+"""The one way to measure anomaly scorers: fit them, score a test set in one pass, compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from captum_vae.checks import check_choice, whole_number
+from captum_vae.data.sample import SampleBatch
+from captum_vae.localization.evaluation import Evaluation
+from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.model_pass import device_of
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.scorer import AnomalyScorer, Scorer
+from captum_vae.localization.scorer_result import ImageResult, ScorerResult
+from captum_vae.localization.scoring import fit_scorers, score_batch
+from captum_vae.metrics.localization.bootstrap import (
+    Interval,
+    PairedDifference,
+    bootstrap_intervals,
+    paired_difference,
+)
+from captum_vae.metrics.localization.counts import ScoreCounts
+from captum_vae.metrics.localization.images import ImageAUROC, scores_of_image
+from captum_vae.metrics.localization.metric import PixelMetrics, Units
+from captum_vae.metrics.localization.units import UnitTable
+from captum_vae.progress import Progress, progress_bar
+
+LARGEST_SEED = 2**63 - 1
+
+Scorers = Mapping[str, AnomalyScorer | tuple[AnomalyScorer, Protocol]]
+"""Scorers by their names in the table, some perhaps with a protocol of their own."""
+
+
+def benchmark(
+    scorers: Scorers,
+    normal: Any,
+    test: Any,
+    *,
+    protocol: Protocol | None = None,
+    against: str | Sequence[str | tuple[str, str]] = (),
+    units: Units = "images",
+    resamples: int = 1000,
+    seed: int = 0,
+    per_image: Sequence[str] = (),
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    progress: Progress = "auto",
+) -> Evaluation:
+    """Fit anomaly scorers on normal images and measure how well they localize on test images.
+
+    All scorers are measured in one pass over the test images, in bounded memory, and those that
+    read the same model share its calls. Thresholds come from the normal images. Under
+    torch.distributed give every process the same arguments: each scores its share of the test
+    images, and all get the numbers that one process would have found.
+
+    Example::
+
+        scorers = {"error": ReconstructionError(vae), "attention": LatentAttention(vae, "conv2")}
+        print(benchmark(scorers, normal, test, against="attention"))
+
+    Args:
+        scorers: Scorers by their names in the table. A tuple (scorer, protocol) gives one a
+            protocol of its own; several may share a scorer, which then scores each image once.
+        normal: Normal images that scorers and thresholds are fitted on: a data set of
+            :class:`~captum_vae.data.Sample` or of tensors, a DataLoader or list of batches, or a
+            tensor (N, C, H, W). Images are as the model takes them.
+        test: Test images with masks: a data set of Samples or of (image, mask) pairs, a DataLoader
+            or list of batches of them, or tensors (images, masks). A mask is (H, W), of any size,
+            True on anomalous pixels, and None where the truth is unknown.
+        protocol: How maps are compared with masks; None takes ``Protocol()``.
+        against: What is tested by paired bootstrap: the name of a scorer compares it with every
+            other one, and a pair of names those two. Differences are first minus second.
+        units: What intervals resample: "images", "groups" (the clips or kinds that Samples name),
+            or "none" for no intervals.
+        resamples: How many resamples intervals are made of.
+        seed: Seed of the resamples.
+        per_image: Names of scorers whose results list every image.
+        batch_size: Images per pass; a DataLoader or list has batches of its own.
+        workers: Processes that load the images of a data set.
+        device: Where images go; None takes the device of the scorers' models.
+        progress: Whether bars are shown; "auto" shows them on a terminal only.
+
+    Returns:
+        The table, which prints. What is undefined is NaN with its reason.
+
+    Raises:
+        TypeError: An argument is of the wrong type, such as an iterator instead of a data set.
+        ValueError: An option is out of its range, ``normal`` or ``test`` is empty, a name in
+            ``against`` is no scorer's, or a scorer gives maps that cannot be measured.
+        ChildProcessError: A process that loads images died.
+    """
+    entries = _entries(scorers, protocol)
+    names = [entry.name for entry in entries]
+    check_choice("units", units, get_args(Units))
+    pairs = _pairs(against, entries, units)
+    per_image = _names("per_image", per_image, names)
+    whole_number("resamples", resamples, least=1)
+    whole_number("seed", seed, least=0, most=LARGEST_SEED)
+    whole_number("batch_size", batch_size, least=1)
+    whole_number("workers", workers, least=0)
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": _device(device, entries),
+        "bar": progress_bar(progress),
+    }
+    normal_batches = ImageBatches(normal, "normal", truth=False, **options)
+    test_batches = ImageBatches(test, "test", shared=True, **options)
+
+    fit_scorers([entry.scorer for entry in entries], normal_batches, "fitting")
+    thresholds = _fit_thresholds(entries, normal_batches)
+    counters = [_Counter(e, units, thresholds.get(e.name), e.name in per_image) for e in entries]
+    names_seen: dict[str, int] = {}
+    for places, batch in test_batches.numbered("scoring"):
+        unit_names = _unit_names(batch, units, names_seen)
+        for scorer, maps, seconds in score_batch([e.scorer for e in entries], batch.image):
+            for counter in counters:
+                if counter.entry.scorer is scorer:
+                    counter.add(maps, batch, places, unit_names, seconds)
+    rows = [counter.result(resamples, seed) for counter in counters]
+    return Evaluation(rows, _differences(rows, pairs, resamples, seed))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A scorer under a protocol, by its name in the table."""
+
+    name: str
+    scorer: AnomalyScorer
+    protocol: Protocol
+
+
+def _fit_thresholds(entries: Sequence[_Entry], normal: ImageBatches) -> dict[str, float]:
+    """The thresholds that protocols take from the maps of normal images, by name."""
+    counts = {e.name: ScoreCounts() for e in entries if e.protocol.threshold != "oracle"}
+    waiting = [entry for entry in entries if entry.name in counts]
+    for _, batch in normal.numbered("thresholds") if waiting else ():
+        own = (batch.image.shape[2], batch.image.shape[3])
+        for scorer, maps, _ in score_batch([entry.scorer for entry in waiting], batch.image):
+            for entry in waiting:
+                if entry.scorer is not scorer:
+                    continue
+                for image_map, mask in zip(maps, batch.mask, strict=True):
+                    size = own if mask is None else (mask.shape[0], mask.shape[1])
+                    counts[entry.name].add(entry.protocol.transform(image_map[None], size))
+    found = {entry.name: entry.protocol.fit_threshold(counts[entry.name]) for entry in waiting}
+    return {name: threshold for name, threshold in found.items() if threshold is not None}
+
+
+class _Counter:
+    """The metrics of one scorer under one protocol, fed batch by batch."""
+
+    def __init__(
+        self, entry: _Entry, units: Units, threshold: float | None, detailed: bool
+    ) -> None:
+        self.entry = entry
+        self.units = units
+        self.detailed = detailed
+        self.seconds = 0.0
+        self.images: list[ImageResult] = []
+        self.pixel = PixelMetrics(units=units, threshold=threshold)
+        self.image = ImageAUROC()
+
+    def add(
+        self,
+        maps: Tensor,
+        batch: SampleBatch,
+        places: Sequence[int],
+        unit_names: Sequence[str],
+        seconds: float,
+    ) -> None:
+        """Count a batch.
+
+        Args:
+            maps: The scorer's maps (B, h, w).
+            batch: The images and their truth.
+            places: Places of the images in the test set.
+            unit_names: What the bootstrap resamples, by name.
+            seconds: What the maps took.
+        """
+        start = time.perf_counter()
+        scores, masks = self.entry.protocol.prepare(maps, batch.mask, batch.label)
+        for metric in (self.pixel, self.image):
+            metric.to(maps.device)
+        self.pixel.update(scores, masks, unit_names)
+        self.image.update(self._image_scores(maps, scores, masks), batch.label)
+        if self.detailed:
+            for place, (image_map, mask) in enumerate(zip(scores, masks, strict=True)):
+                if mask is not None:
+                    self.images.append(
+                        ImageResult(
+                            places[place],
+                            batch.name[place],
+                            batch.group[place],
+                            scores_of_image(image_map, mask)["auroc"].value,
+                            float(image_map.flatten().quantile(0.99)),
+                        )
+                    )
+        self.seconds += seconds + time.perf_counter() - start
+
+    def _image_scores(
+        self, maps: Tensor, scores: Sequence[Tensor], masks: Sequence[Tensor | None]
+    ) -> Tensor:
+        """(B,) maxima; an image left out of the pixels still has one, smoothed like the others."""
+        own = (maps.shape[1], maps.shape[2])
+        whole = [
+            self.entry.protocol.transform(maps[place : place + 1], own) if mask is None else score
+            for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
+        ]
+        return torch.stack([image_map.amax() for image_map in whole])
+
+    def result(self, resamples: int, seed: int) -> ScorerResult:
+        """Everything about the images of all processes."""
+        pixel = self.pixel.compute()
+        intervals: dict[str, Interval] = {}
+        if pixel.units is not None:
+            values = {name: score.value for name, score in pixel.scores.items()}
+            intervals = bootstrap_intervals(
+                pixel.units, values=values, resamples=resamples, seed=seed
+            )
+        shares = _gathered((self.images, self.seconds))
+        images = sorted((image for share, _ in shares for image in share), key=lambda i: i.index)
+        seconds = sum(seconds for _, seconds in shares)
+        entry = self.entry
+        return ScorerResult(
+            entry.name, entry.protocol, pixel, self.image.compute(), intervals, images, seconds
+        )
+
+
+def _unit_names(batch: SampleBatch, units: Units, seen: dict[str, int]) -> list[str]:
+    """What the bootstrap resamples, by name; images of the same name are told apart."""
+    if units == "groups":
+        if not all(batch.group):
+            raise ValueError(
+                "units='groups' resamples clips, which test does not name; give Samples with a "
+                "group, or choose units='images'"
+            )
+        return batch.group
+    names = []
+    for name in batch.name:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def _differences(
+    rows: Sequence[ScorerResult], pairs: Iterable[tuple[str, str]], resamples: int, seed: int
+) -> dict[str, PairedDifference]:
+    """Paired bootstrap tests of pixel AUROC, by ``first - second``."""
+    tables = {row.name: row.pixel.units for row in rows}
+    return {
+        f"{first} - {second}": _difference(tables[first], tables[second], resamples, seed)
+        for first, second in pairs
+    }
+
+
+def _difference(
+    first: UnitTable | None, second: UnitTable | None, resamples: int, seed: int
+) -> PairedDifference:
+    """A paired test; where two scorers did not count the same pixels, NaN with the reason."""
+    reason = "no image counts"
+    if first is not None and second is not None:
+        try:
+            return paired_difference(first, second, resamples=resamples, seed=seed)
+        except ValueError as error:
+            reason = str(error)
+    nan = float("nan")
+    return PairedDifference("auroc", nan, nan, nan, nan, 0.95, 0, 0, reason)
+
+
+def _gathered(value: Any) -> list[Any]:
+    """One value per process, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _entries(scorers: Scorers, protocol: Protocol | None) -> list[_Entry]:
+    if not isinstance(scorers, Mapping):
+        raise TypeError(
+            f"scorers is a {type(scorers).__name__}; wanted a mapping of names to scorers, as "
+            "{'reconstruction error': ReconstructionError(vae)}"
+        )
+    if not scorers:
+        raise ValueError("scorers is empty; wanted at least one, by its name in the table")
+    if protocol is not None and not isinstance(protocol, Protocol):
+        raise TypeError(f"protocol is {protocol!r}; wanted a captum_vae.localization.Protocol")
+    return [_entry(name, value, protocol or Protocol()) for name, value in scorers.items()]
+
+
+def _entry(name: object, value: object, protocol: Protocol) -> _Entry:
+    if not isinstance(name, str) or not name.strip():
+        raise TypeError(f"scorers has the name {name!r}; wanted words, for the table")
+    if isinstance(value, tuple):
+        if len(value) != 2 or not isinstance(value[1], Protocol):
+            raise TypeError(f"scorers[{name!r}] is a tuple; wanted (scorer, Protocol)")
+        value, protocol = value
+    if isinstance(value, type):
+        raise TypeError(
+            f"scorers[{name!r}] is the class {value.__name__}; wanted a scorer made by it"
+        )
+    if not isinstance(value, AnomalyScorer):
+        raise TypeError(
+            f"scorers[{name!r}] is a {type(value).__name__}; wanted a scorer with fit(normal) and "
+            "score(images)"
+        )
+    return _Entry(name, value, protocol)
+
+
+def _pairs(against: object, entries: Sequence[_Entry], units: Units) -> list[tuple[str, str]]:
+    """The pairs of names that ``against`` asks for."""
+    names = [entry.name for entry in entries]
+    wanted = [against] if isinstance(against, str) else against
+    if not isinstance(wanted, Sequence):
+        raise TypeError(f"against is {against!r}; wanted a scorer's name, or a list of names")
+    pairs: list[tuple[str, str]] = []
+    for item in wanted:
+        if isinstance(item, str):
+            (first,) = _names("against", [item], names)
+            pairs += [(first, name) for name in names if name != first]
+        elif isinstance(item, (tuple, list)) and len(item) == 2:
+            first, second = _names("against", item, names)
+            pairs.append((first, second))
+        else:
+            raise TypeError(f"against holds {item!r}; wanted a scorer's name, or a pair of names")
+    if pairs and units == "none":
+        raise ValueError("against needs counts per image; choose units='images' or 'groups'")
+    protocols = {entry.name: entry.protocol for entry in entries}
+    for first, second in pairs:
+        one, other = protocols[first], protocols[second]
+        if (one.frames, one.size) != (other.frames, other.size):
+            raise ValueError(
+                f"against compares {first!r} with {second!r}, whose protocols count other pixels "
+                f"({one.frames}, size {one.size}; {other.frames}, size {other.size}); name pairs "
+                "under the same frames and size"
+            )
+    return list(dict.fromkeys(pairs))
+
+
+def _names(argument: str, wanted: object, names: Sequence[str]) -> list[str]:
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, Sequence) or not all(isinstance(name, str) for name in wanted):
+        raise TypeError(f"{argument} is {wanted!r}; wanted names of scorers")
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"{argument} names {name!r}, which is no scorer: {', '.join(names)}")
+    return list(wanted)
+
+
+def _device(device: torch.device | str | None, entries: Sequence[_Entry]) -> torch.device | None:
+    """The device as asked for, or that of the scorers' models."""
+    if device is not None:
+        try:
+            return torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device is {device!r}; wanted one such as cpu or cuda:0") from error
+    scorers = [entry.scorer for entry in entries]
+    devices = {device_of(s.model): s for s in scorers if isinstance(s, Scorer)}
+    devices.pop(None, None)
+    if len(devices) > 1:
+        found = " and ".join(map(str, devices))
+        raise ValueError(f"the scorers' models lie on {found}; bring them to one device")
+    return next(iter(devices), None)

@@ -1,0 +1,108 @@
+"""Maps and masks brought to one size and smoothed, as a protocol says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+
+from captum_vae.data.resize import resize_mask
+from captum_vae.localization.protocol import Protocol
+
+_TRUNCATE = 4.0
+"""A Gaussian is cut off at so many standard deviations."""
+
+
+def transform_maps(protocol: Protocol, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize and smooth maps; see :meth:`Protocol.transform`."""
+    maps = _at_least_float32(maps)
+    return smooth_maps(resize_maps(maps, _target(protocol, maps, size)), protocol.smoothing)
+
+
+def prepare_maps(
+    protocol: Protocol,
+    maps: Tensor,
+    masks: Sequence[Tensor | None],
+    labels: Sequence[int | None] | None = None,
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Bring maps and masks of a batch to the same size; see :meth:`Protocol.prepare`."""
+    if maps.dim() != 3 or len(maps) != len(masks):
+        raise ValueError(
+            f"maps has shape {tuple(maps.shape)} for {len(masks)} masks; wanted (B, h, w) and "
+            "one mask or None per map"
+        )
+    labels = [None] * len(masks) if labels is None else labels
+    if len(labels) != len(masks):
+        raise ValueError(f"{len(labels)} labels for {len(masks)} masks; wanted one per mask")
+    maps = _at_least_float32(maps)
+    own = (maps.shape[1], maps.shape[2])
+    known = [truth(protocol, mask, label, own) for mask, label in zip(masks, labels, strict=True)]
+    prepared, resized = list(maps), list(known)
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for index, mask in enumerate(known):
+        if mask is not None:
+            target = _target(protocol, maps, (mask.shape[0], mask.shape[1]))
+            of_size.setdefault(target, []).append(index)
+            resized[index] = resize_mask(mask, target)
+    for target, indices in of_size.items():
+        of_target = smooth_maps(resize_maps(maps[indices], target), protocol.smoothing)
+        for index, scores in zip(indices, of_target, strict=True):
+            prepared[index] = scores
+    return prepared, resized
+
+
+def truth(
+    protocol: Protocol, mask: Tensor | None, label: int | None, size: tuple[int, int]
+) -> Tensor | None:
+    """The mask that an image is measured against, or None to leave it out.
+
+    Args:
+        protocol: Says which images count.
+        mask: (H, W) bool, or None where the truth is unknown.
+        label: 0 normal, 1 anomalous, None unknown.
+        size: (h, w) of the empty mask of an image that is labelled normal and has none.
+    """
+    if mask is None:
+        known_normal = protocol.frames == "all" and label == 0
+        return torch.zeros(size, dtype=torch.bool) if known_normal else None
+    return None if protocol.frames == "anomalous" and not mask.any() else mask
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (B, h, w) maps to (B, H, W), bilinear, antialiased when shrinking."""
+    if (maps.shape[1], maps.shape[2]) == size:
+        return maps
+    resized = interpolate(
+        maps.unsqueeze(1), size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.squeeze(1)
+
+
+def smooth_maps(maps: Tensor, sigma: float) -> Tensor:
+    """Filter (B, H, W) maps by a Gaussian, cut off at 4 sigma, edges repeated outwards.
+
+    Equal to ``scipy.ndimage.gaussian_filter(map, sigma, mode="nearest")`` of each map.
+    """
+    radius = int(_TRUNCATE * sigma + 0.5)
+    if radius == 0:
+        return maps
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device=maps.device)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (weights / weights.sum()).to(maps.dtype).view(1, 1, 1, -1)
+    padded = pad(maps.unsqueeze(1), (radius, radius, radius, radius), mode="replicate")
+    return conv2d(conv2d(padded, kernel), kernel.transpose(2, 3)).squeeze(1)
+
+
+def _at_least_float32(maps: Tensor) -> Tensor:
+    """Maps that can be filtered without rounding: float64 as it is, half precision widened."""
+    if not maps.is_floating_point():
+        raise TypeError(f"maps has dtype {maps.dtype}; wanted floats, higher is more anomalous")
+    return maps if maps.dtype == torch.float64 else maps.float()
+
+
+def _target(protocol: Protocol, maps: Tensor, mask_size: tuple[int, int]) -> tuple[int, int]:
+    if protocol.size == "map":
+        return maps.shape[1], maps.shape[2]
+    return mask_size if isinstance(protocol.size, str) else protocol.size

@@ -1,0 +1,98 @@
+"""Several scorers fitted and applied together: those of one model share its calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.scorer import AnomalyScorer, Scorer, fit_together
+
+
+def fit_scorers(scorers: Sequence[AnomalyScorer], normal: ImageBatches, title: str) -> None:
+    """Fit each scorer once on normal images; the built-in ones of a model share its means.
+
+    Args:
+        scorers: Scorers, perhaps of several models; repeats are fitted once.
+        normal: The normal images.
+        title: Title of the progress bar.
+    """
+    distinct = distinct_scorers(scorers)
+    own = [scorer for scorer in distinct if isinstance(scorer, Scorer)]
+    images = normal.images(title)
+    for model in {id(scorer.model): scorer.model for scorer in own}.values():
+        of_model = [scorer for scorer in own if scorer.model is model]
+        layers = layers_of(of_model)
+        fit_together(of_model, NormalImages(images, model, of_model[0].adapter, layers))
+    for scorer in distinct:
+        if not isinstance(scorer, Scorer):
+            scorer.fit(images)
+
+
+def score_batch(
+    scorers: Sequence[AnomalyScorer], images: Tensor
+) -> Iterator[tuple[AnomalyScorer, Tensor, float]]:
+    """Score one batch with several scorers; those of one model share its calls.
+
+    Args:
+        scorers: Fitted scorers; repeats score once.
+        images: (B, C, H, W).
+
+    Yields:
+        The scorer, its maps (B, h, w), and the seconds it took beyond what was shared before.
+
+    Raises:
+        TypeError: A scorer gives something else than a tensor of floats.
+        ValueError: Its maps have another shape or number, or hold NaN.
+    """
+    distinct = distinct_scorers(scorers)
+    passes: dict[int, ModelPass] = {}
+    for scorer in distinct:
+        start = time.perf_counter()
+        if isinstance(scorer, Scorer):
+            of_model = [s for s in distinct if isinstance(s, Scorer) and s.model is scorer.model]
+            shared = passes.setdefault(
+                id(scorer.model),
+                ModelPass(images, scorer.model, scorer.adapter, layers_of(of_model)),
+            )
+            maps = scorer.score_pass(shared)
+        else:
+            maps = scorer.score(images)
+        yield scorer, _checked(maps, scorer, images), time.perf_counter() - start
+
+
+def layers_of(scorers: Iterable[AnomalyScorer]) -> tuple[str, ...]:
+    """The layers that scorers read, without repeats."""
+    names = [name for scorer in scorers for name in getattr(scorer, "layers", ())]
+    return tuple(dict.fromkeys(names))
+
+
+def distinct_scorers(scorers: Iterable[AnomalyScorer]) -> list[AnomalyScorer]:
+    """The scorers without repeats, in order."""
+    return list({id(scorer): scorer for scorer in scorers}.values())
+
+
+def _checked(maps: object, scorer: AnomalyScorer, images: Tensor) -> Tensor:
+    """Maps (B, h, w) without gradients, checked since anybody may have written the scorer."""
+    name = type(scorer).__name__
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"{name}.score gives a {type(maps).__name__}; wanted a tensor (B, H, W)")
+    if maps.dim() == 4 and maps.shape[1] == 1:
+        maps = maps[:, 0]
+    if maps.dim() != 3 or len(maps) != len(images) or not maps.numel():
+        wanted = (len(images), *images.shape[2:])
+        raise ValueError(
+            f"{name}.score gives {tuple(maps.shape)} for images {tuple(images.shape)}; wanted "
+            f"maps {wanted}"
+        )
+    if not maps.is_floating_point():
+        raise TypeError(
+            f"{name}.score gives dtype {maps.dtype}; wanted floats, higher is more anomalous"
+        )
+    if not maps.isfinite().all():
+        found = "NaN" if maps.isnan().any() else "infinite scores"
+        raise ValueError(f"{name}.score gives {found}; wanted finite floats, higher more anomalous")
+    return maps.detach()
