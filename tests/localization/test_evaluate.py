@@ -231,5 +231,5 @@ def test_every_shipped_configuration_names_scorers_and_options_that_exist(monkey
     for path in paths:
         config = yaml.safe_load(path.read_text())
         for scorer in config["scorers"].values():
-            build_scorer(ScorerConfig(**scorer), vae, as_adapter(vae))
+            build_scorer("a title", ScorerConfig(**scorer), vae, as_adapter(vae))
         Candidates(**config["choose_among"])
