@@ -1,5 +1,6 @@
 """`PosteriorAdapter`: how to call a VAE and how to read its posterior, decided once."""
 
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,16 +10,18 @@ from captum_vae.posterior.calling import (
     FORWARD,
     ModelCall,
     call_for_output,
+    modules_behind,
     owner_of,
     routes_of,
     unwrap,
 )
-from captum_vae.posterior.detection import Search, agree, detect
+from captum_vae.posterior.detection import Search, agree, detect, first_broken
 from captum_vae.posterior.gaussian import Posterior, Spatial, posterior_of_latent
-from captum_vae.posterior.probe import Probe
+from captum_vae.posterior.probe import PROBING, Probe, training_twin, undisturbed
 from captum_vae.posterior.reading import (
     SPREADS,
     PosteriorError,
+    Reading,
     Spread,
     parse_reading,
 )
@@ -90,48 +93,89 @@ class PosteriorAdapter:
         self.spread = spread
         self._call = FORWARD if callable(read) and call == "auto" else call
         self._reading = parse_reading(read, level=level, spread=spread)
+        self._decided = self._without_looking()
+
+    def _without_looking(self) -> tuple[str, Reading] | None:
+        """Call and reading where nothing is open: both stated, or told by the model's contract."""
         routes = list(routes_of(self.model, self._call))
-        self._route = routes[0] if self._reading is not None and len(routes) == 1 else None
+        if self._reading is not None:
+            return (routes[0], self._reading) if len(routes) == 1 else None
+        contract = getattr(type(owner_of(self.model)), "POSTERIOR", {})
+        route = next((route for route in routes if route in contract), None)
+        if route is None:
+            return None
+        reading = parse_reading(contract[route], level=self.level, spread=self.spread)
+        return None if reading is None else (route, reading)
 
     def prepare(self, *inputs: Any) -> "PosteriorAdapter":
         """Decide how to call and read, if that is open, by running the model on the inputs.
 
         The runs happen without gradients and leave buffers, random states, modes and hooks as
-        they were. Without effect once decided.
+        they were. Without effect once decided. Threads may call it at once: the first decides.
 
         Raises:
-            AmbiguousPosteriorError: when it cannot be told; the message lists the candidates.
-            PosteriorError: when a stated reading fits nothing the model returns.
+            AmbiguousPosteriorError: It cannot be told; the message lists the candidates.
+            PosteriorError: A stated reading fits nothing the model returns, the inputs hold NaN or
+                infinite values, or they are not the arguments that the model takes.
         """
-        if self._route is not None:
-            return self
-        owner = owner_of(self.model)
+        if self._decided is None:
+            owner = owner_of(self.model)
+            with PROBING:
+                if self._decided is None:
+                    broken = first_broken(inputs)
+                    if broken:
+                        raise PosteriorError(
+                            f"{broken}: the model cannot be looked at with them. Give finite "
+                            "images, at least on the first call"
+                        )
+                    with undisturbed(owner):
+                        self._decided = self._decide(owner, inputs)
+        return self
+
+    def _decide(self, owner: nn.Module | None, inputs: tuple[Any, ...]) -> tuple[str, Reading]:
         routes = routes_of(self.model, self._call)
-        if self._reading is None:
-            calls = dict(routes)
-            if owner is not None:
-                calls.setdefault(FORWARD, owner)
-            search = Search(
-                probe=Probe(calls, owner, inputs),
+        if self._reading is not None:
+            modules = self._reading.modules
+            calls = {
+                name: lambda *args, route=route: call_for_output(route, args, owner, modules)
+                for name, route in routes.items()
+            }
+            return agree(list(routes), self._reading, Probe(calls, [], inputs)), self._reading
+
+        behind = modules_behind(self.model if owner is None else owner)
+        everything = behind[0] if len(behind) == 1 else None
+        evidence = FORWARD if owner is not None else "forward of the module in it"
+
+        def calls_of(model: Any, whole: nn.Module | None) -> dict[str, ModelCall]:
+            found: dict[str, ModelCall] = {} if whole is None else {evidence: whole}
+            found.update(routes_of(model, self._call))
+            return {
+                name: lambda *args, route=route: call_for_output(route, args, None, ())
+                for name, route in found.items()
+            }
+
+        @cache
+        def twin() -> Probe | None:
+            if owner is None or owner.training or callable(self._call):
+                return None
+            try:
+                module = training_twin(owner)
+                model = module if self.model is owner else getattr(module, self.model.__name__)
+                return Probe(calls_of(model, module), [module], inputs)
+            except Exception:  # a module that cannot be copied gives no evidence
+                return None
+
+        return detect(
+            Search(
+                probe=Probe(calls_of(self.model, everything), behind, inputs),
+                twin=twin,
                 routes=list(routes),
-                evidence=FORWARD if owner is not None else None,
+                evidence=None if everything is None else evidence,
                 level=self.level,
                 spread=self.spread,
                 one_tensor_is_mean=_is_written_to_return_the_mean(self.model, self._call),
             )
-            self._route, self._reading = detect(search)
-        else:
-            modules = self._reading.modules
-            probe = Probe(
-                {
-                    name: lambda *args, route=route: call_for_output(route, args, owner, modules)
-                    for name, route in routes.items()
-                },
-                owner,
-                inputs,
-            )
-            self._route = agree(list(routes), self._reading, probe)
-        return self
+        )
 
     def __call__(self, *inputs: Any) -> Posterior:
         """The posterior of the inputs, from one call of the model (after `prepare`).
@@ -143,16 +187,14 @@ class PosteriorAdapter:
                 the inputs.
         """
         self.prepare(*inputs)
-        assert self._route is not None and self._reading is not None
-        output = call_for_output(
-            self._chosen_call(), inputs, owner_of(self.model), self._reading.modules
-        )
-        mean, log_variance = self._reading.latent(output)
+        function, reading = self._chosen()
+        output = call_for_output(function, inputs, owner_of(self.model), reading.modules)
+        mean, log_variance = reading.latent(output)
         batch = next((len(item) for item in inputs if isinstance(item, Tensor) and item.ndim), None)
         if batch is not None and len(mean) != batch:
             raise PosteriorError(
                 f"the mean has shape {tuple(mean.shape)}, but the inputs are a batch of {batch}: "
-                f"its first dimension must be the batch (reading: {self._reading})"
+                f"its first dimension must be the batch (reading: {reading})"
             )
         return posterior_of_latent(mean, log_variance, spatial=self.spatial)
 
@@ -163,17 +205,18 @@ class PosteriorAdapter:
 
     def output(self, *inputs: Any) -> Any:
         """What the call that gives the posterior returns, whole."""
-        return self.prepare(*inputs)._chosen_call()(*inputs)
+        return self.prepare(*inputs)._chosen()[0](*inputs)
 
-    def _chosen_call(self) -> ModelCall:
-        assert self._route is not None
-        return routes_of(self.model, self._call)[self._route]
+    def _chosen(self) -> tuple[ModelCall, Reading]:
+        assert self._decided is not None
+        route, reading = self._decided
+        return routes_of(self.model, self._call)[route], reading
 
     def __repr__(self) -> str:
         """The call and the reading chosen, as far as they are decided."""
-        call = self._route or self._call
-        read = "'auto'" if self._reading is None else str(self._reading)
-        pending = "" if self._route else ", undecided until prepare(inputs)"
+        call, reading = self._decided or (self._call, self._reading)
+        read = "'auto'" if reading is None else str(reading)
+        pending = "" if self._decided else ", undecided until prepare(inputs)"
         return f"PosteriorAdapter(call={call!r}, read={read}, spatial={self.spatial!r}{pending})"
 
 

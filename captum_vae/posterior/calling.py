@@ -1,7 +1,11 @@
 """How to call a VAE for its posterior: itself, encode, encoder, any method, any callable."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import re
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from captum_vae.posterior.reading import PosteriorError
 
 ModelCall = Callable[..., Any]
+
+
+class ModelArgumentsError(PosteriorError):
+    """The model wants other arguments than it was called with."""
+
 
 FORWARD = "forward"
 
@@ -62,6 +71,26 @@ def owner_of(model: Any) -> nn.Module | None:
         return model
     bound_to = getattr(model, "__self__", None)
     return bound_to if inspect.ismethod(model) and isinstance(bound_to, nn.Module) else None
+
+
+def modules_behind(model: Any) -> list[nn.Module]:
+    """The modules that a callable reaches: itself, or what its closure, globals or partial hold."""
+    owner = owner_of(model)
+    if owner is not None:
+        return [owner]
+    if isinstance(model, functools.partial):
+        held = [model.func, *model.args, *model.keywords.values()]
+        return _without_repeats(module for one in held for module in modules_behind(one))
+    try:
+        seen = inspect.getclosurevars(model)
+    except (TypeError, ValueError):  # no Python function, or one whose closure is not complete
+        return []
+    held = [*seen.nonlocals.values(), *seen.globals.values()]
+    return _without_repeats(module for one in held if (module := owner_of(one)) is not None)
+
+
+def _without_repeats(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    return list(dict.fromkeys(modules))
 
 
 def routes_of(model: Any, call: Any) -> dict[str, ModelCall]:
@@ -116,15 +145,17 @@ def call_for_output(
     """Call the function once; its output, or {name: output} of the submodules named.
 
     Raises:
-        PosteriorError: when a submodule does not exist, did not run, or ran more than once.
+        PosteriorError: A submodule does not exist, did not run, or ran more than once.
+        ModelArgumentsError: The model fails for want of arguments that it did not get.
+        Exception: The model's own, when it fails for another reason.
     """
     if not modules:
-        return function(*inputs)
+        return _called(function, inputs)
     if owner is None:
         raise PosteriorError(f"reading submodules {list(modules)} needs a module, got a callable")
     outputs: dict[str, list[Any]] = {name: [] for name in modules}
     with _recording(owner, outputs):
-        function(*inputs)
+        _called(function, inputs)
     for name, calls in outputs.items():
         if len(calls) != 1:
             raise PosteriorError(
@@ -134,9 +165,90 @@ def call_for_output(
     return {name: calls[0] for name, calls in outputs.items()}
 
 
+def _called(function: ModelCall, inputs: Sequence[Any]) -> Any:
+    try:
+        return function(*inputs)
+    except Exception as error:
+        misfit = _misfit(function, inputs, error)
+        if misfit:
+            raise ModelArgumentsError(misfit) from error
+        raise
+
+
+def _misfit(function: ModelCall, inputs: Sequence[Any], error: Exception) -> str:
+    """Which arguments the failed call lacks, and how to give them; "" where that was not it."""
+    if isinstance(error, PosteriorError):
+        return ""
+    called = function.forward if isinstance(function, nn.Module) else function
+    owner = getattr(called, "__self__", None)
+    name = getattr(called, "__name__", "call")
+    model = f"{name} of {type(owner).__name__}" if owner is not None else f"the function {name}"
+    try:
+        parameters = inspect.signature(called).parameters.values()
+    except (TypeError, ValueError):  # of built-in and compiled functions nothing is known
+        return ""
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if len(inputs) > len(plain) and not takes_more:
+        return (
+            f"{model} takes {len(plain)} argument(s), {', '.join(p.name for p in plain)}, and was "
+            f"given {len(inputs)}: leave out {len(inputs) - len(plain)} of inputs and "
+            "additional_forward_args"
+        )
+    missing = [p.name for p in plain[len(inputs) :] if p.default is p.empty]
+    if missing:
+        listed = ", ".join(missing)
+        return (
+            f"{model} wants further arguments beside the images: {listed}. Pass "
+            f"additional_forward_args=({listed},), {_OR_WRAPPED}"
+        )
+    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if by_name:
+        words = ", ".join(f"{p.name}=..." for p in by_name)
+        return (
+            f"{model} wants arguments by keyword beside the images: {words}. Give a call that "
+            f"passes them, PosteriorAdapter(model, call=lambda x: model(x, {words})), {_OR_WRAPPED}"
+        )
+    left = [p.name for p in plain[len(inputs) :] if p.default is None]
+    if left and "NoneType" in str(error):
+        listed = ", ".join(left)
+        return (
+            f"{model} fails while its arguments {listed} are left at None ({error}). Pass "
+            f"additional_forward_args=({listed},), {_OR_WRAPPED}"
+        )
+    looked_up = _looked_up(error)
+    if looked_up:
+        return (
+            f"{model} does not take a tensor of images: it looks up {looked_up} in its batch "
+            f"({type(error).__name__}: {error}). Give a call that makes such a batch, as in "
+            "PosteriorAdapter(model, call=lambda x: model({'data': x})) for a dictionary, "
+            f"{_OR_WRAPPED}"
+        )
+    return ""
+
+
+_OR_WRAPPED = (
+    "or wrap the model in a module whose forward takes the images alone; on the command line let "
+    "--model name a function that returns the wrapped model"
+)
+
+
+def _looked_up(error: Exception) -> str:
+    """The key or attribute that the model's own code sought in a tensor, as it wrote it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((f.line or "" for f in reversed(frames) if "/torch/" not in f.filename), "")
+    if isinstance(error, IndexError | TypeError | KeyError):
+        found = re.search(r"\w+(\[\s*[\"'][^\]]*\])", line)
+        return found.group(1) if found else ""
+    if isinstance(error, AttributeError) and "'Tensor' object" in str(error):
+        return f".{error.name}"
+    return ""
+
+
 @contextmanager
 def _recording(owner: nn.Module, outputs: dict[str, list[Any]]) -> Iterator[None]:
-    """Forward hooks on the named submodules that live for this block."""
+    """Forward hooks on the named submodules, which live for this block and act for this thread."""
+    thread = threading.get_ident()
     submodules = dict(owner.named_modules())
     missing = [name for name in outputs if name not in submodules]
     if missing:
@@ -147,6 +259,8 @@ def _recording(owner: nn.Module, outputs: dict[str, list[Any]]) -> Iterator[None
 
     def recorder(calls: list[Any]) -> Callable[[nn.Module, Any, Any], None]:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if threading.get_ident() != thread:
+                return
             # The clone survives an in-place operation on the output later in the model.
             calls.append(output.clone() if isinstance(output, Tensor) else output)
 

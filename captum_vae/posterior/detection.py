@@ -1,17 +1,29 @@
 """Finding the posterior in a model's output by evidence, or refusing with the candidates listed.
 
-The evidence, strongest first: distribution objects; the names a model gives its outputs; values
-(encode's halves that forward returns, outputs that change with the seed and so are samples,
-copies of the input); and last the convention that of two outputs of equal shape the mean is first.
+The evidence, strongest first: distribution objects; the names a model gives its outputs; how it
+draws z; the names of the layers that made the outputs; what it decodes (see
+`captum_vae.posterior.evidence`). All of it holds for every batch: no value is ever looked at. That
+of two outputs the mean is usually the first is no evidence.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from captum_vae.posterior.calling import FORWARD
+from captum_vae.posterior.calling import FORWARD, ModelArgumentsError
+from captum_vae.posterior.evidence import (
+    Part,
+    Sampling,
+    decoded,
+    head_of,
+    in_order,
+    samplings,
+    spread_by_name,
+    spread_of_scale,
+)
 from captum_vae.posterior.probe import Probe
 from captum_vae.posterior.reading import (
     Half,
@@ -26,14 +38,14 @@ from captum_vae.posterior.reading import (
     outline,
 )
 
-Leaf = tuple[Path, Tensor]
+Leaves = Sequence[tuple[Path, object]]
 
 
 class AmbiguousPosteriorError(PosteriorError):
     """Detection cannot tell where the posterior is.
 
     Attributes:
-        candidates: what may be the mean.
+        candidates: What may be the mean.
     """
 
     def __init__(self, message: str, candidates: "Sequence[Candidate]" = ()) -> None:
@@ -44,7 +56,15 @@ class AmbiguousPosteriorError(PosteriorError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tensor (or level) that may be the mean, and the `posterior=` words that choose it."""
+    """One tensor that may be the mean, and the words for `posterior` that choose it.
+
+    Attributes:
+        call: The call whose output holds the tensor.
+        path: Where it is in that output.
+        shape: Its shape, the batch first.
+        dtype: Its type.
+        words: What to pass: the tensor as the mean alone, and with each log-variance it may have.
+    """
 
     call: str
     path: Path
@@ -64,15 +84,17 @@ class Search:
     """What detection works on.
 
     Attributes:
-        probe: gives each call's output.
-        routes: the calls to consider, in order.
-        evidence: name of the call that returns everything the model computes, or None.
-        level: the level wanted of a hierarchical model.
-        spread: what the second output is, when the user says so.
-        one_tensor_is_mean: whether a call that returns one tensor was written to return the mean.
+        probe: Gives each call's output and how it was computed.
+        twin: Makes the same probe of the model in train mode; gives None where there is none.
+        routes: The calls to consider, in order.
+        evidence: Name of the call that returns everything the model computes, or None.
+        level: The level wanted of a hierarchical model.
+        spread: What the second output is, when the user says so.
+        one_tensor_is_mean: Whether a call that returns one tensor was written to return the mean.
     """
 
     probe: Probe
+    twin: Callable[[], Probe | None]
     routes: Sequence[str]
     evidence: str | None
     level: int | None
@@ -84,8 +106,8 @@ def detect(search: Search) -> tuple[str, Reading]:
     """The call and the reading that the evidence decides.
 
     Raises:
-        AmbiguousPosteriorError: when it does not decide.
-        Exception: the model's own, when no call runs.
+        AmbiguousPosteriorError: It does not decide.
+        Exception: The model's own, when no call runs.
     """
     failures: dict[str, Exception] = {}
     for route in search.routes:
@@ -97,24 +119,25 @@ def detect(search: Search) -> tuple[str, Reading]:
         found = _readings(search, route)
         if search.level is None and len(found) > 1:
             raise _ambiguous(
-                search, failures, f"{len(found)} levels: PosteriorAdapter(model, level=0)"
+                search,
+                failures,
+                f"{len(found)} levels: say which with PosteriorAdapter(model, level=0), on the "
+                "command line --posterior_options '{level: 0}'",
             )
-        if len(found) == 1 and _contradicted(search, route, found[0]):
-            raise _ambiguous(search, failures, f"{route} and {search.evidence} disagree")
         if found:
             return route, _at_level(found, search.level)
     if len(failures) == len(search.routes):
-        raise next(iter(failures.values()))
-    training = search.probe.owner is not None and search.probe.owner.training
-    raise _ambiguous(search, failures, "in eval mode more can be told" if training else "")
+        told = [e for e in failures.values() if isinstance(e, ModelArgumentsError)]
+        raise next(iter([*told, *failures.values()]))
+    raise _ambiguous(search, failures, "")
 
 
 def agree(routes: Sequence[str], reading: Reading, probe: Probe) -> str:
-    """The call that a stated reading fits: the first, where all that it fits give one same mean.
+    """The call that a stated reading fits: the first, where all that it fits compute one same mean.
 
     Raises:
-        PosteriorError: when it fits none.
-        AmbiguousPosteriorError: when it fits several that differ.
+        PosteriorError: It fits none.
+        AmbiguousPosteriorError: It fits several that differ.
     """
     means: dict[str, Tensor] = {}
     failures: dict[str, Exception] = {}
@@ -131,43 +154,30 @@ def agree(routes: Sequence[str], reading: Reading, probe: Probe) -> str:
         raise PosteriorError(f"no call of the model can be read as {reading}. {listed}")
     latent = {route: mean for route, mean in means.items() if not _has_input_size(probe, mean)}
     means = latent or means
-    route, mean = next(iter(means.items()))
-    if not all(_same(mean, other) for other in means.values()):
+    computed = [torch.unique(probe.elements(route, mean)) for route, mean in means.items()]
+    if not all(torch.equal(computed[0], other) for other in computed):
         listed = ", ".join(f"{name} {tuple(other.shape)}" for name, other in means.items())
         raise AmbiguousPosteriorError(
             f"reading {reading} fits several calls with different results: {listed}. Say which: "
             f"posterior={' or '.join(repr(name + ':...') for name in means)}"
         )
-    return route
+    return next(iter(means))
 
 
 def _readings(search: Search, route: str) -> list[Reading]:
-    """Each reading the route's output allows: none when undecided, several for levels."""
+    """Each reading that the evidence decides: none when undecided, several for levels."""
     output = search.probe.output(route)
     if search.one_tensor_is_mean and isinstance(output, Tensor):
         return [Reading(())]
     leaves = outline(output)
-    distributions = _distributions(search, route, leaves)
-    if distributions:
-        return distributions
-    named = _named(search, route, leaves)
-    if named:
-        return named
-    tensors = [
-        (path, leaf)
-        for path, leaf in leaves
-        if isinstance(leaf, Tensor) and _may_be_latent(search.probe, route, leaf)
-    ]
-    if len(tensors) == 1 and len(leaves) == 1:
-        return _single(search, route, tensors[0])
-    if any(isinstance(path[-1], str) for path, _ in tensors):
-        return []
-    return _positional(search, route, tensors)
+    return (
+        _distributions(search, route, leaves)
+        or _named(search, route, leaves)
+        or _by_computation(search, route, leaves)
+    )
 
 
-def _distributions(
-    search: Search, route: str, leaves: Sequence[tuple[Path, object]]
-) -> list[Reading]:
+def _distributions(search: Search, route: str, leaves: Leaves) -> list[Reading]:
     readings = []
     for path, leaf in leaves:
         parts = None if isinstance(leaf, Tensor) else distribution_parts(leaf)
@@ -183,7 +193,7 @@ def _distributions(
     return readings
 
 
-def _named(search: Search, route: str, leaves: Sequence[tuple[Path, object]]) -> list[Reading]:
+def _named(search: Search, route: str, leaves: Leaves) -> list[Reading]:
     """One reading per group of sibling tensors whose names say mean (and spread)."""
     groups: dict[Path, dict[str, tuple[Path, Tensor]]] = {}
     for path, leaf in leaves:
@@ -200,99 +210,203 @@ def _named(search: Search, route: str, leaves: Sequence[tuple[Path, object]]) ->
     return readings
 
 
-def _positional(search: Search, route: str, tensors: Sequence[Leaf]) -> list[Reading]:
-    """Tensors known only by their place: one group, a list of levels, or lists (means, spreads)."""
-    groups: dict[Path, list[Leaf]] = {}
-    for path, tensor in tensors:
-        groups.setdefault(path[:-1], []).append((path, tensor))
-    columns = list(groups.values())
-    shapes = [[tensor.shape for _, tensor in column] for column in columns]
-    if len(columns) == 2 and shapes[0] == shapes[1]:
-        if len(shapes[0]) > 1 and all(len(set(column)) == 1 for column in shapes):
-            return []  # [[a, b], [c, d]] of one shape: two levels, or means and spreads of levels
-        columns = [list(level) for level in zip(*columns, strict=True)]
-    readings = [_pair(search, route, column) for column in columns]
-    return [reading for reading in readings if reading] if all(readings) else []
+def _by_computation(search: Search, route: str, leaves: Leaves) -> list[Reading]:
+    """Readings of tensors that have no telling names, by how the model computes them."""
+    parts = _parts(search.probe, route, leaves)
+    readings = _by_sampling(search, search.probe, route, parts)
+    if not readings and not _samples(search, search.probe, route):
+        readings = _by_sampling_of_twin(search, route, parts)
+    by_name = _by_layers(search, route, parts)
+    if readings:
+        groups = {_group(reading.mean) for reading in readings}
+        readings += [reading for reading in by_name if _group(reading.mean) not in groups]
+    else:
+        readings = by_name
+    if not readings and not _samples(search, search.probe, route):
+        readings = _by_decoding(search, route, parts)
+    order = [path for path, _ in leaves]
+    readings.sort(key=lambda reading: order.index(_whole(reading.mean)))
+    return [_completed(search, reading, parts) for reading in readings]
 
 
-def _pair(search: Search, route: str, tensors: Sequence[Leaf]) -> Reading | None:
-    """Mean and spread, in this order, among tensors of one shape, samples and copies set aside."""
-    if len({tensor.shape for _, tensor in tensors}) != 1 or len(tensors) < 2:
-        return None
-    reseeded = search.probe.output(route, reseeded=True)
-    steady = [(path, tensor) for path, tensor in tensors if _same(tensor, follow(reseeded, path))]
-    if not steady and len(tensors) > 2:
-        return None  # all are random, as with dropout in train mode
-    kept: list[Leaf] = []
-    for path, tensor in steady or tensors:
-        if not any(_same(tensor, other) for _, other in kept):
-            kept.append((path, tensor))
-    if len(kept) == 1:
-        return Reading(kept[0][0], note="the others are samples or copies of it")
-    if len(kept) > 2:
-        return None
-    (mean, _), (second, values) = kept
-    if search.spread is not None:
-        return Reading(mean, second, search.spread)
-    if bool((values > 0).all()):
-        return Reading(
-            mean,
-            note=f"'{format_path(second)}' is positive everywhere, it may be a standard deviation; "
-            "spread= says what it is",
-        )
-    return Reading(mean, second, "log_variance")
+def _samples(search: Search, probe: Probe, route: str) -> list[Sampling]:
+    """Where this call, and the one that computes everything, draw z."""
+    nodes = list(probe.trace(route))
+    if search.evidence is not None and search.evidence != route:
+        try:
+            nodes += probe.trace(search.evidence)
+        except Exception:  # a forward that these inputs cannot run gives no evidence
+            pass
+    return samplings(dict.fromkeys(nodes))
 
 
-def _single(search: Search, route: str, leaf: Leaf) -> list[Reading]:
-    """One tensor: [mean | log-variance], the mean, or neither, as the model's forward proves."""
-    path, whole = leaf
-    evidence = search.evidence
-    if evidence is None or evidence == route:
+def _by_sampling(search: Search, probe: Probe, route: str, parts: Sequence[Part]) -> list[Reading]:
+    """The parts to which scaled noise is added are means; what makes the scale is their spread."""
+    readings: dict[bytes, Reading] = {}
+    candidates = _with_halves(parts)
+    for sampling in _samples(search, probe, route):
+        elements = probe.graph.elements(sampling.mean)
+        mean = next((part for part in candidates if part.holds(elements)), None)
+        if mean is None or (mean.key in readings and readings[mean.key].second):
+            continue
+        found: list[tuple[Spread, Part]] = []
+        if sampling.scale is not None:
+            scale = probe.graph.elements(sampling.scale)
+            for part in candidates:
+                alike = part.shape == mean.shape
+                kind = spread_of_scale(probe.graph, part, scale) if alike else None
+                if kind is not None:
+                    found.append((kind, part))
+        if found:
+            kind, second = min(found, key=lambda one: in_order(one[0]))
+            readings[mean.key] = Reading(mean.path, second.path, kind)
+        else:
+            readings.setdefault(mean.key, Reading(mean.path))
+    return list(readings.values())
+
+
+def _by_sampling_of_twin(search: Search, route: str, parts: Sequence[Part]) -> list[Reading]:
+    """The same of a model that draws z in train mode only, where its outputs are the same."""
+    probe = search.twin()
+    if probe is None:
         return []
     try:
-        output = search.probe.output(evidence)
+        leaves = outline(probe.output(route))
+    except Exception:  # such as batch norm on a single image
+        return []
+    twins = _parts(probe, route, leaves)
+    if [(part.path, part.shape) for part in twins] != [(part.path, part.shape) for part in parts]:
+        return []
+    return _by_sampling(search, probe, route, twins)
+
+
+def _by_layers(search: Search, route: str, parts: Sequence[Part]) -> list[Reading]:
+    """Pairs of parts whose layers are called mean and spread, such as `fc_mu` and `fc_logvar`."""
+    graph = search.probe.graph
+    readings = []
+    candidates = [
+        part for part in _with_halves(parts) if _may_be_latent_part(search.probe, route, part)
+    ]
+    heads = [(part, head) for part in candidates if (head := head_of(graph, part)) is not None]
+    means = [part for part, head in heads if head.role == "mean"]
+    seen: set[bytes] = set()
+    for mean in means:
+        if mean.key in seen:
+            continue
+        seen.add(mean.key)
+        pairs = {
+            part.key: (part, head)
+            for part, head in heads
+            if head.role == "spread" and part.shape == mean.shape and _beside(mean, part)
+        }
+        alike = {
+            part.key
+            for part in candidates
+            if part.shape == mean.shape
+            and _beside(mean, part)
+            and not part.node.draws - mean.node.draws
+        }
+        if len(pairs) == 1 and alike == {mean.key, *pairs}:
+            ((second, head),) = pairs.values()
+            kind = spread_by_name(graph, second, head)
+            readings.append(Reading(mean.path, second.path, kind) if kind else Reading(mean.path))
+    return readings
+
+
+def _beside(mean: Part, second: Part) -> bool:
+    """Whether two parts belong to one level: siblings, halves, or alike in sibling lists."""
+    one, other = mean.path, second.path
+    return one[:-1] == other[:-1] or (len(one) == len(other) == 2 and one[-1] == other[-1])
+
+
+def _by_decoding(search: Search, route: str, parts: Sequence[Part]) -> list[Reading]:
+    """Of two tensors of one shape, or two halves, the one that is decoded without noise."""
+    call = search.evidence or route
+    try:
+        output = search.probe.output(call)
     except Exception:  # a forward that these inputs cannot run gives no evidence
         return []
-    returned = [other for _, other in outline(output) if isinstance(other, Tensor)]
+    reconstructions = [
+        search.probe.node(call, leaf)
+        for _, leaf in outline(output)
+        if isinstance(leaf, Tensor) and _has_input_size(search.probe, leaf)
+    ]
+    candidates = [part for part in parts if _may_be_latent_part(search.probe, route, part)]
+    if len(candidates) == 1:
+        candidates = list(candidates[0].halves() or ())
+    distinct = list({part.key: part for part in reversed(candidates)}.values())[::-1]
+    if not reconstructions or len(distinct) != 2 or distinct[0].shape != distinct[1].shape:
+        return []
+    answers = decoded(search.probe.graph, reconstructions, distinct)
+    if sorted(map(str, answers)) != ["False", "True"]:
+        return []
+    return [Reading(distinct[answers.index(True)].path)]
 
-    def is_returned(tensor: Tensor) -> bool:
-        return any(_same(tensor, other) for other in returned)
 
-    if whole.shape[1] % 2 == 0:
-        first, second = whole.chunk(2, dim=1)
-        if is_returned(first) and not _same(first, second):
-            mean, spread = (*path, Half.FIRST), (*path, Half.SECOND)
-            if is_returned(second):
-                return [Reading(mean, spread, search.spread or "log_variance")]
-            return [Reading(mean, note=f"{evidence} returns it; the second half it does not")]
-    steady = _same(whole, follow(search.probe.output(route, reseeded=True), path))
-    if is_returned(whole) and steady and not bool((whole == 0).all()):
-        return [Reading(path, note=f"{evidence} returns it whole")]
-    return []
-
-
-def _contradicted(search: Search, route: str, reading: Reading) -> bool:
-    """Whether the model's forward, decidable on its own, gives another mean than this route.
-
-    Asked only where the order of the outputs is all that the reading rests on.
-    """
-    evidence = search.evidence
-    by_place = reading.mean and all(isinstance(step, int) for step in reading.mean)
-    if not by_place or evidence is None or evidence == route or evidence not in search.routes:
-        return False
-    try:
-        output = search.probe.output(evidence)
-    except Exception:  # a forward that these inputs cannot run contradicts nothing
-        return False
-    others = _readings(search, evidence)
+def _completed(search: Search, reading: Reading, parts: Sequence[Part]) -> Reading:
+    """The reading with the second output as far as it can be told, and a note on what cannot."""
+    if search.spread is not None and reading.second is not None:
+        return replace(reading, spread=search.spread)
+    if reading.second is not None:
+        return reading
+    candidates = _with_halves(parts)
+    mean = next(part for part in candidates if part.path == reading.mean)
+    others = {
+        part.key: part
+        for part in candidates
+        if part.shape == mean.shape
+        and part.key != mean.key
+        and _group(part.path) == _group(mean.path)
+        and not part.node.draws - mean.node.draws
+    }
     if len(others) != 1:
-        return False
-    mean = reading.latent(search.probe.output(route))[0]
-    return not _same(mean, others[0].latent(output)[0])
+        return replace(reading, note="its log-variance is not among the outputs")
+    (other,) = others.values()
+    if search.spread is not None:
+        return replace(reading, second=other.path, spread=search.spread)
+    return replace(
+        reading,
+        note=f"the model does not show what '{format_path(other.path)}' is; spread= says it",
+    )
+
+
+def _parts(probe: Probe, route: str, leaves: Leaves) -> list[Part]:
+    """The floating tensors (B, ...) of an output, the input itself set aside."""
+    batches = _batches(probe)
+    found = []
+    for path, leaf in leaves:
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.ndim < 2:
+            continue
+        node = probe.node(route, leaf)
+        if (batches and len(leaf) != len(batches[0])) or not node.of_input:
+            continue
+        if not leaf.numel() or all(root.name == "leaf" for root in probe.graph.roots(node)):
+            continue
+        found.append(Part(path, tuple(leaf.shape), node, probe.graph))
+    return found
+
+
+def _with_halves(parts: Sequence[Part]) -> list[Part]:
+    """The parts, and behind them the halves of each."""
+    return [*parts, *(half for part in parts for half in part.halves() or ())]
+
+
+def _whole(path: Path) -> Path:
+    return path[:-1] if path and isinstance(path[-1], Half) else path
+
+
+def _group(path: Path) -> Path:
+    """Where the siblings of a tensor are; a tensor's own path for its halves."""
+    return path[:-1]
+
+
+def _may_be_latent_part(probe: Probe, route: str, part: Part) -> bool:
+    inputs = _batches(probe)
+    return route != FORWARD or all(math.prod(part.shape) != item.numel() for item in inputs)
 
 
 def _may_be_latent(probe: Probe, route: str, tensor: Tensor) -> bool:
-    """Floating, batched, no copy of an input; and not the reconstruction, when from forward."""
+    """Floating, batched, no input; and not the reconstruction, when from forward."""
     inputs = _batches(probe)
     if not tensor.is_floating_point() or tensor.ndim < 2:
         return False
@@ -300,7 +414,7 @@ def _may_be_latent(probe: Probe, route: str, tensor: Tensor) -> bool:
         return False
     if route == FORWARD:
         return not _has_input_size(probe, tensor)
-    return not any(_same(tensor, item) for item in inputs)
+    return not any(tensor is item for item in inputs)
 
 
 def _has_input_size(probe: Probe, tensor: Tensor) -> bool:
@@ -310,17 +424,6 @@ def _has_input_size(probe: Probe, tensor: Tensor) -> bool:
 
 def _batches(probe: Probe) -> list[Tensor]:
     return [item for item in probe.inputs if isinstance(item, Tensor) and item.ndim > 0]
-
-
-def _same(one: Tensor, other: object) -> bool:
-    """Equal values, trailing axes of size one aside."""
-    if not isinstance(other, Tensor) or one.ndim < 1 or other.ndim < 1:
-        return False
-    if len(one) != len(other) or one.numel() != other.numel() or one.device != other.device:
-        return False
-    if one.shape[1:2] != other.shape[1:2] or one.dtype != other.dtype:
-        return False
-    return torch.equal(one.flatten(), other.flatten())
 
 
 def _at_level(readings: Sequence[Reading], level: int | None) -> Reading:
@@ -348,9 +451,16 @@ def _ambiguous(
         found = _candidates(route, search.probe.output(route), prefix.format(route))
         candidates += found
         lines += [str(candidate) for candidate in found] or [f"{route} returned no float tensor"]
+        pairs = _pairs(found, prefix.format(route))
+        if pairs:
+            lines.append(f"mean and log-variance, whichever is first: {pairs}")
     if remark:
         lines.append(remark)
-    lines.append("a submodule's output: posterior='module:NAME'; or posterior=f, f(output) -> mean")
+    lines.append(
+        "a submodule's output: posterior='module:NAME'; in Python also posterior=f, "
+        "f(output) -> mean"
+    )
+    lines.append("on the command line the same words stand behind --posterior")
     listed = "\n  ".join(lines)
     return AmbiguousPosteriorError(
         f"cannot tell which output is the posterior mean. Candidates:\n  {listed}", candidates
@@ -358,7 +468,7 @@ def _ambiguous(
 
 
 def _candidates(route: str, output: object, prefix: str) -> list[Candidate]:
-    candidates = []
+    tensors = []
     for path, leaf in outline(output):
         parts = None if isinstance(leaf, Tensor) else distribution_parts(leaf)
         if parts is not None:
@@ -367,11 +477,36 @@ def _candidates(route: str, output: object, prefix: str) -> list[Candidate]:
             tensor = follow(output, path)
         except PosteriorError:  # a distribution without a closed-form mean
             continue
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim < 2:
-            continue
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim >= 2:
+            tensors.append((path, tensor, parts is None))
+    candidates = []
+    for path, tensor, is_plain in tensors:
         word = format_path(path) if path else ""
         words = [f"{prefix}{word or 'mean'}"]
-        if parts is None and tensor.shape[1] % 2 == 0:
+        if is_plain and tensor.shape[1] % 2 == 0:
             words.append(f"{prefix}{word + '.' if word else ''}chunk")
         candidates.append(Candidate(route, path, tuple(tensor.shape), tensor.dtype, tuple(words)))
     return candidates
+
+
+def _pairs(candidates: Sequence[Candidate], prefix: str) -> str:
+    """The words that read a mean and a log-variance, in either order, from these outputs."""
+    words = [
+        f"{format_path(one.path)},{format_path(two.path)}"
+        for one in candidates
+        for two in candidates
+        if one is not two and one.shape == two.shape
+    ]
+    if len(candidates) == 1 and len(candidates[0].words) > 1:
+        chunk = candidates[0].words[1].removeprefix(prefix)
+        words = [chunk, f"{chunk}[1],{chunk}[0]"]
+    return " or ".join(f"posterior={prefix + word!r}" for word in words[:6])
+
+
+def first_broken(inputs: Iterable[object]) -> str:
+    """What is said of the first input that is not finite; "" where all are."""
+    for place, item in enumerate(inputs):
+        if isinstance(item, Tensor) and item.ndim and not item.isfinite().all():
+            row = int((~item.isfinite()).reshape(len(item), -1).any(1).nonzero()[0])
+            return f"input {place} is not finite: NaN or infinite values, first in sample {row}"
+    return ""

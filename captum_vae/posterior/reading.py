@@ -169,7 +169,7 @@ _STEP = re.compile(r"""\[\s*['"]?([^\]'"]+?)['"]?\s*\]|\.?([^.\[\]()\s]+)(?:\(\)
 
 
 def parse_path(words: str) -> Path:
-    """Split `latent_dist.mean`, `levels[0].mu` or `1` into steps; digits become integers."""
+    """Split `latent_dist.mean`, `[0].chunk[1]` or `1` into steps; digits become integers."""
     words = words.strip()
     steps: list[Step] = []
     position = 0
@@ -179,6 +179,8 @@ def parse_path(words: str) -> Path:
             break
         step = match.group(1) or match.group(2)
         steps.append(int(step) if re.fullmatch(r"-?\d+", step) else step)
+        if steps[-2:] in (["chunk", 0], ["chunk", 1]):
+            steps[-2:] = [Half.FIRST if steps[-1] == 0 else Half.SECOND]
         position = match.end()
     if not steps or position < len(words):
         raise ValueError(f"{words!r} is no path into a model's output, such as '[1]' or 'mu'")
@@ -186,11 +188,11 @@ def parse_path(words: str) -> Path:
 
 
 def format_path(path: Path) -> str:
-    """The path in the words that `parse_path` takes; halves and the whole output in plain words."""
+    """The path in the words that `parse_path` takes; "output" for the whole output."""
     text = ""
     for step in path:
         if isinstance(step, Half):
-            text += f" {step.name.lower()} half"
+            text += f".chunk[{step.value}]"
         else:
             text += f"[{step}]" if isinstance(step, int) else f".{step}"
     return text.strip(" .") or "output"
@@ -277,7 +279,8 @@ def to_log_variance(second: Tensor, spread: Spread) -> Tensor:
         return second
     if spread == "log_std":
         return 2 * second
-    if bool((second < 0).any()):
+    # On an accelerator reading a value back would stall every call.
+    if second.device.type == "cpu" and bool((second < 0).any()):
         raise PosteriorError(
             f"spread={spread!r}, but the second output has negative values; "
             "it may be a log-variance: spread='log_variance'"

@@ -26,18 +26,24 @@ class Encoder(nn.Module):
 def test_explaining_a_collapsed_posterior_warns():
     model = Encoder(0.01).eval()
     with pytest.warns(CollapsedPosteriorWarning, match="carries no information"):
-        LatentGradCAM(model, model.conv).attribute(torch.rand(4, 1, 8, 8))
+        LatentGradCAM(model, model.conv, posterior="encode:[0],[1]").attribute(
+            torch.rand(4, 1, 8, 8)
+        )
 
 
 def test_explaining_an_informative_posterior_does_not_warn():
     model = Encoder(3.0).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        LatentGradCAM(model, model.conv).attribute(torch.rand(4, 1, 8, 8))
+        LatentGradCAM(model, model.conv, posterior="encode:[0],[1]").attribute(
+            torch.rand(4, 1, 8, 8)
+        )
 
 
 def test_training_through_the_maps_does_not_warn_at_its_start():
     model = Encoder(0.01).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        LatentGradCAM(model, model.conv).attribute(torch.rand(4, 1, 8, 8), create_graph=True)
+        LatentGradCAM(model, model.conv, posterior="encode:[0],[1]").attribute(
+            torch.rand(4, 1, 8, 8), create_graph=True
+        )
