@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,7 +155,7 @@ class Subject:
             name = type(self.model).__name__
             raise ValueError(
                 f"{name} does not run on images {tuple(images.shape)} ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); {_advice(self.model, images, error)}"
+                f"{' '.join(str(error).split())}); {_advice(error)}"
             ) from error
 
     def _in_range(self, images: Tensor) -> Tensor:
@@ -184,62 +183,13 @@ def _stated_images(model: nn.Module) -> tuple[int | None, tuple[int, int] | None
     return None, None
 
 
-class _Asked(Exception):
-    """The batch was asked for an entry by name, as a dict is."""
-
-
-class _Batch(Tensor):
-    """Images that notice when a model takes them for a dict."""
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            raise _Asked(key)
-        return super().__getitem__(key)
-
-
-def _advice(model: nn.Module, images: Tensor, error: Exception) -> str:
-    """What to do about a model that fails on a batch of images, by the kind of model."""
-    wrap = "wrap it in a module whose forward takes the images alone"
-    entry = _dict_entry(model, images)
-    if entry is not None:
-        return f"it takes a batch as a dict, with images in batch[{entry!r}]: {wrap}"
-    for name in ("forward", "encode"):
-        further = _further_arguments(getattr(model, name, None))
-        if further:
-            return f"its {name} also takes {', '.join(further)}: {wrap} and fills these in"
+def _advice(error: Exception) -> str:
+    """What to do about a model that fails on a batch of images; its arguments are told before."""
     if isinstance(error, RuntimeError | ValueError | AssertionError) and any(
         word in str(error).lower() for word in _SHAPE_WORDS
     ):
         return "if they have the wrong shape, say what it takes with image_size= and channels="
     return "the error is the model's own"
-
-
-def _further_arguments(function: Any) -> list[str]:
-    """The arguments without a default that a function takes beside the images."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return []
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.default is inspect.Parameter.empty]
-    return [p.name for p in required if p.kind in positional][1:] + [
-        p.name for p in required if p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-
-
-def _dict_entry(model: nn.Module, images: Tensor) -> str | None:
-    """The entry of a batch that the model asks for by name; None if it asks for none."""
-    for function in (model, getattr(model, "encode", None)):
-        if callable(function):
-            try:
-                with torch.no_grad():
-                    function(images.as_subclass(_Batch))
-            except _Asked as asked:
-                return str(asked)
-            # It fails as it did before, for another reason.
-            except Exception:
-                continue
-    return None
 
 
 def _adapter(model: nn.Module, posterior: Any, options: Mapping[str, Any]) -> PosteriorAdapter:

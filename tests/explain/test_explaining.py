@@ -87,9 +87,9 @@ class OfItsOwn(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Conditional, "its forward also takes label: wrap it in a module whose forward"),
-        (ByKeyword, "its forward also takes label: wrap it in a module whose forward"),
-        (OfADict, "it takes a batch as a dict, with images in batch\\['pixel_values'\\]"),
+        (Conditional, "wants further arguments beside the images: label.*wrap the model in a mod"),
+        (ByKeyword, "wants arguments by keyword beside the images: label=.*wrap the model in a"),
+        (OfADict, "it looks up \\[.pixel_values.\\] in its batch.*wrap the model in a module"),
         (OfItsOwn, "KeyError: 'vocabulary'\\); the error is the model's own"),
     ],
 )
