@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from captum_vae.attr.arguments import warn_of_collapse
-from captum_vae.explain.attribution import Explanation
+from captum_vae.explain import Explanation
 from captum_vae.metrics import active_dimensions
 from captum_vae.metrics.disentanglement.votes import used_dimensions
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
@@ -44,7 +44,8 @@ def test_every_part_that_has_a_sample_of_the_data_gives_one_answer(kl, std, acti
     assert report.kl.item() == pytest.approx(kl, abs=1e-6)
     assert report.active.tolist() == [active]
     per_image = torch.full_like(mean, kl)
-    explanation = Explanation(torch.zeros(20, 1, 2, 2), (0,), mean, per_image, ("x",) * 20)
+    told = {"images": [], "device": torch.device("cpu"), "settings": {}, "names": ("x",) * 20}
+    explanation = Explanation(torch.zeros(20, 1, 2, 2), (0,), mean, per_image, **told)
     assert explanation.collapsed == (set() if active else {0})
     assert is_active(report.kl, report.std).tolist() == [active]
 
