@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.array_files import array_names, read_npy, read_npz
 from captum_vae.data.decode import probe_image
 from captum_vae.data.image_dataset import UNKNOWN, ImageFile, ImageFileDataset
 from captum_vae.data.listing import Listing, as_path, counted_reasons, list_images, readable_name
 from captum_vae.data.resize import ImageSize, height_width
-from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.sample import Sample, SampleDataset, digest_of
 from captum_vae.files import reading
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
@@ -42,6 +42,12 @@ class ArrayImages(SampleDataset):
     def __len__(self) -> int:
         """Count the images."""
         return len(self.images)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the pixels and the name."""
+        pixels = hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
+        return digest_of(self.name, tuple(self.images.shape), pixels)
 
     def __getitem__(self, index: int) -> Sample:
         """Return image ``index``."""
@@ -155,10 +161,9 @@ def _as_images(array: np.ndarray[Any, Any], path: Path, channels: int | None) ->
                 "nearly black; save them as booleans, as numbers from 0 to 1, or as 0 and 255"
             )
         if 1 < top < 64:
-            warnings.warn(
+            warn_caller(
                 f"{path} holds bytes up to {top}, which read nearly black, since 255 is white; "
-                "save numbers from 0 to 1 if they are not meant so",
-                stacklevel=3,
+                "save numbers from 0 to 1 if they are not meant so"
             )
         return torch.from_numpy(array.astype(np.float32) / 255)
     images = array.astype(np.float32)

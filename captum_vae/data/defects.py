@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from captum_vae.checks import check_choice, whole_number
+from captum_vae.data.defect_options import (
+    check_pixels,
+    check_random,
+    checked_contrast,
+    checked_kinds,
+    checked_seed,
+    checked_share,
+    checked_shares,
+)
 from captum_vae.data.options import DefectMasks, Visibility
-from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_of
 
 DefectKind: TypeAlias = Literal["perlin", "cutpaste", "scratch", "blob"]
 Pixels: TypeAlias = NDArray[np.float32]
@@ -35,20 +45,22 @@ class SyntheticDefects(SampleDataset):
     the defect is patchy. The mask has the size of the image. Sample i depends on (seed, i) alone.
 
     Args:
-        dataset: normal images.
-        kinds: used in turn: "perlin", "cutpaste", "scratch", "blob".
-        defect_rate: share of images that get a defect; the rest stay normal (label 0).
-        area: smallest and largest share of the image that a defect is drawn on. Scratches are
+        dataset: Normal images.
+        kinds: Kinds of defects, used in turn: "perlin", "cutpaste", "scratch", "blob".
+        defect_rate: Share of images that get a defect; the rest stay normal (label 0).
+        area: Smallest and largest share of the image that a defect is drawn on. Scratches are
             as long as 0.2 to 0.8 of the diagonal instead.
-        contrast: least difference, in (0, 0.5], that counts as a defect.
+        contrast: Least difference, in (0, 0.5], that counts as a defect.
         visibility: ``"whole"``, or ``"patchy"``: the defect fades in and out over its region, as
             real ones do, see :func:`fade`.
-        masks: the ``"changed"`` pixels, or ``"outlined"`` as annotators draw them: without holes
+        masks: The ``"changed"`` pixels, or ``"outlined"`` as annotators draw them: without holes
             and with a margin, see :func:`outline`.
-        seed: a non-negative number.
+        seed: A whole number that is not negative.
 
     Raises:
-        ValueError: for options out of range; on access, for a sample that is labelled anomalous.
+        TypeError: An option has the wrong type, or ``dataset`` is no data set.
+        ValueError: An option is out of range, or the data set is empty; on access, a sample is
+            labelled anomalous.
     """
 
     def __init__(
@@ -64,32 +76,28 @@ class SyntheticDefects(SampleDataset):
         seed: int = 0,
     ) -> None:
         """Check the options; nothing is drawn yet."""
-        for option, value, wanted in (
-            ("visibility", visibility, get_args(Visibility)),
-            ("masks", masks, get_args(DefectMasks)),
-        ):
-            if value not in wanted:
-                raise ValueError(f"{option} is {value!r}; wanted one of {', '.join(wanted)}")
-        unknown = [kind for kind in kinds if kind not in _PAINTERS]
-        if unknown or not kinds:
-            raise ValueError(f"kinds is {list(kinds)}; wanted some of {', '.join(_PAINTERS)}")
-        if not 0 <= defect_rate <= 1:
-            raise ValueError(f"defect_rate is {defect_rate}; wanted a share from 0 to 1")
-        if not 0 < area[0] <= area[1] <= 0.5:
-            raise ValueError(f"area is {area}; wanted 0 < smallest <= largest <= 0.5")
-        if not 0 < contrast <= 0.5:
-            raise ValueError(f"contrast is {contrast}; wanted more than 0, at most 0.5")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; wanted 0 or more")
+        check_choice("visibility", visibility, get_args(Visibility))
+        check_choice("masks", masks, get_args(DefectMasks))
+        self._size = check_samples("dataset", dataset)
         self.dataset = dataset
-        self._size = len(dataset)
-        self._kinds, self._defect_rate = tuple(kinds), defect_rate
-        self._area, self._contrast, self._seed = area, contrast, seed
+        self._kinds = checked_kinds("kinds", kinds, _PAINTERS)
+        self._defect_rate = checked_share("defect_rate", defect_rate)
+        self._area = checked_shares("area", area, most=0.5)
+        self._contrast = checked_contrast(contrast)
+        self._seed = checked_seed(seed)
         self._visibility, self._masks = visibility, masks
 
     def __len__(self) -> int:
         """Count the samples of the data set underneath."""
         return self._size
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 over the data set's digest and the options; None where it has none."""
+        below = getattr(self.dataset, "digest", None)
+        drawn = (self._kinds, self._defect_rate, self._area, self._contrast, self._seed)
+        options = (*drawn, self._visibility, self._masks)
+        return None if below is None else digest_of("SyntheticDefects", below, options)
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample ``index`` with its defect; the group is the defect's kind or "good"."""
@@ -101,7 +109,7 @@ class SyntheticDefects(SampleDataset):
         random = np.random.default_rng((self._seed, index))
         if random.random() >= self._defect_rate:
             normal = torch.zeros(sample.image.shape[-2:], dtype=torch.bool)
-            return sample._replace(mask=normal, label=0, group="good")
+            return Sample(sample.image, normal, 0, sample.name, "good")
         kind = self._kinds[index % len(self._kinds)]
         original = sample.image.numpy()
         image, mask = paint_defect(original, kind, random, area=self._area, contrast=self._contrast)
@@ -130,13 +138,22 @@ def paint_defect(
     Args:
         image: (C, h, w) float32 in [0, 1].
         kind: "perlin", "cutpaste", "scratch" or "blob".
-        random: the source of all randomness.
-        area: smallest and largest share of the image.
-        contrast: least difference that counts.
+        random: Source of all randomness.
+        area: Smallest and largest share of the image.
+        contrast: Least difference that counts.
 
     Returns:
         The image with the defect, and its mask (h, w): exactly the pixels that changed.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An option is out of range, or the image is not (C, h, w) with some pixels.
     """
+    check_pixels("image", image, 3)
+    check_choice("kind", kind, _PAINTERS)
+    check_random(random)
+    area = checked_shares("area", area, most=0.5)
+    contrast = checked_contrast(contrast)
     for _ in range(_TRIES):
         share = math.exp(random.uniform(math.log(area[0]), math.log(area[1])))
         painted, region = _PAINTERS[kind](image, random, share)
@@ -158,7 +175,7 @@ def fade(original: Pixels, painted: Pixels, mask: Region, random: Random) -> Pix
         original: (C, h, w) without the defect.
         painted: (C, h, w) with it.
         mask: (h, w) bool, where it is.
-        random: the source of all randomness.
+        random: Source of all randomness.
 
     Returns:
         (C, h, w) float32.
@@ -182,11 +199,21 @@ def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random
     """Perlin's gradient noise, (height, width) with values in [-1, 1].
 
     Args:
-        height: rows.
-        width: columns.
-        cells: lattice cells along rows and columns: the more, the finer.
-        random: draws the gradients' angles.
+        height: Number of rows.
+        width: Number of columns.
+        cells: Lattice cells along rows and columns: the more, the finer.
+        random: Draws the gradients' angles.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A side or a number of cells is not positive.
     """
+    height = whole_number("height", height, least=1)
+    width = whole_number("width", width, least=1)
+    if not isinstance(cells, Sequence) or len(cells) != 2:
+        raise TypeError(f"cells is {cells!r}; wanted two whole numbers, as (4, 4)")
+    cells = (whole_number("cells", cells[0], least=1), whole_number("cells", cells[1], least=1))
+    check_random(random)
     angles = random.uniform(0, 2 * math.pi, (cells[0] + 1, cells[1] + 1))
     gradients = np.stack([np.sin(angles), np.cos(angles)])
     y = (np.arange(height) + 0.5) * cells[0] / height

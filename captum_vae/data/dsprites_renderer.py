@@ -45,14 +45,14 @@ def render_classes(classes: Tensor, *, dtype: torch.dtype = torch.float32) -> Te
 
     Args:
         classes: (N, 5) integers, the classes of shape, scale, orientation, posX and posY.
-        dtype: of the images; any real type or bool.
+        dtype: Type of the images; any real type or bool.
 
     Returns:
         (N, 1, 64, 64) images of 0 and 1 on the device of ``classes``.
 
     Raises:
-        TypeError: ``classes`` is not an integer tensor.
-        ValueError: it is not (N, 5) or a class is out of range.
+        TypeError: ``classes`` is not an integer tensor, or ``dtype`` no real torch.dtype.
+        ValueError: It is not (N, 5), or a class is out of range.
     """
     return _render(factor_values(classes), dtype)
 
@@ -63,14 +63,14 @@ def render(values: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
     Args:
         values: (N, 5) floats: shape (1 square, 2 ellipse, 3 heart), scale in (0, 1], orientation
             in radians, posX and posY in [0, 1].
-        dtype: of the images; any real type or bool.
+        dtype: Type of the images; any real type or bool.
 
     Returns:
         (N, 1, 64, 64) images of 0 and 1 on the device of ``values``.
 
     Raises:
-        TypeError: ``values`` is not a floating-point tensor.
-        ValueError: it is not (N, 5) or a value is out of range.
+        TypeError: ``values`` is not a floating-point tensor, or ``dtype`` no real torch.dtype.
+        ValueError: It is not (N, 5), or a value is out of range.
     """
     check_factor_columns("values", values)
     if not values.is_floating_point():
@@ -89,6 +89,8 @@ def render(values: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _render(values: Tensor, dtype: torch.dtype) -> Tensor:
+    if not isinstance(dtype, torch.dtype) or dtype.is_complex:
+        raise TypeError(f"dtype is {dtype!r}; wanted a real torch.dtype, as torch.float32")
     images = torch.empty(
         (len(values), 1, IMAGE_SIZE, IMAGE_SIZE), dtype=dtype, device=values.device
     )

@@ -12,7 +12,7 @@ MOST_FRAMES = 1_000_000
 _MOST_BYTES = 2**20
 _STATEMENT = re.compile(
     r"(?:[{(]\s*(end\s*\+\s*1|\d+)\s*[})]\s*\.\s*)?gt_frame\s*=\s*"
-    r"(?:\[([^\]\[]*)\]|([^\]\[;\n]*))"
+    r"(?:\[([^\]\[]*)\]|(\d[^\]\[;\n]*))"
 )
 
 
@@ -38,7 +38,10 @@ def read_frame_flags(path: str | Path) -> list[frozenset[int]]:
         text = re.sub(r"%.*", "", path.read_text(encoding="latin-1"))
         flags: dict[int, frozenset[int]] = {}
         left = MOST_FRAMES
-        for place, listed, single in _STATEMENT.findall(text):
+        statements = _STATEMENT.findall(text)
+        if len(statements) != text.count("gt_frame"):
+            raise ValueError("one of its statements cannot be read")
+        for place, listed, single in statements:
             clip = int(place) if place.isdecimal() else max(flags, default=0) + 1
             if clip in flags:
                 raise ValueError(f"it flags clip {clip} twice")

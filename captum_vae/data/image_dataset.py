@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, warn_caller
 from captum_vae.data.cache import Array, CacheKind, MemoryCache, NoCache
 from captum_vae.data.decode import (
     ImageHeader,
@@ -153,10 +152,9 @@ class ImageFileDataset(SampleDataset):
         if on_error == "skip":
             self._leave_out_undecodable()
         if self.skipped:
-            warnings.warn(
+            warn_caller(
                 f"skipped {len(self.skipped)} of {found} images that do not decode, first "
-                f"{self.skipped[0].path}; the attribute skipped lists them",
-                stacklevel=2,
+                f"{self.skipped[0].path}; the attribute skipped lists them"
             )
         if not self._kept:
             raise ValueError(f"none of the {found} images can be decoded: {self.skipped[:3]}")
@@ -316,9 +314,7 @@ class ImageFileDataset(SampleDataset):
                 if self._has_options
                 else "; save it with 8 bits"
             )
-        warnings.warn(
-            f"{path} {remark}{advice} (said once for all such files of the data set)", stacklevel=2
-        )
+        warn_caller(f"{path} {remark}{advice} (said once for all such files of the data set)")
 
     def _advised(self, error: UnreadableImageError) -> UnreadableImageError:
         advice = "replace or remove the file"
@@ -351,10 +347,9 @@ class ImageFileDataset(SampleDataset):
         self._own_sizes = [(image.height, image.width) for image in images]
         turned = [file.path for file, image in zip(kept, images, strict=True) if image.turned]
         if turned:
-            warnings.warn(
+            warn_caller(
                 f"{len(turned)} of {len(kept)} images are turned or mirrored as their EXIF "
-                f"orientation asks, first {turned[0]}; masks must be drawn on the turned image",
-                stacklevel=3,
+                f"orientation asks, first {turned[0]}; masks must be drawn on the turned image"
             )
         return kept, images, masks
 

@@ -64,9 +64,16 @@ def list_images(folder: Path, *, skip: Path | None = None) -> Listing:
     return found
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The images that lie directly in a folder, in natural order."""
-    return natural_sort(path for path in _entries(folder) if not path.is_dir() and _is_image(path))
+def files_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
+    """The images that lie directly in a folder, in natural order, and what else lies there.
+
+    Folders are left aside, hidden ones excepted, which are passed over.
+    """
+    found = Listing()
+    for path in _entries(folder):
+        if path.name.startswith(".") or not path.is_dir():
+            _sort_in(path, found)
+    return natural_sort(found.images), found.passed_over
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -134,20 +141,24 @@ def _search(folder: Path, found: Listing, visited: set[tuple[int, int]]) -> None
     if not entries:
         found.passed_over.append(PassedOver(folder, "empty folder"))
     for path in entries:
-        if path.name.startswith("."):
-            found.passed_over.append(PassedOver(path, "hidden"))
-        elif path.is_dir():
-            if _identity(path) in visited:
-                if path.is_symlink():
-                    found.passed_over.append(PassedOver(path, "link to a folder read elsewhere"))
-            else:
-                _search(path, found, visited)
-        elif not path.exists():
-            found.passed_over.append(PassedOver(path, "link to nothing"))
-        elif not _is_image(path):
-            found.passed_over.append(PassedOver(path, "no image by its ending"))
-        else:
-            found.images.append(path)
+        if path.name.startswith(".") or not path.is_dir():
+            _sort_in(path, found)
+        elif _identity(path) not in visited:
+            _search(path, found, visited)
+        elif path.is_symlink():
+            found.passed_over.append(PassedOver(path, "link to a folder read elsewhere"))
+
+
+def _sort_in(path: Path, found: Listing) -> None:
+    """Put a file where it belongs."""
+    if path.name.startswith("."):
+        found.passed_over.append(PassedOver(path, "hidden"))
+    elif not path.exists():
+        found.passed_over.append(PassedOver(path, "link to nothing"))
+    elif path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        found.passed_over.append(PassedOver(path, "no image by its ending"))
+    else:
+        found.images.append(path)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -158,12 +169,6 @@ def _entries(folder: Path) -> list[Path]:
 def _identity(folder: Path) -> tuple[int, int]:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
-
-
-def _is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def _natural_key(text: str) -> list[tuple[int, int, str]]:

@@ -335,10 +335,24 @@ def _listed_colours(colours: NDArray[Any]) -> str:
 
 
 def _advice(layers: _Layers) -> str:
-    example = '{0: "normal", 1: "anomalous", 255: "ignore"}'
-    if layers.numbers is None:
+    """The option to write, with the values that the file holds as far as they are few."""
+    numbers, colours = layers.numbers, layers.colours
+    if layers.opacity is not None and _is_constant(numbers, colours):
+        numbers, colours = layers.opacity, None
+    if numbers is None:
         example = '{"#000000": "normal", "#ff0000": "anomalous"}'
+        return f"say what each colour means, as in mask_values={example}"
+    found = _distinct(numbers[np.isfinite(numbers)])
+    middle = f"{(float(found[-1]) / 2 if len(found) else 0.5):g}"
+    threshold = f"say the smallest value that is anomalous, as in mask_values={middle}"
+    if numbers.dtype.kind == "f":
+        return threshold
+    shown = sorted(found.tolist(), key=abs)[:4]
+    meanings = ["normal", *["anomalous"] * len(shown)]
+    example = ", ".join(f'{value}: "{what}"' for value, what in zip(shown, meanings, strict=False))
+    if len(found) > len(shown):
+        example += ", ..."
     return (
-        f"say what each value means with mask_values, as in mask_values={example}, or the "
-        "smallest value that is anomalous, as in mask_values=128"
+        f"say what each value means with mask_values, as in mask_values={{{example}}} (or "
+        f'"ignore"), or {threshold}'
     )

@@ -11,7 +11,7 @@ from captum_vae.data.listing import (
     PassedOver,
     as_path,
     existing_folder,
-    images_in,
+    files_in,
     list_images,
     readable_name,
     subfolders,
@@ -99,7 +99,7 @@ def _category_folder(root: Path, category: str | None) -> Path:
 
 
 def _train_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
-    _refuse_loose(root / "train", "images", "move them to train/good")
+    _refuse_loose(root / "train", "images", "move them to train/good", passed_over)
     for other in subfolders(root / "train"):
         if other.name != "good":
             passed_over.append(PassedOver(other, "folder beside train/good"))
@@ -112,11 +112,12 @@ def _train_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
 def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
     test = existing_folder(root / "test", "root", "test images beside train")
     truth = root / "ground_truth"
-    _refuse_loose(test, "images", "move them to test/good or the folder of their kind of defect")
+    remedy = "move them to test/good or the folder of their kind of defect"
+    _refuse_loose(test, "images", remedy, passed_over)
     kinds = subfolders(test)
     if truth.exists():
         existing_folder(truth, "root", "masks in a folder ground_truth")
-        _refuse_loose(truth, "masks", "move them to ground_truth/<kind>")
+        _refuse_loose(truth, "masks", "move them to ground_truth/<kind>", passed_over)
         named = {path.name for path in kinds}
         for folder in subfolders(truth):
             if folder.name not in named and list_images(folder).images:
@@ -167,8 +168,9 @@ def _masks_of_kind(
     return mask_of
 
 
-def _refuse_loose(folder: Path, what: str, remedy: str) -> None:
-    loose = images_in(folder)
+def _refuse_loose(folder: Path, what: str, remedy: str, passed_over: list[PassedOver]) -> None:
+    loose, others = files_in(folder)
+    passed_over += others
     if loose:
         raise ValueError(
             f"{len(loose)} {what} lie loose in {folder}, first {loose[0].name}, where nothing says "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from captum_vae.checks import warn_caller
 
 _ENDINGS = ("_mask", "_gt", "_label")
 """What stands after an image's name in the name of its mask, or nothing."""
@@ -91,10 +92,9 @@ def warn_of_missing_masks(images: Iterable[Path], masked: Iterable[Path], where:
     images, with_mask = list(images), set(masked)
     without = [path for path in images if path not in with_mask]
     if with_mask and without:
-        warnings.warn(
+        warn_caller(
             f"{len(without)} of {len(images)} images have no mask in {where}, first {without[0]}; "
-            "their masks are unknown, so no evaluation counts their pixels",
-            stacklevel=2,
+            "their masks are unknown, so no evaluation counts their pixels"
         )
 
 

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.data.defect_options import checked_kinds, checked_seed
 from captum_vae.data.defects import perlin_noise
-from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.resize import height_width
+from captum_vae.data.sample import Sample, SampleDataset, digest_of
 
 Vehicle: TypeAlias = Literal["cart", "cyclist"]
 Region: TypeAlias = NDArray[np.bool_]
@@ -43,16 +46,17 @@ class MovingPedestrians(SampleDataset):
 
     Args:
         split: "train" or "test".
-        clips: number of clips; the group of a sample is its clip's name.
-        frames: frames per clip.
-        image_size: (h, w), or one number for a square.
-        pedestrians: people per clip.
-        vehicles: kinds that cross the test clips in turn: "cart", "cyclist".
-        noise: standard deviation of the camera's noise.
-        seed: a non-negative number.
+        clips: Number of clips; the group of a sample is its clip's name.
+        frames: Number of frames per clip.
+        image_size: (h, w), or one number for a square; at least 32 pixels a side.
+        pedestrians: Number of people per clip.
+        vehicles: Kinds that cross the test clips in turn: "cart", "cyclist".
+        noise: Standard deviation of the camera's noise.
+        seed: A whole number that is not negative.
 
     Raises:
-        ValueError: for options out of range.
+        TypeError: An option has the wrong type.
+        ValueError: An option is out of range.
     """
 
     def __init__(
@@ -68,18 +72,20 @@ class MovingPedestrians(SampleDataset):
         seed: int = 0,
     ) -> None:
         """Draw the walkers of every clip; frames are rendered on access."""
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if split not in ("train", "test"):
-            raise ValueError(f"split is {split!r}; wanted 'train' or 'test'")
-        if clips < 1 or frames < 1 or pedestrians < 0 or noise < 0 or seed < 0:
-            raise ValueError(
-                f"clips={clips}, frames={frames}, pedestrians={pedestrians}, noise={noise}, "
-                f"seed={seed}; wanted at least one clip and frame, and nothing negative"
-            )
+        check_choice("split", split, ("train", "test"))
+        clips = whole_number("clips", clips, least=1)
+        frames = whole_number("frames", frames, least=1)
+        pedestrians = whole_number("pedestrians", pedestrians, least=0)
+        noise = real_number("noise", noise, least=0)
+        seed = checked_seed(seed)
+        vehicles = checked_kinds("vehicles", vehicles, VEHICLES)
+        height, width = height_width(image_size) or (0, 0)
         if min(height, width) < 32:
             raise ValueError(f"image_size is {image_size}; wanted at least 32 x 32 pixels")
-        if not vehicles or any(vehicle not in VEHICLES for vehicle in vehicles):
-            raise ValueError(f"vehicles is {list(vehicles)}; wanted some of {', '.join(VEHICLES)}")
+        self._digest = digest_of(
+            "MovingPedestrians", split, clips, frames, (height, width), pedestrians, vehicles,
+            noise, seed,
+        )  # fmt: skip
         self._split, self._clips, self._frames = split, clips, frames
         self._size, self._noise, self._seed = (height, width), noise, seed
         self._background = _background(height, width, np.random.default_rng(seed))
@@ -106,6 +112,11 @@ class MovingPedestrians(SampleDataset):
         return Sample(
             pixels, torch.from_numpy(mask), int(mask.any()), f"{name}/{frame + 1:03d}", name
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the options, on which all samples depend."""
+        return self._digest
 
     @property
     def labels(self) -> list[int | None]:

@@ -73,12 +73,7 @@ def resize_mask(mask: Tensor, size: ImageSize) -> Tensor:
         TypeError: The mask is no boolean tensor.
         ValueError: It is not two-dimensional, or has no pixel.
     """
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"mask is a {type(mask).__name__}; wanted a torch.bool tensor (H, W)")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask has dtype {mask.dtype}; wanted torch.bool, as in mask > 0.5")
-    if mask.dim() != 2 or not mask.numel():
-        raise ValueError(f"mask has shape {tuple(mask.shape)}; wanted (H, W)")
+    check_mask("mask", mask)
     target = height_width(size, "size")
     if target is None or target == tuple(mask.shape):
         return mask
@@ -86,6 +81,21 @@ def resize_mask(mask: Tensor, size: ImageSize) -> Tensor:
     columns = _area_weights(mask.shape[1], target[1]).to(mask.device)
     covered = rows @ mask.to(torch.float64) @ columns.T
     return covered >= 0.5 - 1e-9
+
+
+def check_mask(argument: str, mask: Any) -> None:
+    """Refuse anything but a boolean mask (H, W) with at least one pixel.
+
+    Raises:
+        TypeError: It is no boolean tensor.
+        ValueError: It is not two-dimensional, or has no pixel.
+    """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{argument} is a {type(mask).__name__}; wanted a torch.bool tensor (H, W)")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{argument} has dtype {mask.dtype}; wanted torch.bool, as in mask > 0.5")
+    if mask.dim() != 2 or not mask.numel():
+        raise ValueError(f"{argument} has shape {tuple(mask.shape)}; wanted (H, W)")
 
 
 def _area_weights(size: int, resized: int) -> Tensor:

@@ -1,8 +1,8 @@
 """What every anomaly data set yields: one sample, and how samples make a batch."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,17 +48,9 @@ class SampleDataset(Dataset[Sample]):
         raise NotImplementedError(f"{type(self).__name__} has no __getitem__")
 
     @property
-    def digest(self) -> str:
-        """SHA-256 over the names and pixels of all samples: equal for equal data only.
-
-        Reads every sample; data sets that know better what they are made of override it.
-        """
-        total = hashlib.sha256()
-        for index in range(len(self)):
-            sample = self[index]
-            total.update(repr((sample.name, tuple(sample.image.shape))).encode())
-            total.update(sample.image.contiguous().numpy().tobytes())
-        return total.hexdigest()
+    def digest(self) -> str | None:
+        """A text that is equal for equal samples only; None where there is no quick way to it."""
+        return None
 
     def describe(self) -> dict[str, str]:
         """What a report should say about the data, by keyword."""
@@ -83,6 +75,35 @@ class SampleBatch(NamedTuple):
     name: list[str]
     group: list[str]
     ignored: Sequence[Tensor | None] = ()
+
+
+def check_samples(argument: str, dataset: Any) -> int:
+    """Refuse anything but a data set with samples, and count them.
+
+    Args:
+        argument: Name of the argument.
+        dataset: What was given for it.
+
+    Raises:
+        TypeError: It has no length or no items.
+        ValueError: It is empty.
+    """
+    if isinstance(dataset, str | Mapping) or not (
+        hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    ):
+        raise TypeError(
+            f"{argument} is a {type(dataset).__name__}; wanted a data set of samples, as "
+            "captum_vae.data.ImageFolder"
+        )
+    size = len(dataset)
+    if size == 0:
+        raise ValueError(f"{argument} is empty; wanted at least one sample")
+    return size
+
+
+def digest_of(*parts: object) -> str:
+    """SHA-256 of the parts' texts, for data sets that follow from options and other data sets."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def collate_samples(samples: Sequence[Sample]) -> SampleBatch:

@@ -13,7 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.checks import check_choice
+from captum_vae.data.defect_options import (
+    check_pixels,
+    check_random,
+    checked_contrast,
+    checked_kinds,
+    checked_seed,
+    checked_shares,
+)
+from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_of
 
 StrokeKind: TypeAlias = Literal["pasted", "erased"]
 Ink: TypeAlias = NDArray[np.float32]
@@ -32,17 +41,18 @@ class StrokeDefects(SampleDataset):
     alone.
 
     Args:
-        dataset: normal images of one channel, white ink on black.
-        kinds: used in turn: "pasted" adds a bent stroke as wide as a pen's, "erased" takes away
-            the ink inside a disc.
-        length: shortest and longest stroke, and diameter of what is erased, as shares of the
+        dataset: Normal images of one channel, white ink on black.
+        kinds: Kinds of defects, used in turn: "pasted" adds a bent stroke as wide as a pen's,
+            "erased" takes away the ink inside a disc.
+        length: Shortest and longest stroke, and diameter of what is erased, as shares of the
             image's shorter side.
-        contrast: least difference, in (0, 0.5], that counts.
-        seed: a non-negative number.
+        contrast: Least difference, in (0, 0.5], that counts.
+        seed: A whole number that is not negative.
 
     Raises:
-        ValueError: for options out of range; on access, for an anomalous or coloured sample, or
-            one without ink.
+        TypeError: An option has the wrong type, or ``dataset`` is no data set.
+        ValueError: An option is out of range, or the data set is empty; on access, a sample is
+            anomalous, coloured or without ink.
     """
 
     def __init__(
@@ -55,22 +65,23 @@ class StrokeDefects(SampleDataset):
         seed: int = 0,
     ) -> None:
         """Check the options; nothing is drawn yet."""
-        unknown = [kind for kind in kinds if kind not in _DRAWERS]
-        if unknown or not kinds:
-            raise ValueError(f"kinds is {list(kinds)}; wanted some of {', '.join(_DRAWERS)}")
-        if not 0 < length[0] <= length[1] <= 1:
-            raise ValueError(f"length is {length}; wanted 0 < shortest <= longest <= 1")
-        if not 0 < contrast <= 0.5:
-            raise ValueError(f"contrast is {contrast}; wanted more than 0, at most 0.5")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; wanted 0 or more")
+        check_samples("dataset", dataset)
         self.dataset = dataset
-        self._kinds, self._length = tuple(kinds), length
-        self._contrast, self._seed = contrast, seed
+        self._kinds = checked_kinds("kinds", kinds, _DRAWERS)
+        self._length = checked_shares("length", length, most=1)
+        self._contrast = checked_contrast(contrast)
+        self._seed = checked_seed(seed)
 
     def __len__(self) -> int:
         """Count the samples of the data set underneath."""
         return len(self.dataset)
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 over the data set's digest and the options; None where it has none."""
+        below = getattr(self.dataset, "digest", None)
+        options = (self._kinds, self._length, self._contrast, self._seed)
+        return None if below is None else digest_of("StrokeDefects", below, options)
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample ``index`` with its defect; the group is the defect's kind."""
@@ -104,18 +115,24 @@ def change_strokes(
     A stroke that falls mostly on ink is drawn again, so that it can be seen.
 
     Args:
-        ink: (h, w).
+        ink: (h, w) float32 in [0, 1].
         kind: "pasted" or "erased".
-        random: the source of all randomness.
-        length: shares of the shorter side, see :class:`StrokeDefects`.
-        contrast: least difference that counts.
+        random: Source of all randomness.
+        length: Shares of the shorter side, see :class:`StrokeDefects`.
+        contrast: Least difference that counts.
 
     Returns:
         The image with the stroke, and its mask (h, w): exactly the pixels that changed.
 
     Raises:
-        ValueError: no ink to stand near or to erase.
+        TypeError: An argument has the wrong type.
+        ValueError: An option is out of range, or there is no ink to stand near or to erase.
     """
+    check_pixels("ink", ink, 2)
+    check_choice("kind", kind, _DRAWERS)
+    check_random(random)
+    length = checked_shares("length", length, most=1)
+    contrast = checked_contrast(contrast)
     if not (ink >= contrast).any():
         raise ValueError(f"the image has no ink of at least {contrast}; wanted white on black")
     side = min(ink.shape)

@@ -21,7 +21,7 @@ from captum_vae.data.image_dataset import (
 from captum_vae.data.listing import (
     PassedOver,
     existing_folder,
-    images_in,
+    files_in,
     list_images,
     readable_name,
     subfolders,
@@ -72,13 +72,13 @@ class UCSD(ImageFileDataset):
         folder = existing_folder(
             self.root / split.capitalize(), "split", f"the {split} clips of {_FOLDERS[subset]}"
         )
-        loose = images_in(folder)
+        loose, passed_over = files_in(folder)
         if loose:
             raise ValueError(
                 f"{len(loose)} frames lie loose in {folder}, first {loose[0].name}; wanted them in "
                 "the folders of their clips"
             )
-        passed_over: list[PassedOver] = []
+        passed_over = [entry for entry in passed_over if entry.path.suffix != ".m"]
         if split == "train":
             files = _train_files(folder, passed_over)
         else:

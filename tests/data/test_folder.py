@@ -75,3 +75,48 @@ def test_masks_need_their_images(root: Path) -> None:
 def test_no_folder_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one folder"):
         ImageFolder(None)
+
+
+def test_several_masks_of_one_image_are_joined(root: Path, write_image: WriteImage) -> None:
+    for number in (1, 2):
+        mask = np.zeros((8, 10), dtype=np.uint8)
+        mask[number] = 255
+        write_image(root / "truth" / "b" / "7" / f"{number}.png", mask)
+    sample = ImageFolder(None, root / "bad", root / "truth")[1]
+    assert sample.mask is not None
+    assert sample.mask.nonzero()[:, 0].unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("normal", "abnormal", "masks", "message"),
+    [
+        (".", "bad", None, "abnormal .* lies in normal"),
+        ("bad/a", "bad", None, "normal .* lies in abnormal"),
+        ("bad", "bad", None, "lies in"),
+        (".", "bad", "truth", "lies in normal"),
+        ("ok", "bad", "bad", "lies in"),
+        ("ok", "bad", "ok/deep", "masks .* lies in normal"),
+    ],
+)
+def test_folders_that_would_be_read_twice_are_refused(
+    root: Path, normal: str, abnormal: str, masks: str | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(root / normal, root / abnormal, None if masks is None else root / masks)
+
+
+def test_a_folder_of_masks_that_matches_nothing_is_an_error(
+    root: Path, write_image: WriteImage
+) -> None:
+    write_image(root / "other" / "x.png")
+    with pytest.raises(ValueError, match="x.png matches no image"):
+        ImageFolder(root / "ok", root / "bad", root / "other")
+    (root / "other" / "x.png").unlink()
+    with pytest.raises(ValueError, match="no images in .*other"):
+        ImageFolder(root / "ok", root / "bad", root / "other")
+
+
+def test_masks_beside_their_images_are_refused(root: Path, write_image: WriteImage) -> None:
+    write_image(root / "bad" / "a" / "7_mask.png")
+    with pytest.raises(ValueError, match="7_mask.png looks like the mask of .*7.jpg"):
+        ImageFolder(root / "ok", root / "bad")

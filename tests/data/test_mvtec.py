@@ -107,3 +107,117 @@ def test_two_masks_of_one_image_are_an_error(root: Path, write_image: WriteImage
 def test_an_unknown_split_is_named(root: Path) -> None:
     with pytest.raises(ValueError, match="split='val'"):
         MVTec(root, "nut", "val")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def loco(root: Path, write_image: WriteImage) -> Path:
+    """MVTec LOCO: the masks of an image lie in a folder of its name, a value per defect."""
+    write_image(root / "nut" / "test" / "logical_anomalies" / "000.png")
+    for number, value in enumerate((254, 251)):
+        mask = np.zeros((8, 10), dtype=np.uint8)
+        mask[2 * number] = value
+        folder = root / "nut" / "ground_truth" / "logical_anomalies" / "000"
+        write_image(folder / f"{number:03d}.png", mask)
+    return root / "nut"
+
+
+def test_several_masks_of_one_image_are_joined(loco: Path) -> None:
+    data = MVTec(loco, split="test")
+    sample = data[data.groups.index("logical_anomalies")]
+    assert sample.mask is not None
+    assert sample.mask.nonzero()[:, 0].unique().tolist() == [0, 2]
+
+
+def test_an_anomalous_pixel_of_one_joined_mask_outweighs_an_ignored_one(loco: Path) -> None:
+    told = {0: "normal", 254: "anomalous", 251: "ignore", 255: "anomalous"}
+    data = MVTec(loco, split="test", mask_values=told)  # type: ignore[arg-type]
+    sample = data[data.groups.index("logical_anomalies")]
+    assert sample.mask is not None and sample.ignored is not None
+    assert sample.mask.nonzero()[:, 0].unique().tolist() == [0]
+    assert sample.ignored.nonzero()[:, 0].unique().tolist() == [2]
+
+
+def test_images_one_level_down_are_read_with_their_masks(
+    root: Path, write_image: WriteImage
+) -> None:
+    nut = root / "nut"
+    write_image(nut / "train" / "good" / "rgb" / "5.png")
+    write_image(nut / "test" / "cut" / "rgb" / "9.png")
+    write_image(nut / "ground_truth" / "cut" / "rgb" / "9.png", np.ones((8, 10), dtype=np.uint8))
+    assert "train/good/rgb/5.png" in MVTec(nut).names
+    data = MVTec(nut, split="test")
+    mask = data[data.names.index("test/cut/rgb/9.png")].mask
+    assert mask is not None and mask.all()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("test/1.png", "1 images lie loose in .*test, first 1.png"),
+        ("train/1.png", "1 images lie loose in .*train, first 1.png"),
+        ("ground_truth/1.png", "1 masks lie loose in .*ground_truth"),
+        ("test/cut/gt/000.png", "lies in a folder 'gt' among the images"),
+        ("test/cut/masks/000.png", "lies in a folder 'masks' among the images"),
+        ("train/good/ground_truth/000.png", "lies in a folder 'ground_truth'"),
+        ("test/cut/000_mask.png", "000_mask.png looks like the mask of .*000.JPG"),
+        ("ground_truth/cut/0000_mask.png", "0000_mask.png matches no image"),
+        ("ground_truth/cut/005/000.png", "005/000.png matches no image"),
+        ("ground_truth/cut/000/000.png", "are both masks of .*000.JPG"),
+        ("ground_truth/hole/deep/000.png", "hole have no images"),
+        ("ground_truth/good/003.png", "003.png matches no image"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_and_masks_where_nothing_says_what_they_are_are_refused(
+    root: Path, write_image: WriteImage, place: str, message: str, split: str
+) -> None:
+    write_image(root / "nut" / place)
+    if place.startswith("train") == (split == "train"):
+        with pytest.raises(ValueError, match=message):
+            MVTec(root, "nut", split)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["test", "ground_truth", "test/good", "ground_truth/cut"])
+def test_a_file_where_a_folder_is_expected_is_no_silent_loss(root: Path, place: str) -> None:
+    folder = root / "nut" / place
+    folder.rename(root / "away")
+    folder.write_bytes(b"")
+    try:
+        data = MVTec(root, "nut", "test")
+    except (ValueError, FileNotFoundError) as error:
+        assert folder.name in str(error)
+    else:
+        assert f"1 no image by its ending ({folder.name})" in data.summary
+
+
+def test_an_empty_folder_of_masks_is_an_error(root: Path) -> None:
+    for path in (root / "nut" / "ground_truth" / "cut").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="no masks in .*cut; remove the folder"):
+        MVTec(root, "nut", "test")
+
+
+def test_images_without_a_mask_beside_others_with_one_are_warned_of(root: Path) -> None:
+    (root / "nut" / "ground_truth" / "cut" / "001_mask.png").unlink()
+    with pytest.warns(UserWarning, match="1 of 2 images have no mask in .*cut, first .*001.JPG"):
+        data = MVTec(root, "nut", "test")
+    assert data.summary == "3 images; 1 with a mask; 1 known to be normal; 1 with an unknown mask"
+
+
+def test_the_summary_counts_what_was_read_and_passed_over(root: Path) -> None:
+    nut = root / "nut"
+    (nut / "test" / "cut" / ".DS_Store").write_bytes(b"")
+    (nut / "test" / "cut" / "notes.txt").write_bytes(b"")
+    (nut / "test" / "hole").mkdir()
+    data = MVTec(root, "nut", "test")
+    assert data.summary == (
+        "3 images; 2 with a mask; 1 known to be normal; passed over 1 hidden (.DS_Store), "
+        "1 no image by its ending (notes.txt), 1 empty folder (hole)"
+    )
+    assert data.describe()["images"] == data.summary
+
+
+def test_a_linked_kind_is_read(root: Path, write_image: WriteImage, tmp_path: Path) -> None:
+    write_image(tmp_path / "elsewhere" / "0.png")
+    (root / "nut" / "test" / "hole").symlink_to(tmp_path / "elsewhere")
+    assert MVTec(root, "nut", "test").groups.count("hole") == 1

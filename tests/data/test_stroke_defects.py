@@ -66,11 +66,11 @@ def test_a_straight_stroke_on_an_almost_empty_page_is_as_long_as_asked() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": ["smeared"]}, r"kinds is \['smeared'\]; wanted some of pasted, erased"),
-        ({"kinds": []}, r"kinds is \[\]"),
-        ({"length": (0.5, 0.2)}, r"length is \(0.5, 0.2\); wanted 0 < shortest <= longest"),
+        ({"kinds": ["smeared"]}, "kinds='smeared' is not known; choose one of pasted, erased"),
+        ({"kinds": []}, "kinds is empty; wanted some of pasted, erased"),
+        ({"length": (0.5, 0.2)}, r"length is \(0.5, 0.2\); wanted 0 < smallest <= largest <= 1"),
         ({"contrast": 0.0}, "contrast is 0.0; wanted more than 0"),
-        ({"seed": -1}, "seed is -1; wanted 0 or more"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
     ],
 )
 def test_options_out_of_range_are_refused(

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_vae.data import UCSD, UnreadableImageError, read_frame_flags
+from captum_vae.data import UCSD, UnreadableImageError
 
 from .conftest import WriteImage
 
@@ -134,13 +134,43 @@ def test_a_split_without_frames_is_an_error(tmp_path: Path) -> None:
         UCSD(tmp_path, "ped2")
 
 
-def test_several_ranges_and_single_frames_are_flags(tmp_path: Path) -> None:
-    script = tmp_path / "a.m"
-    script.write_text("V{end+1}.gt_frame = [1:3 7, 9:10];\nV{2}.gt_frame = [];\nV{3}.gt_frame = 5;")
-    assert read_frame_flags(script) == [{1, 2, 3, 7, 9, 10}, set(), {5}]
+def test_frames_where_no_clip_is_told_are_refused(root: Path, write_image: WriteImage) -> None:
+    write_image(clips_of(root) / "004.tif")
+    with pytest.raises(ValueError, match=r"1 frames lie loose in .*Test, first 004\.tif"):
+        UCSD(root, "ped1", "test")
 
 
-def test_flags_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    (tmp_path / "a.m").write_text("V{end+1}.gt_frame = [first:last];")
-    with pytest.raises(ValueError, match=r"a\.m .*'first:last'"):
-        read_frame_flags(tmp_path / "a.m")
+def test_two_frames_of_one_number_are_refused(root: Path, write_image: WriteImage) -> None:
+    write_image(clips_of(root) / "Test001" / "frame001.tif")
+    with pytest.raises(ValueError, match="both have the number 1"):
+        UCSD(root, "ped1", "test")
+
+
+def test_frames_one_level_down_and_linked_clips_are_read(
+    root: Path, write_image: WriteImage, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "elsewhere" / "frames" / "001.tif")
+    (clips_of(root) / "Test007").symlink_to(tmp_path / "elsewhere")
+    data = UCSD(root, "ped1", "test")
+    assert data.names[-1] == "Test/Test007/frames/001.tif"
+    assert data.labels[-1] is None  # the file flags three clips
+
+
+def test_an_empty_folder_of_masks_is_an_error(root: Path) -> None:
+    (clips_of(root) / "Test002_gt").mkdir()
+    with pytest.raises(ValueError, match="no masks in .*Test002_gt"):
+        UCSD(root, "ped1", "test")
+
+
+def test_masks_of_a_part_of_a_clip_are_warned_of(root: Path) -> None:
+    (clips_of(root) / "Test003_gt" / "frame010.bmp").unlink()
+    with pytest.warns(UserWarning, match="1 of 3 images have no mask in .*Test003_gt"):
+        data = UCSD(root, "ped1", "test")
+    assert data[8].mask is None
+
+
+def test_two_files_of_flags_are_refused(root: Path) -> None:
+    script = clips_of(root) / "UCSDped1.m"
+    (clips_of(root) / "copy.m").write_bytes(script.read_bytes())
+    with pytest.raises(ValueError, match="several files of frame flags: UCSDped1.m, copy.m|copy.m"):
+        UCSD(root, "ped1", "test")
