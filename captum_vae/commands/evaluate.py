@@ -105,8 +105,9 @@ def evaluate(
     from captum_vae.files import holding
     from captum_vae.localization.choosing import candidate_scorers, choose
     from captum_vae.localization.evaluation_page import write_evaluation_page
-    from captum_vae.localization.image_batches import ImageBatches, SampleSubset, evenly_spaced
+    from captum_vae.localization.image_batches import ImageBatches
     from captum_vae.localization.measuring import benchmark
+    from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
     from captum_vae.progress import progress_bar
     from captum_vae.provenance import run_record
@@ -294,7 +295,7 @@ def _check(scorers: dict[str, ScorerConfig], choose_among: Candidates | None) ->
 
 
 def _samples(config: DataConfig, argument: str) -> Any:
-    from captum_vae.localization.image_batches import as_samples
+    from captum_vae.localization.samples import as_samples
     from captum_vae.training.building import build_dataset
 
     samples = as_samples(build_dataset(config, argument), argument)

@@ -25,10 +25,10 @@ from captum_vae.data.defects import SyntheticDefects
 from captum_vae.data.sample import Sample
 from captum_vae.localization.candidates import Candidates as Candidates
 from captum_vae.localization.evaluation import Evaluation
-from captum_vae.localization.image_batches import SampleSubset, as_samples, evenly_spaced
 from captum_vae.localization.layer_scorers import LatentAttention
 from captum_vae.localization.measuring import benchmark
 from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.samples import SampleSubset, as_samples, evenly_spaced
 from captum_vae.posterior import as_adapter
 from captum_vae.progress import Progress
 

@@ -323,6 +323,8 @@ def _pairs(against: object, entries: Sequence[_Entry], units: Units) -> list[tup
     wanted = [against] if isinstance(against, str) else against
     if not isinstance(wanted, Sequence):
         raise TypeError(f"against is {against!r}; wanted a scorer's name, or a list of names")
+    if wanted and units == "none":
+        raise ValueError("against needs counts per image; choose units='images' or 'groups'")
     pairs: list[tuple[str, str]] = []
     for item in wanted:
         if isinstance(item, str):
@@ -330,11 +332,11 @@ def _pairs(against: object, entries: Sequence[_Entry], units: Units) -> list[tup
             pairs += [(first, name) for name in names if name != first]
         elif isinstance(item, (tuple, list)) and len(item) == 2:
             first, second = _names("against", item, names)
+            if first == second:
+                raise ValueError(f"against compares {first!r} with itself")
             pairs.append((first, second))
         else:
             raise TypeError(f"against holds {item!r}; wanted a scorer's name, or a pair of names")
-    if pairs and units == "none":
-        raise ValueError("against needs counts per image; choose units='images' or 'groups'")
     protocols = {entry.name: entry.protocol for entry in entries}
     for first, second in pairs:
         one, other = protocols[first], protocols[second]

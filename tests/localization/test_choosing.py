@@ -6,7 +6,7 @@ import torch
 from captum_vae.data import Sample, SampleDataset
 from captum_vae.localization import Candidates, Choice, candidate_scorers, choose
 from captum_vae.localization.choosing import split_held_out
-from captum_vae.localization.image_batches import evenly_spaced
+from captum_vae.localization.samples import evenly_spaced
 from captum_vae.models import ConvVAE
 
 
