@@ -144,8 +144,11 @@ def holding(folder: str | Path) -> Iterator[None]:
         )
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        # A signal's handler may raise here, and the lock must go all the same.
+        try:
+            holder.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
 
 def _described(holder: Path) -> str:

@@ -7,6 +7,7 @@ starts at its step without replaying the ones before.
 
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -187,7 +188,7 @@ def load_batches(
         ValueError: The images do not make a batch; see :meth:`SeededImages.batch`.
         TypeError: An item holds no image.
         OSError: A file cannot be read.
-        ChildProcessError: A process that reads was killed.
+        RuntimeError: A process that reads died; see :func:`naming_dead_loaders`.
     """
     loader: DataLoader[Any] = DataLoader(
         _Batches(images),
@@ -200,18 +201,36 @@ def load_batches(
         # and a resumed run starts it once more than an uninterrupted run.
         generator=torch.Generator().manual_seed(images.seed),
     )
+    for batch in loader:
+        if isinstance(batch, _Failure):
+            raise batch.kind(batch.message)
+        yield batch
+
+
+def is_of_a_dead_loader(error: Exception) -> bool:
+    """Whether PyTorch raised ``error`` because a process that loads batches died.
+
+    It raises in whatever the main thread does when the signal of the death arrives.
+    """
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+@contextmanager
+def naming_dead_loaders() -> Iterator[None]:
+    """Say in one line that a process that loads images died inside the block.
+
+    Raises:
+        ChildProcessError: One did.
+    """
     try:
-        for batch in loader:
-            if isinstance(batch, _Failure):
-                raise batch.kind(batch.message)
-            yield batch
+        yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not is_of_a_dead_loader(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise ChildProcessError(
             f"a process that loads images died ({reason}), often for want of memory: free some, "
-            f"or set workers below {workers}, and run again"
+            "or use fewer workers, and run again"
         ) from error
 
 

@@ -17,7 +17,13 @@ from captum_vae.files import holding
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.provenance import run_record
 from captum_vae.training.active_report import measure_active_dimensions
-from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
+from captum_vae.training.batches import (
+    BatchOrder,
+    SeededImages,
+    is_of_a_dead_loader,
+    load_batches,
+    naming_dead_loaders,
+)
 from captum_vae.training.checkpoint import (
     RUN_PARTS,
     checkpoint_path,
@@ -154,7 +160,7 @@ class Trainer(TrainerConfig):
                 "processes that share it"
             )
         # The other processes read what the first writes, and wait for it at every checkpoint.
-        with holding(out) if fabric.is_global_zero else nullcontext():
+        with naming_dead_loaders(), holding(out) if fabric.is_global_zero else nullcontext():
             return self._fit(fabric, model, dataset, objective, Path(out), resume, image)
 
     def _fit(
@@ -367,7 +373,7 @@ def _naming_the_images(batch: Tensor, *, first: bool) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError) as error:
-        if not first:
+        if not first or is_of_a_dead_loader(error):
             raise
         raise ValueError(
             f"the model or the objective fails on a batch of shape {tuple(batch.shape)}: "
