@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -95,7 +95,9 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
         os.replace(beside, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
+        # Where the folder is no folder there is nothing to remove, and that is an error too.
+        with suppress(OSError):
+            beside.unlink()
         if isinstance(error, OSError) and error.errno is not None:
             reason = f"could not write {path} ({os.strerror(error.errno)})"
             raise OSError(error.errno, f"{reason}; what was there before is untouched") from error

@@ -136,7 +136,9 @@ class _Lines:
                 )
 
     def close(self) -> None:
-        """Close the file."""
+        """Try the lines that still wait once more, and close the file."""
+        if self._waiting:
+            self.append("")
         self._file.close()
 
 

@@ -32,16 +32,16 @@ def trainer(**options: Any) -> Trainer:
     return Trainer(**{"steps": 3, "batch_size": 4, "accelerator": "cpu", **options})
 
 
-def test_loss_falls_and_dimensions_become_active(tmp_path: Path) -> None:
-    result = train(str(tmp_path), {"steps": 120, "batch_size": 16})
+def test_loss_falls_dimensions_become_active_and_the_last_checkpoints_are_kept(
+    tmp_path: Path,
+) -> None:
+    result = train(str(tmp_path), {"steps": 100, "batch_size": 16, "save_every": 30})
     log = log_of(tmp_path)
+    assert [line["step"] for line in log] == [*range(7, 100, 7), 100]
     assert log[-1]["nll"] < log[0]["nll"] - 50
     assert result.active.count >= 2
-
-
-def test_log_has_one_line_per_interval_and_the_last_step(tmp_path: Path) -> None:
-    train(str(tmp_path), {"steps": 16})
-    assert [line["step"] for line in log_of(tmp_path)] == [7, 14, 16]
+    steps = [path.stem for path in list_checkpoints(tmp_path / "checkpoints")]
+    assert steps == ["step_00000090", "step_00000100"]
 
 
 def test_log_line_is_the_mean_over_its_steps(tmp_path: Path) -> None:
@@ -52,18 +52,13 @@ def test_log_line_is_the_mean_over_its_steps(tmp_path: Path) -> None:
     assert means == pytest.approx([sum(each[:3]) / 3, sum(each[3:]) / 3], rel=1e-5)
 
 
-def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
-    train(str(tmp_path), {"steps": 30})
-    steps = [path.stem for path in list_checkpoints(tmp_path / "checkpoints")]
-    assert steps == ["step_00000028", "step_00000030"]
-
-
 def test_checkpoint_rebuilds_the_trained_model(tmp_path: Path) -> None:
     model, images = small_model(), torch.rand(2, 1, 16, 16)
     trainer().fit(model, Noisy(), VAEObjective(ELBO()), out=tmp_path)
     torch.testing.assert_close(load_vae(tmp_path)(images), model(images))
 
 
+@pytest.mark.slow
 def test_steps_can_be_added_to_a_finished_run(tmp_path: Path) -> None:
     train(str(tmp_path / "twice"), {"steps": 11})
     train(str(tmp_path / "twice"), {"steps": 23})
@@ -72,29 +67,10 @@ def test_steps_can_be_added_to_a_finished_run(tmp_path: Path) -> None:
     assert all(torch.equal(twice["weights"][k], v) for k, v in once["weights"].items())
 
 
-def test_finished_run_is_reported_again_without_training(tmp_path: Path) -> None:
-    first = train(str(tmp_path), {"steps": 7})
-    again = train(str(tmp_path), {"steps": 7})
-    assert again.losses == pytest.approx(first.losses)
-    assert again.active.count == first.active.count
-
-
-def test_resuming_under_another_setting_is_refused_by_name(tmp_path: Path) -> None:
-    train(str(tmp_path), {"steps": 7})
-    with pytest.raises(ValueError, match="batch_size was 8, now 4"):
-        train(str(tmp_path), {"steps": 9, "batch_size": 4})
-
-
 def test_resuming_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
     trainer().fit(small_model(), Noisy(), VAEObjective(ELBO()), out=tmp_path)
     with pytest.raises(ValueError, match="cannot resume from .*latent_dims: 4 .* 5 in the model"):
         trainer().fit(small_model(latent_dims=5), Noisy(), VAEObjective(ELBO()), out=tmp_path)
-
-
-def test_folder_that_holds_a_run_is_refused_on_request(tmp_path: Path) -> None:
-    train(str(tmp_path), {"steps": 7})
-    with pytest.raises(ValueError, match="already holds a run"):
-        trainer().fit(small_model(), Noisy(), VAEObjective(ELBO()), out=tmp_path, resume="never")
 
 
 def test_nan_loss_stops_says_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -117,28 +93,6 @@ def test_nan_weight_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="weight is NaN or infinite after step 1"):
         trainer(save_every=1).fit(small_model(), Noisy(), Poison(ELBO()), out=tmp_path)
     assert list_checkpoints(tmp_path / "checkpoints") == []
-
-
-def test_empty_data_set_is_refused(tmp_path: Path) -> None:
-    empty = torch.utils.data.TensorDataset(torch.zeros(0, 1, 16, 16))
-    with pytest.raises(ValueError, match="data set is empty"):
-        trainer().fit(small_model(), empty, VAEObjective(ELBO()), out=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps=0 must be at least 1"),
-        ({"workers": -1}, "workers=-1 must be at least 0"),
-        (
-            {"precision": "float16"},
-            "precision='float16' is not known; choose one of float32, bfloat16",
-        ),
-    ],
-)
-def test_setting_out_of_range_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        trainer(**options)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
