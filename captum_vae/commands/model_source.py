@@ -64,10 +64,11 @@ def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Mod
         )
     try:
         inspect.signature(factory).bind(**source.options)
+    except ValueError:  # a function of another language, which tells no signature
+        pass
     except TypeError as error:
         raise ValueError(
-            f"{argument.partition('.')[0]}_options {source.options} do not fit {source.factory}: "
-            f"{error}"
+            f"the options {source.options} do not fit {argument} {source.factory}: {error}"
         ) from error
     # The user's own code can raise anything at all.
     try:

@@ -204,14 +204,18 @@ def as_typed(message: str, function: Callable[..., Any]) -> str:
     """A refusal from below with arguments as this command spells them.
 
     ``steps=0`` becomes ``--trainer.steps 0``, where only one option of the command ends in that
-    name.
+    name, and ``images is missing`` becomes ``--images is missing``.
     """
+    options = dict(_kinds(get_type_hints(function)))
     dotted: dict[str, list[str]] = {}
-    for option, _ in _kinds(get_type_hints(function)):
+    for option in options:
         dotted.setdefault(option.rpartition(".")[2], []).append(option)
 
     def spell(found: re.Match[str]) -> str:
-        options = dotted.get(found[1], [])
-        return f"--{options[0]} " if len(options) == 1 else found[0]
+        named = dotted.get(found[1], [])
+        return f"--{named[0]} " if len(named) == 1 else found[0]
 
+    subject = re.match(r"([a-z_.]+) (?:is|has|does|do|wants)\b", message)
+    if subject is not None and subject[1] in options:
+        message = f"--{message}"
     return re.sub(r"(?<![\w.-])([a-z_]+)=(?=\S)", spell, message)

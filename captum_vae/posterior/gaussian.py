@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_vae.checks import whole_number
+
 Spatial = Literal["mean", "flatten"] | tuple[int, ...]
 
 
@@ -67,6 +69,7 @@ class Posterior:
             raise ValueError("sample() takes a generator or a seed, not both")
         shape = tuple(self.mean.shape)
         if seed is not None:
+            seed = whole_number("seed", seed, least=0, most=2**63 - 1)
             generator = torch.Generator(self.mean.device).manual_seed(seed)
             shape = (1, *shape[1:])
         noise = torch.randn(

@@ -231,7 +231,7 @@ def test_images_take_the_size_channels_and_range_asked_for(explain, tmp_path):
     ("model", "arguments", "message"),
     [
         ("absent", [], "does not import (AttributeError"),
-        ("to_grid", [], "do not fit tests.explain.own_models:to_grid"),
+        ("to_grid", [], "do not fit model tests.explain.own_models:to_grid"),
         ("conv_vae", ["--layer", "encoder.conv9"], "encoder.conv9"),
         ("conv_vae", ["--layer", "mean"], "without spatial positions"),
         ("conv_vae", ["--dims", "[7]"], "the posterior has 3 latent dimensions"),
