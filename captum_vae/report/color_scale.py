@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_vae.checks import real_number
+
 COLORMAP = "inferno"
 """Perceptually uniform and legible in grey: its lightness grows with the value."""
 
@@ -23,7 +25,12 @@ FAINTEST, STRONGEST = 0.35, 0.95
 class ColorScale:
     """The values that get the first and the last colour.
 
+    Attributes:
+        low: The value of the first colour.
+        high: The value of the last colour.
+
     Raises:
+        TypeError: An end is no number.
         ValueError: ``high`` lies below ``low``, or one is not finite.
     """
 
@@ -32,7 +39,7 @@ class ColorScale:
 
     def __post_init__(self) -> None:
         """Check the ends."""
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low <= self.high):
+        if not real_number("low", self.low) <= real_number("high", self.high):
             raise ValueError(f"a colour scale from {self.low} to {self.high}; wanted low <= high")
 
     @classmethod
@@ -40,10 +47,13 @@ class ColorScale:
         """From the smallest (or ``low``) to the largest value of all ``maps``.
 
         Raises:
-            ValueError: no maps, or a value that is not finite.
+            TypeError: A map is no tensor.
+            ValueError: There are no maps, or a value is not finite.
         """
-        if not maps:
+        if len(maps) == 0:
             raise ValueError("maps is empty; a colour scale needs at least one map")
+        for index, one in enumerate(maps):
+            _check_map(f"maps[{index}]", one)
         values = torch.cat([m.detach().flatten().double().cpu() for m in maps])
         return cls(float(values.min()) if low is None else low, float(values.max()))
 
@@ -63,16 +73,22 @@ def overlay(
     Args:
         image: (C, H, W) or (H, W) in [0, 1]; shown in grey.
         attention: (H, W), on the image's grid.
-        scale: the values of the first and the last colour.
-        colormap: a matplotlib name.
+        scale: The values of the first and the last colour.
+        colormap: The name of a matplotlib colormap.
 
     Returns:
         (H, W, 3) RGB in [0, 1].
 
     Raises:
-        ValueError: the sizes differ.
+        TypeError: The image or the map is no tensor of real numbers, or the scale is none.
+        ValueError: The sizes differ, the map holds NaN or infinite values, or the colormap is
+            unknown.
     """
     grey = grey_image(image)
+    _check_map("attention", attention)
+    if not isinstance(scale, ColorScale):
+        raise TypeError(f"scale is a {type(scale).__name__}; wanted a ColorScale")
+    check_colormap(colormap)
     if tuple(attention.shape) != grey.shape:
         raise ValueError(
             f"attention has shape {tuple(attention.shape)}, the image {grey.shape}; resize the "
@@ -89,10 +105,41 @@ def bar_colors(colormap: str = COLORMAP, *, background: float = 0.0) -> NDArray[
 
 
 def grey_image(image: Tensor) -> NDArray[np.float64]:
-    """(H, W) luminance in [0, 1] of an image (C, H, W) or (H, W)."""
+    """(H, W) luminance in [0, 1] of an image (C, H, W) or (H, W).
+
+    Raises:
+        TypeError: The image is no tensor of real numbers.
+        ValueError: It has another shape.
+    """
+    _check_real("image", image)
+    if image.dim() not in (2, 3) or not image.numel():
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}; wanted (C, H, W) or (H, W), one image at a time"
+        )
     plane = image.detach().double().cpu()
     plane = plane.mean(0) if plane.dim() == 3 else plane
     return cast("NDArray[np.float64]", plane.clamp(0, 1).numpy())
+
+
+def check_colormap(colormap: str) -> None:
+    """Refuse a name that is none of matplotlib's colormaps."""
+    if not isinstance(colormap, str) or colormap not in matplotlib.colormaps:
+        raise ValueError(
+            f"colormap={colormap!r} is not known to matplotlib; wanted a name such as {COLORMAP!r}"
+        )
+
+
+def _check_map(name: str, attention: Tensor) -> None:
+    _check_real(name, attention)
+    if not attention.isfinite().all():
+        raise ValueError(f"{name} has values that are NaN or infinite, which have no colour")
+
+
+def _check_real(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} is a {type(values).__name__}; wanted a tensor")
+    if values.is_complex():
+        raise TypeError(f"{name} has dtype {values.dtype}; wanted real numbers")
 
 
 def _blend(

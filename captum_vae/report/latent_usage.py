@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from captum_vae.metrics.activity import ActiveDimensions
+from captum_vae.report.pictures import literal
 
 ACTIVE, INACTIVE = "#3b528b", "#c9c9c9"
 
@@ -13,7 +14,7 @@ def draw_active_dimensions(active: ActiveDimensions) -> Figure:
     """KL to the prior and spread of the mean per dimension, most informative first.
 
     Args:
-        active: of the model on the data to be explained.
+        active: The statistics of the model on the data to be explained.
     """
     order = active.kl.argsort(descending=True).tolist()
     colors = [ACTIVE if active.active[dim] else INACTIVE for dim in order]
@@ -38,4 +39,4 @@ def draw_active_dimensions(active: ActiveDimensions) -> Figure:
     lower.set_xticks(range(len(order)), [str(dim) for dim in order])
     lower.set_xlim(-0.6, len(order) - 0.4)
     lower.set_xlabel("latent dimension, by KL; grey: inactive", fontsize=9)
-    return figure
+    return literal(figure)

@@ -10,7 +10,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_vae.report.color_scale import COLORMAP, ColorScale, bar_colors, grey_image, overlay
+from captum_vae.report.color_scale import (
+    COLORMAP,
+    ColorScale,
+    bar_colors,
+    check_colormap,
+    grey_image,
+    overlay,
+)
+from captum_vae.report.pictures import literal
+from captum_vae.report.text import legible, shortened
 
 CELL = 0.92
 """Side of an image; all lengths here are inches."""
@@ -20,6 +29,8 @@ ROW_GAP = 0.14
 RANGE_HEIGHT = 0.2
 LABEL_GAP = 0.14
 LETTER_WIDTH = 0.085
+LABEL_LETTERS = 48
+"""Letters after which a line of a row's label loses its middle, or a name would fill the page."""
 TITLE_HEIGHT = 0.32
 COLUMN_TITLE_HEIGHT = 0.17
 BAR_WIDTH = 1.15
@@ -31,9 +42,9 @@ class Strip:
     """Images side by side, which may carry attention under one colour scale.
 
     Attributes:
-        images: each (C, H, W) or (H, W) in [0, 1]; None leaves a cell empty.
-        maps: as many (H, W) maps, or None to show the images alone.
-        scale: of the maps; None spans their own lowest to highest value.
+        images: Images (C, H, W) or (H, W) in [0, 1]; None leaves a cell empty.
+        maps: As many (H, W) maps, or None to show the images alone.
+        scale: The colour scale of the maps; None spans their own lowest to highest value.
     """
 
     images: Sequence[Tensor | None]
@@ -44,7 +55,7 @@ class Strip:
         """Check that images and maps pair up.
 
         Raises:
-            ValueError: another number of maps than of images.
+            ValueError: There is another number of maps than of images.
         """
         if self.maps is not None and len(self.maps) != len(self.images):
             raise ValueError(f"{len(self.maps)} maps for {len(self.images)} images; give one each")
@@ -79,15 +90,17 @@ def draw_map_grid(
     lowest to highest and every strip states its own two numbers underneath.
 
     Args:
-        rows: the same number of strips in each, of the same widths.
-        strip_titles: above the columns of strips.
-        column_titles: above the single columns, one sequence per strip.
-        bar_label: what the colours mean.
-        colormap: a matplotlib name.
+        rows: The rows, with the same number of strips in each, of the same widths.
+        strip_titles: Titles above the columns of strips.
+        column_titles: Titles above the single columns, one sequence per strip.
+        bar_label: What the colours mean.
+        colormap: The name of a matplotlib colormap.
 
     Raises:
-        ValueError: no rows, or rows of different make.
+        ValueError: There are no rows, rows differ in their strips, a colormap is unknown, a map
+            holds NaN, or its size is not that of its image.
     """
+    check_colormap(colormap)
     widths = _strip_widths(rows)
     scales = {strip.used_scale for row in rows for strip in row.strips} - {None}
     shared = len(scales) == 1
@@ -97,7 +110,8 @@ def draw_map_grid(
     header = TITLE_HEIGHT * bool(strip_titles) + COLUMN_TITLE_HEIGHT * lines
     heights = [CELL + (RANGE_HEIGHT if states else 0) for states in stated]
     grid_width = sum(n * CELL + (n - 1) * GAP for n in widths) + STRIP_GAP * (len(widths) - 1)
-    labels = max(len(line) for row in rows for line in row.label.split("\n")) * LETTER_WIDTH
+    shown = [shortened(legible(row.label), LABEL_LETTERS) for row in rows]
+    labels = max(len(line) for label in shown for line in label.split("\n")) * LETTER_WIDTH
     start = MARGIN + labels + LABEL_GAP
     width = start + grid_width + BAR_WIDTH * bool(scales) + MARGIN
     height = MARGIN + header + sum(heights) + ROW_GAP * (len(rows) - 1) + MARGIN
@@ -110,8 +124,8 @@ def draw_map_grid(
     _draw_titles(canvas, lefts, widths, strip_titles, column_titles)
     top = MARGIN + header
     map_tops = []
-    for row, states, row_height in zip(rows, stated, heights, strict=True):
-        canvas.text(start - LABEL_GAP, top + CELL / 2, row.label, ha="right", size=9.5)
+    for row, label, states, row_height in zip(rows, shown, stated, heights, strict=True):
+        canvas.text(start - LABEL_GAP, top + CELL / 2, label, ha="right", size=9.5)
         for left, strip in zip(lefts, row.strips, strict=True):
             _draw_strip(canvas, left, top, strip, colormap, states_range=states)
             if strip.maps is not None:
@@ -121,7 +135,7 @@ def draw_map_grid(
         left = lefts[-1] + widths[-1] * (CELL + GAP) - GAP + 0.25
         scale = next(iter(scales)) if shared else None
         _draw_bar(canvas, left, min(map_tops), max(map_tops), scale, bar_label, colormap)
-    return canvas.figure
+    return literal(canvas.figure)
 
 
 def format_range(scale: ColorScale) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 from xml.etree import ElementTree
 
+from captum_vae.files import reading, write_text
 from captum_vae.report.tables import Table, unbroken
 from captum_vae.report.template import PAGE
+from captum_vae.report.text import legible
 
 
 @dataclass(frozen=True)
@@ -17,9 +21,9 @@ class Picture:
     """A PNG or SVG beside the page.
 
     Attributes:
-        path: of the file; it must lie in the page's folder or below.
-        alt: what it shows, for those who cannot see it.
-        caption: how to read it.
+        path: The picture's file, in the page's folder or below it.
+        alt: What it shows, for those who cannot see it.
+        caption: How to read it.
         legible_width: CSS pixels to which it may shrink; a narrower page scrolls it sideways.
     """
 
@@ -45,22 +49,31 @@ def write_page(
 ) -> Path:
     """Write a self-contained HTML page that shows its pictures by relative paths.
 
+    Whatever the texts contain is shown as text, never read as markup; what cannot be seen or
+    encoded is written out. The page is written whole or not at all.
+
     Args:
-        path: of the page.
-        title: headline and window title.
-        lead: the paragraph under it.
-        sections: in order.
-        footer: small print at the end.
+        path: The page to write.
+        title: The headline and window title.
+        lead: The paragraph under it.
+        sections: The sections in order.
+        footer: Small print at the end.
 
     Raises:
-        FileNotFoundError: a picture does not exist.
-        ValueError: a picture lies outside the page's folder, so the page could not be moved.
+        FileNotFoundError: A picture does not exist.
+        ValueError: A picture is no PNG or SVG, or lies outside the page's folder, so that the page
+            could not be moved.
+        OSError: The page cannot be written; the message names it.
     """
     from jinja2 import Environment, StrictUndefined
 
     path = Path(path)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: legible(value) if type(value) is str else value,
     )
     environment.globals["source"] = lambda picture: _relative(picture.path, path.parent)
     environment.filters["unbroken"] = unbroken
@@ -68,24 +81,27 @@ def write_page(
     text = environment.from_string(PAGE).render(
         title=title, lead=lead, sections=sections, footer=footer
     )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
 def _relative(picture: Path, folder: Path) -> str:
+    """The picture as an address: a name may hold #, ? or bytes that are not UTF-8."""
     if not picture.is_file():
         raise FileNotFoundError(f"the page refers to {picture}, which does not exist")
     try:
-        return picture.resolve().relative_to(folder.resolve()).as_posix()
+        place = picture.resolve().relative_to(folder.resolve()).as_posix()
     except ValueError as error:
         raise ValueError(
             f"{picture} lies outside {folder}, the page's folder; save it below that folder"
         ) from error
+    return quote(os.fsencode(place), safe="/ ")
 
 
 def _size(picture: Path) -> tuple[int, int]:
     """Width and height in pixels, which keep the page from jumping while it loads."""
-    return _svg_size(picture) if picture.suffix == ".svg" else _png_size(picture)
+    with reading(picture, "a PNG or SVG picture"):
+        return _svg_size(picture) if picture.suffix == ".svg" else _png_size(picture)
 
 
 def _svg_size(picture: Path) -> tuple[int, int]:
@@ -100,8 +116,9 @@ def _pixels(length: str) -> int:
 
 
 def _png_size(picture: Path) -> tuple[int, int]:
-    header = picture.read_bytes()[:24]
+    with open(picture, "rb") as file:
+        header = file.read(24)
     if header[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{picture} is no PNG file")
+        raise ValueError("it is no PNG file")
     width, height = struct.unpack(">II", header[16:24])
     return width, height

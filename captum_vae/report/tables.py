@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from captum_vae.report.text import legible
+
 _INTERVAL = re.compile(r"(?:^|(?<=[\d*|] ))\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 
 
@@ -17,7 +19,8 @@ class Table:
     """Rows of cells under column names.
 
     A cell may be text, a number or None. Text, Markdown and pages show ``str(cell)``, so numbers
-    that are to be rounded come as text; CSV holds numbers in full.
+    that are to be rounded come as text; CSV holds numbers in full. Control characters and bytes
+    that are not UTF-8, as names of files may hold, are written out.
 
     Attributes:
         columns: The names of the N columns.
@@ -42,7 +45,7 @@ class Table:
     @property
     def cells(self) -> list[list[str]]:
         """The rows as text; None is an empty cell."""
-        return [["" if cell is None else str(cell) for cell in row] for row in self.rows]
+        return [["" if cell is None else legible(str(cell)) for cell in row] for row in self.rows]
 
     def text(self) -> str:
         """Aligned columns for a terminal, one line per row."""
@@ -85,4 +88,6 @@ def _escaped(cell: str) -> str:
 
 
 def _number(cell: object) -> object:
+    if isinstance(cell, str):
+        return legible(cell)
     return "" if isinstance(cell, float) and math.isnan(cell) else cell

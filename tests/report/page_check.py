@@ -3,6 +3,7 @@
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -24,7 +25,7 @@ class Page(HTMLParser):
             source = picture.get("src") or ""
             if Path(source).is_absolute() or "//" in source:
                 self.faults.append(f"{source} is not relative")
-            if not (path.parent / source).is_file():
+            if not (path.parent / unquote(source, errors="surrogateescape")).is_file():
                 self.faults.append(f"{source} is missing")
             if not picture.get("alt"):
                 self.faults.append(f"{source} has no alt text")

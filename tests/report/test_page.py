@@ -60,7 +60,7 @@ def test_a_picture_outside_the_folder_is_refused(tmp_path: Path, picture: Pictur
 def test_a_picture_that_is_no_png_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fake.png"
     path.write_bytes(b"GIF89a")
-    with pytest.raises(ValueError, match="fake.png is no PNG"):
+    with pytest.raises(ValueError, match="fake.png cannot be read: it is no PNG file"):
         written(tmp_path, Section("S", pictures=[Picture(path, "alt", "caption")]))
 
 
