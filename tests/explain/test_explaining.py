@@ -222,16 +222,8 @@ NAMES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Glyph .* missing from")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="drawn as mathematics"))
-        if "$" in name
-        else name
-        for name in NAMES
-    ],
-)
+@pytest.mark.filterwarnings("error:Glyph .* missing from")
+@pytest.mark.parametrize("name", NAMES)
 def test_any_name_a_file_can_have_is_drawn_and_written(vae, tmp_path, name):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
