@@ -249,7 +249,7 @@ def test_an_input_of_which_nothing_tells_the_positions_asks_for_the_size():
 
 
 class Image(nn.Module):
-    """A small vision transformer: patches, a class token, blocks; the head reads the class token."""
+    """A small vision transformer: patches, class tokens, a block; the head reads their mean."""
 
     def __init__(self, prefix: int = 1) -> None:
         super().__init__()
