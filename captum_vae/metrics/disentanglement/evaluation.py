@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from captum_vae.checks import whole_number
 from captum_vae.metrics.disentanglement.information import mig_score, modularity_score
 from captum_vae.metrics.disentanglement.prediction import Trees, dci_scores, sap_score
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked
@@ -29,11 +30,12 @@ class DisentanglementReport:
     """Scores of one encoder.
 
     Attributes:
-        scores: in the order asked for; ``dci`` gives three.
-        samples: number N of codes.
-        seed: of the votes, splits and classifiers.
-        std: D standard deviations of the posterior means.
-        used: the dimensions that are not collapsed.
+        scores: The scores in the order asked for; ``dci`` gives three.
+        samples: The number N of codes.
+        seed: Seed of the votes, splits and classifiers.
+        std: The D standard deviations of the posterior means.
+        used: The dimensions that take part in the votes, see
+            :func:`~captum_vae.metrics.disentanglement.votes.used_dimensions`.
     """
 
     scores: tuple[DisentanglementScore, ...]
@@ -50,7 +52,7 @@ class DisentanglementReport:
         raise KeyError(f"no score {name!r}; there are {[score.name for score in self.scores]}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything for JSON."""
+        """The fields for JSON."""
         return {
             "samples": self.samples,
             "seed": self.seed,
@@ -93,27 +95,29 @@ def evaluate_disentanglement(
     """Encode random images once and score the codes.
 
     Args:
-        encode: images (B, ...) on ``device`` to posterior means (B, D); gradients are off, and the
-            model belongs in eval mode.
-        data: samples start with an image and its (F,) integer factor classes, as
-            :class:`~captum_vae.data.dsprites.DSprites`.
-        samples: images to draw without repeats; None, or more than there are, for all. With all
-            images of a complete grid, votes are draws from the data set itself; with fewer, from
-            the images drawn.
-        batch_size: images per call of ``encode``.
-        device: where the images go.
-        seed: of all draws; a metric's draws do not depend on which others are asked for.
-        metrics: names in ``METRICS``.
-        protocol: of factor_vae and beta_vae, see ``VOTE_PROTOCOLS``.
+        encode: Turns images (B, ...) on ``device`` into posterior means (B, D); gradients are off,
+            and the model belongs in eval mode.
+        data: A data set whose samples start with an image and its (F,) integer factor classes, as
+            those of :class:`~captum_vae.data.dsprites.DSprites` do.
+        samples: Number of images to draw without repeats; None, or more than there are, for all.
+            With all images of a complete grid, votes are draws from the data set itself; with
+            fewer, from the images drawn.
+        batch_size: Images per call of ``encode``.
+        device: Where the images go.
+        seed: Seed of all draws; a metric's draws do not depend on which others are asked for.
+        metrics: Names in ``METRICS``.
+        protocol: How many votes factor_vae and beta_vae take: a name in ``VOTE_PROTOCOLS`` or a
+            protocol of one's own.
         kl: (D,) mean KL in nats; where given, it decides which dimensions are used.
-        trees: of dci.
+        trees: The classifier of dci, as in :func:`dci_scores`.
 
     Returns:
         The report.
 
     Raises:
-        TypeError: ``encode`` returns no tensor of floats, or the classes are no integers.
-        ValueError: codes or classes have the wrong shape, or an option is unknown.
+        TypeError: ``encode`` returns no tensor of floats, the classes are no integers, or a number
+            is no whole number.
+        ValueError: Codes or classes have the wrong shape, or an option is unknown.
     """
     _check_metrics(metrics)
     codes, factors = encode_samples(
@@ -140,11 +144,25 @@ def score_disentanglement(
     kl: Tensor | None = None,
     trees: Trees = "random_forest",
 ) -> DisentanglementReport:
-    """Score codes (N, D) of images with factor classes (N, F).
+    """Score codes of images with known factors.
 
-    Options, results and errors are those of :func:`evaluate_disentanglement`.
+    Args:
+        codes: (N, D) posterior means.
+        factors: (N, F) integer classes.
+        seed: Seed of all draws; a metric's draws do not depend on which others are asked for.
+        metrics: Names in ``METRICS``.
+        protocol: How many votes factor_vae and beta_vae take: a name in ``VOTE_PROTOCOLS`` or a
+            protocol of one's own.
+        kl: (D,) mean KL in nats; where given, it decides which dimensions are used.
+        trees: The classifier of dci, as in :func:`dci_scores`.
+
+    Raises:
+        TypeError: The codes are no floats, the factors no integers, or the seed no whole number.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value, or an
+            option is unknown.
     """
     _check_metrics(metrics)
+    seed = _checked_seed(seed)
     codes, factors = checked(codes, factors)
 
     def seeded() -> torch.Generator:
@@ -180,10 +198,31 @@ def encode_samples(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Encode random images: codes (N, D) and factor classes (N, F), both on the CPU.
+    """Encode random images once.
 
-    Options and errors are those of :func:`evaluate_disentanglement`.
+    Args:
+        encode: Turns images (B, ...) on ``device`` into posterior means (B, D).
+        data: A data set whose samples start with an image and its (F,) integer factor classes.
+        samples: Number of images to draw without repeats; None, or more than there are, for all.
+        batch_size: Images per call of ``encode``.
+        device: Where the images go.
+        seed: Seed of the draw.
+
+    Returns:
+        Codes (N, D) and factor classes (N, F), both on the CPU.
+
+    Raises:
+        TypeError: ``encode`` is not callable or returns no tensor, or a number is no whole number.
+        ValueError: The codes have the wrong shape, there is no image, or a number is too small.
     """
+    if not callable(encode):
+        raise TypeError(f"encode is a {type(encode).__name__}; wanted a function of images")
+    if samples is not None:
+        samples = whole_number("samples", samples, least=1)
+    batch_size = whole_number("batch_size", batch_size, least=1)
+    seed = _checked_seed(seed)
+    if not len(cast(Sized, data)):
+        raise ValueError("data is empty; wanted images with factor classes")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(cast(Sized, data)), generator=generator)
     chosen: Dataset[Any] = Subset(data, order[:samples].tolist())
@@ -208,6 +247,12 @@ def encode_samples(
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise TypeError(f"metrics is {metrics!r}; wanted a list of some of {METRICS}")
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"metrics names {unknown}; wanted some of {METRICS}")
+
+
+def _checked_seed(seed: int) -> int:
+    return whole_number("seed", seed, least=0, most=2**63 - 1)

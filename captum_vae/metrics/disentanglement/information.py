@@ -1,8 +1,12 @@
 """Metrics of mutual information between single dimensions and factors: MIG and modularity."""
 
+import numpy as np
 import torch
+from scipy.stats import entropy
+from sklearn.metrics import mutual_info_score
 from torch import Tensor
 
+from captum_vae.checks import whole_number
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked, undefined
 
 
@@ -16,22 +20,23 @@ def mig_score(codes: Tensor, factors: Tensor, *, bins: int = 20) -> Disentanglem
     Args:
         codes: (N, D) posterior means.
         factors: (N, F) integer classes.
-        bins: equal-width bins per dimension, from its smallest to its largest code; 20 as in
-            disentanglement_lib.
+        bins: Number of equal-width bins per dimension, from its smallest to its largest code; 20
+            as in disentanglement_lib.
 
     Returns:
         The score. Details: gaps per factor, mutual_information (D, F) in nats, bins.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or ``bins`` is below 2.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or ``bins`` is below 2.
     """
     codes, factors = checked(codes, factors)
     information = mutual_information(binned(codes, bins), factors)
     ranked = information.sort(dim=0, descending=True).values
     runner_up = ranked[1] if len(ranked) > 1 else torch.zeros_like(ranked[0])
-    entropy = mutual_information(factors, factors).diagonal()
-    gaps = (ranked[0] - runner_up) / entropy
+    nats = [float(entropy(torch.unique(column, return_counts=True)[1])) for column in factors.T]
+    gaps = (ranked[0] - runner_up) / torch.tensor(nats, dtype=torch.float64)
     return DisentanglementScore(
         "mig",
         float(gaps.mean()),
@@ -53,15 +58,16 @@ def modularity_score(codes: Tensor, factors: Tensor, *, bins: int = 20) -> Disen
     Args:
         codes: (N, D) posterior means.
         factors: (N, F) integer classes.
-        bins: equal-width bins per dimension.
+        bins: Number of equal-width bins per dimension.
 
     Returns:
         The score; NaN for a single factor, or if no dimension knows anything. Details: modularity
         per dimension, bins.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or ``bins`` is below 2.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or ``bins`` is below 2.
     """
     codes, factors = checked(codes, factors)
     squared = mutual_information(binned(codes, bins), factors).square()
@@ -80,17 +86,25 @@ def modularity_score(codes: Tensor, factors: Tensor, *, bins: int = 20) -> Disen
 
 
 def binned(codes: Tensor, bins: int) -> Tensor:
-    """Equal-width bins of each column: (N, D) floats to (N, D) int64 in 0..bins - 1."""
-    if bins < 2:
-        raise ValueError(f"bins is {bins}; wanted 2 or more")
-    low, high = codes.amin(0), codes.amax(0)
-    columns = []
-    for dimension in range(codes.shape[1]):
-        inner = torch.linspace(
-            float(low[dimension]), float(high[dimension]), bins + 1, dtype=codes.dtype
-        )[1:-1]
-        columns.append(torch.bucketize(codes[:, dimension].contiguous(), inner, right=True))
-    return torch.stack(columns, dim=1)
+    """Equal-width bins of each column.
+
+    Args:
+        codes: (N, D) float64.
+        bins: How many bins lie between the smallest and the largest code of a column.
+
+    Returns:
+        (N, D) int64 bins in 0..bins - 1.
+
+    Raises:
+        TypeError: ``bins`` is no whole number.
+        ValueError: ``bins`` is below 2.
+    """
+    bins = whole_number("bins", bins, least=2)
+    columns = [
+        np.digitize(column, np.histogram_bin_edges(column, bins)[1:-1])
+        for column in codes.T.numpy()
+    ]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def mutual_information(first: Tensor, second: Tensor) -> Tensor:
@@ -103,16 +117,7 @@ def mutual_information(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (D, F) float64, nats.
     """
-    left = [torch.unique(column, return_inverse=True)[1] for column in first.unbind(1)]
-    right = [torch.unique(column, return_inverse=True)[1] for column in second.unbind(1)]
-    rows = [[_information(a, b) for b in right] for a in left]
+    rows = [
+        [mutual_info_score(left.numpy(), right.numpy()) for right in second.T] for left in first.T
+    ]
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def _information(a: Tensor, b: Tensor) -> float:
-    size_a, size_b = int(a.max()) + 1, int(b.max()) + 1
-    counts = torch.bincount(a * size_b + b, minlength=size_a * size_b)
-    joint = counts.view(size_a, size_b).double() / len(a)
-    independent = joint.sum(1, keepdim=True) * joint.sum(0)
-    # A sum of rounding errors about 0 may come out negative.
-    return max(0.0, float(torch.xlogy(joint, joint / independent).nansum()))

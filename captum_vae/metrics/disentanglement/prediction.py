@@ -9,6 +9,7 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
+from captum_vae.checks import check_choice
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked, undefined
 
 Trees: TypeAlias = Literal["random_forest", "gradient_boosting"]
@@ -42,8 +43,10 @@ def dci_scores(
     Args:
         codes: (N, D) posterior means.
         factors: (N, F) integer classes.
-        trees: ``random_forest`` (10 trees) or ``gradient_boosting`` (scikit-learn's defaults).
-        generator: source of the split and of the classifiers' seed.
+        trees: Either ``random_forest`` (10 trees) or ``gradient_boosting`` (scikit-learn's
+            defaults).
+        generator: Source of the split and of the classifiers' seed, on the CPU; None takes
+            torch's global one.
 
     Returns:
         Disentanglement: how much a dimension serves one factor only, weighted by its importance.
@@ -53,11 +56,11 @@ def dci_scores(
         factor, trees.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or ``trees`` is unknown.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or ``trees`` is unknown.
     """
-    if trees not in get_args(Trees):
-        raise ValueError(f"trees is {trees!r}; wanted one of {get_args(Trees)}")
+    check_choice("trees", trees, get_args(Trees))
     codes, factors = checked(codes, factors)
     split = _split(codes, factors, generator)
     columns, training, test = [], [], []
@@ -101,22 +104,23 @@ def sap_score(
     Args:
         codes: (N, D) posterior means.
         factors: (N, F) integer classes.
-        predictor: ``linear_svm``, as disentanglement_lib: test accuracy of scikit-learn's LinearSVC
-            (C = 0.01, balanced classes), trained on 10,000 rows and tested on 5,000 others (two
-            thirds and one third of fewer), which cannot tell many ordered classes from one number,
-            so that perfect codes of dSprites score about 0.25; ``correlation``: squared correlation
-            over all rows, which takes the classes as numbers.
-        generator: source of the split and of the classifiers' seed.
+        predictor: Either ``linear_svm``, as disentanglement_lib: test accuracy of scikit-learn's
+            LinearSVC (C = 0.01, balanced classes), trained on 10,000 rows and tested on 5,000
+            others (two thirds and one third of fewer), which cannot tell many ordered classes from
+            one number, so that perfect codes of dSprites score about 0.25; or ``correlation``:
+            squared correlation over all rows, which takes the classes as numbers.
+        generator: Source of the split and of the classifiers' seed, on the CPU; None takes
+            torch's global one.
 
     Returns:
         The score. Details: gaps per factor, scores (D, F), predictor.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or ``predictor`` is unknown.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or ``predictor`` is unknown.
     """
-    if predictor not in get_args(Predictor):
-        raise ValueError(f"predictor is {predictor!r}; wanted one of {get_args(Predictor)}")
+    check_choice("predictor", predictor, get_args(Predictor))
     codes, factors = checked(codes, factors)
     if predictor == "correlation":
         scores = _squared_correlations(codes, factors.double()).numpy()

@@ -13,10 +13,10 @@ class DisentanglementScore:
     """A metric's value and what led to it.
 
     Attributes:
-        name: of the metric.
-        value: in [0, 1], higher is more disentangled; NaN where undefined.
-        reason: why the value is undefined or trivial; empty otherwise.
-        details: numbers, names and lists behind the value, ready for JSON.
+        name: The name of the metric.
+        value: The score in [0, 1], higher is more disentangled; NaN where undefined.
+        reason: Why the value is undefined or trivial; empty otherwise.
+        details: Numbers, names and lists behind the value, ready for JSON.
     """
 
     name: str
@@ -25,7 +25,7 @@ class DisentanglementScore:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything for JSON, which has no NaN: an undefined value is None."""
+        """The fields for JSON, which has no NaN: an undefined value is None."""
         return {
             "name": self.name,
             "value": None if math.isnan(self.value) else self.value,
@@ -47,9 +47,14 @@ def checked(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         factors: (N, F) integers: which value each factor has, not the value itself.
 
     Raises:
-        TypeError: the codes are not floats or the factors not integers.
-        ValueError: shapes do not fit, a code is not finite or a factor has only one value.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite or a factor has only one value.
     """
+    for name, table in (("codes", codes), ("factors", factors)):
+        if not isinstance(table, Tensor):
+            raise TypeError(
+                f"{name} is a {type(table).__name__}; wanted a tensor with a row per image"
+            )
     if not codes.is_floating_point():
         raise TypeError(f"codes is {codes.dtype}; wanted floats, the posterior means")
     if factors.is_floating_point() or factors.is_complex():

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked
 from captum_vae.posterior.usage import ACTIVE_KL, PRUNING_SPREAD, is_active
 
@@ -19,14 +20,25 @@ class VoteProtocol:
     """How many votes there are, and how many samples each.
 
     Attributes:
-        samples: images with the same factor value per vote (FactorVAE), or pairs (beta-VAE).
-        training_votes: fit the classifier.
-        evaluation_votes: fresh, give the score.
+        samples: Number of images with the same factor value per vote (FactorVAE), or of pairs
+            (beta-VAE).
+        training_votes: Number of votes that fit the classifier.
+        evaluation_votes: Number of fresh votes that give the score.
+
+    Raises:
+        TypeError: A number is no whole number.
+        ValueError: A number is below 2 (samples) or 1 (votes).
     """
 
     samples: int
     training_votes: int
     evaluation_votes: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        whole_number("samples", self.samples, least=2)
+        whole_number("training_votes", self.training_votes, least=1)
+        whole_number("evaluation_votes", self.evaluation_votes, least=1)
 
 
 VOTE_PROTOCOLS = {
@@ -42,7 +54,7 @@ class Votes(NamedTuple):
     """Draws behind V votes.
 
     Attributes:
-        factor: (V,) the factor held fixed in each vote.
+        factor: (V,) numbers of the factor held fixed in each vote.
         rows: (V, L) rows of the codes that share one value of it.
     """
 
@@ -64,15 +76,20 @@ def used_dimensions(
 
     Args:
         codes: (N, D) posterior means; std (ddof 1) below ``std_threshold`` prunes a dimension.
-        kl: (D,) mean KL to the prior, nats; where given, it decides instead of the spread.
+        kl: (D,) mean KL to the prior in nats; where given, it decides instead of the spread.
         std_threshold: Standard deviation below which a dimension is pruned; 0.05 as published.
         kl_threshold: Nats that the KL of a dimension must exceed.
 
     Raises:
+        TypeError: ``kl`` is no tensor of floats.
         ValueError: ``kl`` does not have D entries.
     """
     if kl is None:
         return codes.std(0) >= std_threshold
+    if not isinstance(kl, Tensor) or not kl.is_floating_point():
+        raise TypeError(
+            f"kl is {getattr(kl, 'dtype', type(kl).__name__)}; wanted a tensor of floats"
+        )
     if kl.shape != codes.shape[1:]:
         raise ValueError(f"kl has shape {tuple(kl.shape)}; wanted ({codes.shape[1]},)")
     return is_active(kl.detach().to(codes.device), kl_threshold=kl_threshold)
@@ -96,17 +113,19 @@ def factor_vae_score(
     Args:
         codes: (N, D) posterior means, of 10,000 random images or more.
         factors: (N, F) integer classes.
-        protocol: a name in ``VOTE_PROTOCOLS``, or one's own.
-        kl: (D,) mean KL in nats, to prune by KL instead of spread (:func:`used_dimensions`).
-        generator: source of randomness, on the CPU.
+        protocol: A name in ``VOTE_PROTOCOLS`` or a protocol of one's own.
+        kl: (D,) mean KL in nats, to prune by KL instead of spread, as :func:`used_dimensions`
+            does.
+        generator: Source of randomness, on the CPU; None takes torch's global one.
 
     Returns:
         The score; 0 with a reason if no dimension is used. Details: training_accuracy,
         evaluation_accuracy, used_dimensions, predicted_factor per dimension, the protocol.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or an unknown protocol.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or an unknown protocol.
     """
     codes, factors = checked(codes, factors)
     counts = _protocol(protocol)
@@ -154,15 +173,17 @@ def beta_vae_score(
     Args:
         codes: (N, D) posterior means.
         factors: (N, F) integer classes.
-        protocol: a name in ``VOTE_PROTOCOLS``, or one's own; ``samples`` counts pairs.
-        generator: source of randomness, on the CPU.
+        protocol: A name in ``VOTE_PROTOCOLS`` or a protocol of one's own, whose ``samples`` are
+            pairs.
+        generator: Source of randomness, on the CPU; None takes torch's global one.
 
     Returns:
         The score. Details: training_accuracy, evaluation_accuracy, the protocol.
 
     Raises:
-        TypeError: as :func:`~captum_vae.metrics.disentanglement.score.checked`.
-        ValueError: likewise, or an unknown protocol.
+        TypeError: The codes are no floats or the factors no integers.
+        ValueError: Shapes do not fit, a code is not finite, a factor has only one value,
+            or an unknown protocol.
     """
     codes, factors = checked(codes, factors)
     counts = _protocol(protocol)
@@ -207,9 +228,9 @@ def draw_rows(
 
     Args:
         factors: (N, F) int64 classes.
-        factor: (V,) which factor the rows of each draw agree on.
-        samples: L.
-        generator: source of randomness.
+        factor: (V,) numbers of the factor that the rows of each draw agree on.
+        samples: The number L of rows in a draw.
+        generator: Source of randomness, on the CPU.
 
     Returns:
         (V, L) rows: the value is uniform over those that occur, the rows uniform over those with
@@ -234,7 +255,7 @@ def steadiest_dimensions(codes: Tensor, rows: Tensor, used: Tensor) -> Tensor:
     Args:
         codes: (N, D) float64; variances have ddof 1.
         rows: (V, L) rows of each vote.
-        used: (D,) bool, the dimensions that may be named.
+        used: (D,) bool of the dimensions that may be named.
 
     Returns:
         (V,) argmin over used dimensions of variance within the vote / variance of all codes.
@@ -254,10 +275,7 @@ def _chunks(rows: Tensor, width: int) -> list[tuple[Tensor, ...]]:
 def _protocol(protocol: str | VoteProtocol) -> VoteProtocol:
     if isinstance(protocol, VoteProtocol):
         return protocol
-    if protocol not in VOTE_PROTOCOLS:
-        raise ValueError(
-            f"protocol is {protocol!r}; wanted one of {sorted(VOTE_PROTOCOLS)} or a VoteProtocol"
-        )
+    check_choice("protocol", protocol, VOTE_PROTOCOLS)
     return VOTE_PROTOCOLS[protocol]
 
 

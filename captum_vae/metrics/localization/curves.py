@@ -6,6 +6,7 @@ are best, the recall changes, and the ROC curve has its corners, at scores of an
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -173,10 +174,14 @@ def auroc(counts: ThresholdCounts, *, name: str = "auroc") -> LocalizationScore:
     if counts.undefined:
         return LocalizationScore(name, math.nan, counts.undefined)
     won_twice = 0
+    pairs_twice = 2 * counts.positives * counts.negatives
     for part in counts.parts():
-        below = counts.negatives - part.false_positives
-        won_twice += int((part.hits * (2 * below + part.tied_negatives)).sum())
-    return LocalizationScore(name, won_twice / (2 * counts.positives * counts.negatives))
+        weights = 2 * (counts.negatives - part.false_positives) + part.tied_negatives
+        if pairs_twice < 1 << 63:
+            won_twice += int((part.hits * weights).sum())
+        else:  # Python's integers never overflow
+            won_twice += sum(map(operator.mul, part.hits.tolist(), weights.tolist()))
+    return LocalizationScore(name, won_twice / pairs_twice)
 
 
 def average_precision(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_vae.metrics import (
     LocalizationScore,
+    aupro,
     auroc,
     average_precision,
     best_iou,
@@ -18,7 +19,7 @@ from captum_vae.metrics import (
     scores_of_image,
     threshold_counts,
 )
-from captum_vae.metrics.localization.curves import thinned
+from captum_vae.metrics.localization.curves import ThresholdCounts, thinned
 
 METRICS = [auroc, average_precision, f1_max, best_iou]
 
@@ -136,6 +137,27 @@ def test_a_single_class_is_nan_with_a_reason(metric, anomalous: bool) -> None:
     assert math.isnan(score.value)
     assert ("no normal" if anomalous else "no anomalous") in score.reason
     assert score.to_dict()["value"] is None
+
+
+@pytest.mark.parametrize("pixels", [10**3, 2**31, 3 * 10**9, 2**40])
+def test_counts_beyond_64_bits_do_not_overflow(pixels: int) -> None:
+    """Two thresholds: half of both classes at the upper one, so that every curve is a diagonal."""
+    half = torch.tensor([pixels // 2, pixels])
+    counts = ThresholdCounts(
+        thresholds=torch.tensor([1.0, 0.0]),
+        true_positives=half,
+        false_positives=half,
+        tied_negatives=torch.tensor([pixels // 2, pixels // 2]),
+        positives=pixels,
+        negatives=pixels,
+        region_overlap=torch.tensor([0.5, 1.0], dtype=torch.float64),
+        regions=1,
+    )
+    assert auroc(counts).value == average_precision(counts).value == 0.5
+    assert f1_max(counts).value == pytest.approx(2 / 3)
+    assert best_iou(counts).value == 0.5
+    assert aupro(counts, fpr_limit=1.0).value == pytest.approx(0.5)
+    assert roc_curve(counts).true_positive_rate.tolist() == [0, 0.5, 1]
 
 
 def test_no_pixel_at_all_is_nan_with_a_reason() -> None:
