@@ -102,6 +102,7 @@ def evaluate(
         FileNotFoundError: The checkpoint or the data are not there.
     """
     from captum_vae.commands.model_source import source_model
+    from captum_vae.data.loading import naming_dead_loaders
     from captum_vae.files import holding
     from captum_vae.localization.choosing import candidate_scorers, choose
     from captum_vae.localization.evaluation_page import write_evaluation_page
@@ -127,7 +128,7 @@ def evaluate(
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
     first = fabric.global_rank == 0
-    with holding(out) if first else nullcontext():
+    with naming_dead_loaders(), holding(out) if first else nullcontext():
         vae = source_model(model).to(fabric.device).eval()
         adapter = as_adapter(vae, model.posterior)
         training, testing = _samples(normal, "normal"), _samples(test, "test")

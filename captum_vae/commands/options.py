@@ -58,9 +58,19 @@ def parse(
     except (jsonargparse.ArgumentError, YAMLTextError) as error:
         said = _in_words(" ".join(str(error).split()), kinds)
         raise ValueError(f"{said} (captum-vae {name} --help lists the options)") from error
-    options: dict[str, Any] = parser.instantiate(parsed).as_dict()
+    try:
+        options: dict[str, Any] = parser.instantiate(parsed).as_dict()
+    except (ValueError, TypeError) as error:
+        raise ValueError(_reason(str(error))) from error
     options.pop("config")
     return options
+
+
+def _reason(message: str) -> str:
+    """Why an option group was refused: what it said itself, without the types that were tried."""
+    tried = [line.strip().removeprefix("- ") for line in message.splitlines() if "- " in line]
+    said = [line for line in tried if not line.startswith("Expected a <class")]
+    return said[0] if "Union subtypes" in message and said else message
 
 
 def _kinds(hints: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

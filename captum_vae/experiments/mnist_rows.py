@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
 from captum_vae.attr.options import Rectifier
 from captum_vae.experiments.anomaly_maps import MEAN_IMAGE, METHODS, RECONSTRUCTION
 from captum_vae.localization import (
-    AnomalyScorer,
     FeatureDifference,
     LatentAttention,
     MeanImageDifference,
     Protocol,
     ReconstructionError,
 )
+from captum_vae.localization.evaluation import Row
 from captum_vae.localization.options import Baseline
 from captum_vae.models import GaussianVAE
 
@@ -60,9 +61,13 @@ def control_name(baseline: Baseline, layer: str) -> str:
     return f"{words}, {layer.removeprefix('encoder.')}"
 
 
-def attention_scorers(vae: GaussianVAE) -> dict[str, AnomalyScorer]:
-    """All scorers by their names: pixel baselines, the maps as published, ours, and controls."""
-    scorers: dict[str, AnomalyScorer] = {
+BEST = relative_name("reconstruction", HEADLINE_LAYER)
+CONTROL = control_name("reconstruction", HEADLINE_LAYER)
+
+
+def attention_rows(vae: GaussianVAE) -> list[Row]:
+    """All rows: pixel baselines, methods x rectifiers x layers as published, ours, controls."""
+    scorers: dict[str, Any] = {
         RECONSTRUCTION: ReconstructionError(vae),
         MEAN_IMAGE: MeanImageDifference(vae),
         BRIGHTNESS: Ink(),
@@ -81,4 +86,4 @@ def attention_scorers(vae: GaussianVAE) -> dict[str, AnomalyScorer]:
             scorers[control_name(baseline, layer)] = FeatureDifference(
                 vae, layer, baselines=baseline
             )
-    return scorers
+    return [Row(name, scorer, PROTOCOL) for name, scorer in scorers.items()]

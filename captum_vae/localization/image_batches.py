@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
+from captum_vae.data.loading import loaded
 from captum_vae.data.sample import SampleBatch, collate_samples
 from captum_vae.localization.samples import (
     WANTED,
@@ -24,6 +24,10 @@ from captum_vae.progress import ProgressBar
 
 class ImageBatches:
     """Batches of images and what is known about them, to be gone through several times.
+
+    Attributes:
+        argument: What messages call the data.
+        shape: (C, H, W) of the images read last; None before any was.
 
     Args:
         data: A data set whose items are :class:`~captum_vae.data.Sample`, images, or tuples (image,
@@ -62,6 +66,7 @@ class ImageBatches:
         self.argument = argument
         self.device = device
         self.bar = bar
+        self.shape: tuple[int, ...] | None = None
         self._truth = truth
         parallel = shared and dist.is_initialized()
         self._rank = dist.get_rank() if parallel else 0
@@ -92,10 +97,10 @@ class ImageBatches:
         Raises:
             ValueError: There is no image, or a batch is malformed.
             TypeError: A batch holds something else than images and masks.
-            ChildProcessError: A process that loads images died.
+            RuntimeError: A process that loads images died.
         """
         seen = 0
-        for number, found in enumerate(loaded(self.bar(self._batches, title), self.argument)):
+        for number, found in enumerate(loaded(self.bar(self._batches, title))):
             if isinstance(found, Tensor) and not len(found):
                 continue
             batch = _as_sample_batch(found, self.argument, seen, self._truth)
@@ -106,6 +111,7 @@ class ImageBatches:
             elif number % self._processes != self._rank:
                 continue
             if len(batch.image):
+                self.shape = tuple(batch.image.shape[1:])
                 images = batch.image if self.device is None else batch.image.to(self.device)
                 yield places, batch._replace(image=images)
         if not seen and self._share != []:
@@ -128,48 +134,6 @@ class ImagesOnly:
         """Go through them once more."""
         for _, batch in self._batches.numbered(self._title):
             yield batch.image
-
-
-def loaded(batches: Iterable[Any], argument: str) -> Iterator[Any]:
-    """Go through batches; what goes wrong in a loader's own process is said in one line.
-
-    Args:
-        batches: A DataLoader or any other batches.
-        argument: What messages call the data.
-
-    Raises:
-        ChildProcessError: A process that loads images died.
-        Exception: Whatever the data set raised there, without the traceback that PyTorch puts into
-            the message.
-    """
-    try:
-        yield from batches
-    except Exception as error:
-        clearer = _clearer(error, argument)
-        if clearer is None:
-            raise
-        raise clearer from error
-
-
-def _clearer(error: Exception, argument: str) -> Exception | None:
-    """The error in one line, where PyTorch has wrapped it; None for one that is clear already."""
-    text = str(error)
-    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
-        return ChildProcessError(
-            f"a process that loads the images of {argument} died ({_first_line(error)}); the "
-            "machine may have run out of memory: try workers=0, or a smaller batch_size"
-        )
-    caught = re.match(r"Caught (\w+) in DataLoader worker process", text)
-    if caught is None:
-        return None
-    words = re.split(rf"\n(?:[\w.]+\.)?{caught[1]}(?:: |$)", text)[-1].strip() or caught[1]
-    # An error whose constructor wants more than a message arrives as a RuntimeError.
-    kind = type(error) if type(error).__name__ == caught[1] else ValueError
-    return kind(words)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
 
 
 def _check_batches(data: object, argument: str, processes: int) -> None:

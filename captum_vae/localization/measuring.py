@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from captum_vae.checks import check_choice, whole_number
+from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
@@ -115,18 +117,45 @@ def benchmark(
     normal_batches = ImageBatches(normal, "normal", truth=False, **options)
     test_batches = ImageBatches(test, "test", shared=True, **options)
 
-    fit_scorers([entry.scorer for entry in entries], normal_batches, "fitting")
-    thresholds = _fit_thresholds(entries, normal_batches)
-    counters = [_Counter(e, units, thresholds.get(e.name), e.name in per_image) for e in entries]
+    with naming_dead_loaders():
+        with _naming_the_images(normal_batches):
+            fit_scorers([entry.scorer for entry in entries], normal_batches, "fitting")
+            thresholds = _fit_thresholds(entries, normal_batches)
+        counters = [
+            _Counter(entry, units, thresholds.get(entry.name), entry.name in per_image)
+            for entry in entries
+        ]
+        with _naming_the_images(test_batches):
+            _count(counters, test_batches, units)
+    rows = [counter.result(resamples, seed) for counter in counters]
+    return Evaluation(rows, _differences(rows, pairs, resamples, seed))
+
+
+def _count(counters: Sequence[_Counter], test: ImageBatches, units: Units) -> None:
+    """Score the test images and count the pixels of their maps."""
+    scorers = [counter.entry.scorer for counter in counters]
     names_seen: dict[str, int] = {}
-    for places, batch in test_batches.numbered("scoring"):
+    for places, batch in test.numbered("scoring"):
         unit_names = _unit_names(batch, units, names_seen)
-        for scorer, maps, seconds in score_batch([e.scorer for e in entries], batch.image):
+        for scorer, maps, seconds in score_batch(scorers, batch.image):
             for counter in counters:
                 if counter.entry.scorer is scorer:
                     counter.add(maps, batch, places, unit_names, seconds)
-    rows = [counter.result(resamples, seed) for counter in counters]
-    return Evaluation(rows, _differences(rows, pairs, resamples, seed))
+
+
+@contextmanager
+def _naming_the_images(batches: ImageBatches) -> Iterator[None]:
+    """Say what images a model or a scorer failed on, where PyTorch tells of shapes alone."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Not its subclasses: more memory than there is has nothing to do with the images.
+        if type(error) is not RuntimeError or is_of_a_dead_loader(error):
+            raise
+        raise ValueError(
+            f"the scorers fail on the images of {batches.argument}, of shape {batches.shape}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ starts at its step without replaying the ones before.
 
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -188,7 +187,8 @@ def load_batches(
         ValueError: The images do not make a batch; see :meth:`SeededImages.batch`.
         TypeError: An item holds no image.
         OSError: A file cannot be read.
-        RuntimeError: A process that reads died; see :func:`naming_dead_loaders`.
+        RuntimeError: A process that reads died; see
+            :func:`captum_vae.data.loading.naming_dead_loaders`.
     """
     loader: DataLoader[Any] = DataLoader(
         _Batches(images),
@@ -205,33 +205,6 @@ def load_batches(
         if isinstance(batch, _Failure):
             raise batch.kind(batch.message)
         yield batch
-
-
-def is_of_a_dead_loader(error: Exception) -> bool:
-    """Whether PyTorch raised ``error`` because a process that loads batches died.
-
-    It raises in whatever the main thread does when the signal of the death arrives.
-    """
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-
-
-@contextmanager
-def naming_dead_loaders() -> Iterator[None]:
-    """Say in one line that a process that loads images died inside the block.
-
-    Raises:
-        ChildProcessError: One did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_of_a_dead_loader(error):
-            raise
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise ChildProcessError(
-            f"a process that loads images died ({reason}), often for want of memory: free some, "
-            "or use fewer workers, and run again"
-        ) from error
 
 
 class _Failure(NamedTuple):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from captum_vae.checks import check_choice
+from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.files import holding
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.provenance import run_record
@@ -20,9 +21,7 @@ from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.batches import (
     BatchOrder,
     SeededImages,
-    is_of_a_dead_loader,
     load_batches,
-    naming_dead_loaders,
 )
 from captum_vae.training.checkpoint import (
     RUN_PARTS,

@@ -304,7 +304,7 @@ def test_a_process_that_dies_while_loading_is_one_line():
     with pytest.raises(ChildProcessError) as caught:
         benchmark({"r": Rows()}, IMAGES, Dying(4, defects=True), workers=1, progress="off")
     message = str(caught.value)
-    assert "\n" not in message and "a process that loads the images of test died" in message
+    assert "\n" not in message and "a process that loads images died" in message
     assert "memory" in message and "workers=0" in message
 
 
