@@ -180,7 +180,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                     ],
                     dim=1,
                 )
-        wanted = spatial_size(size, images, changes[:, 0])
+        wanted = spatial_size(size, tuple(images[0].shape[2:]), changes[:, 0])
         with (
             torch.set_grad_enabled(create_graph),
             torch.autocast(latent.device.type, enabled=False),

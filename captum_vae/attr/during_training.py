@@ -16,7 +16,13 @@ from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.forward_pass import Caught, ForwardPass, capture_features
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.graph import LayerPlan
-from captum_vae.attr.engine.layers import describe, find_layers, maplike_features
+from captum_vae.attr.engine.layers import describe, find_layers
+from captum_vae.attr.engine.layout import (
+    Reshape,
+    check_maplike,
+    find_reshape,
+    layout_of_features,
+)
 from captum_vae.attr.engine.maps import compose_maps
 from captum_vae.attr.options import Order, Preset, Rectifier, Reduction, resolve_options
 from captum_vae.checks import check_choice
@@ -49,7 +55,15 @@ class WatchedForward:
             ValueError: the layer has not run, or its features have no spatial positions.
         """
         given = self._given()
-        return maplike_features([given], self.reshape_transform, [self.layer], len(given))[0]
+        reshape = self._reshape(None)
+        features = given if reshape is None else reshape(given)
+        check_maplike(features, given, self.layer, len(given))
+        return features
+
+    def _reshape(self, mean: Tensor | None) -> Reshape | None:
+        given = self._given()
+        layout = layout_of_features(given, self.layer, mean)
+        return find_reshape(given, self.layer, self.reshape_transform, layout=layout)
 
     def plan(self, mean: Tensor) -> LayerPlan:
         """How the channel weights are computed, and why."""
@@ -127,9 +141,9 @@ class WatchedForward:
             layers=(self.layer,),
             features=(given,),
             maplike=(self.features,),
+            reshapes=(self._reshape(mean),),
             codes=mean,
             dims=latent_dims(target, mean.shape[1]),
-            reshape=self.reshape_transform,
         )
 
     def _settings(self, weights: ChannelWeights) -> PassSettings:

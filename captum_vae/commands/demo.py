@@ -1,5 +1,50 @@
-"""``captum-vae demo``."""
+"""``captum-vae demo``: a VAE that knows one digit, and where it looks on the others."""
 
-from captum_vae.experiments.demo import demo
+from __future__ import annotations
 
-__all__ = ["demo"]
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from captum_vae.training.configuration import Accelerator
+
+
+def demo(
+    out: str = "captum-vae-demo",
+    *,
+    dataset: Literal["digits", "mnist"] = "digits",
+    root: str | None = None,
+    normal: int = 1,
+    others: Sequence[int] = (9, 7, 2, 4),
+    layer: str = "encoder.conv2",
+    latent_dims: int = 32,
+    steps: int = 250,
+    seed: int = 0,
+    device: Accelerator = "auto",
+) -> None:
+    """Train a VAE on one digit and show where its latent dimensions look on other digits.
+
+    Writes ``report.html`` with its pictures and ``report.json``. The maps are those of Figure 1
+    of the second replication study of Liu et al. (CVPR 2020): methods 1 and 2 under three
+    rectifiers. The maps relative to the VAE's own reconstruction are this package's.
+
+    Args:
+        out: Folder to write to; made if needed, files of an earlier demo are replaced.
+        dataset: digits, which come with scikit-learn, or mnist from root.
+        root: Folder of MNIST's IDX files, plain or gzipped.
+        normal: The digit to train on.
+        others: The digits to explain.
+        layer: Layer whose features are explained: encoder.conv1, encoder.relu1, encoder.conv2, ...
+        latent_dims: Number of latent dimensions of the VAE.
+        steps: Optimizer steps of the training.
+        seed: Seed of weights, batches, sampling noise and the choice of images.
+        device: Where to run: auto, cpu or cuda.
+
+    Raises:
+        ValueError: An option is out of range.
+        FileNotFoundError: root does not hold MNIST.
+    """
+    from captum_vae.experiments.demo import DemoSettings, run_demo
+
+    settings = DemoSettings(dataset, root, normal, tuple(others), layer, latent_dims, steps, seed)
+    run_demo(settings, Path(out), device)

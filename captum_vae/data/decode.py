@@ -134,6 +134,9 @@ def read_image(
             remarks.append(f"holds {frames} frames, of which the first is read")
         tiles: list[Any] = getattr(image, "tile", [])
         wide = image.mode == "RGB" and any(";16" in str(tile[3]) for tile in tiles)
+        if image.mode == "LAB":
+            # Pillow mistakes the sign of its colours.
+            raise ValueError("its colours are LAB; save it as RGB or grey")
         turn_upright(image)
         extrema: Any = image.getextrema() if wide or image.mode in ("RGBA", "LA", "PA") else None
         if extrema is not None and not wide and extrema[-1][0] < 255:

@@ -13,11 +13,11 @@ from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.work import Work
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choosing import candidate_scorers, choose
-from captum_vae.localization.evaluation import Row
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention, Method
+from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
-from captum_vae.localization.scorer import Scale, Scorer
+from captum_vae.localization.scorer import Scorer
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 """The paper's two methods by the replications' numbers."""
@@ -28,35 +28,27 @@ RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs")
 RECONSTRUCTION = "reconstruction error"
 MEAN_IMAGE = "mean image"
 CHOSEN = "ours, chosen without labels"
-CONTROL = "control: ours without latent weights"
 SMOOTHED = ", smoothed like ours"
 
 
 @dataclass(frozen=True)
-class ChosenNames:
-    """Names in the tables of a chosen map and what it is compared with.
+class ChoiceNames:
+    """A choice without labels: what its maps are called in the tables, and what it is made from.
 
     Attributes:
-        ours: of the map.
-        control: of the same without latent weights.
-        smoothed: what the names of pixel maps under the same smoothing end in.
+        ours: The name of the chosen map.
+        control: The name of the same map without latent weights.
+        smoothed: What the names of pixel maps under the same smoothing end in.
+        scales: Only variants so scaled may be chosen; None allows all.
     """
 
     ours: str = CHOSEN
-    control: str = CONTROL
+    control: str = "control: ours without latent weights"
     smoothed: str = SMOOTHED
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The map against each that it has to beat: reconstruction, mean image, control."""
-        return [
-            (self.ours, RECONSTRUCTION + self.smoothed),
-            (self.ours, MEAN_IMAGE + self.smoothed),
-            (self.ours, self.control),
-        ]
+    scales: Sequence[ScoreScale] | None = None
 
 
-OURS = ChosenNames()
+OURS = ChoiceNames()
 
 
 @dataclass(frozen=True)
@@ -73,16 +65,14 @@ class AnomalyMap:
     scorer: Scorer
     smoothing: float = 0.0
 
-    def row(self, label: str, protocol: Protocol) -> Row:
-        """Under a protocol, whose smoothing is replaced; see :func:`row_name`."""
-        return Row(
-            row_name(self.name, label), self.scorer, replace(protocol, smoothing=self.smoothing)
-        )
+    def under(self, protocol: Protocol) -> tuple[Scorer, Protocol]:
+        """The scorer under a protocol, whose smoothing is replaced by the map's own."""
+        return self.scorer, replace(protocol, smoothing=self.smoothing)
 
 
 def row_name(map_name: str, label: str) -> str:
-    """A map's name under the protocol of that label, unique in a table."""
-    return f"{map_name} [{label}]"
+    """A map's name under the protocol of that label; its own where the label is empty."""
+    return f"{map_name} [{label}]" if label else map_name
 
 
 def published_name(layer: str, method: str, rectifier: str) -> str:
@@ -167,7 +157,7 @@ class ChosenMaps:
         painted: number of images with synthetic defects.
     """
 
-    names: ChosenNames
+    names: ChoiceNames
     scorer: LatentAttention
     smoothing: float
     variant: str
@@ -200,8 +190,7 @@ def choose_maps(
     name: str,
     normal_images: int,
     batch_size: int,
-    scales: Sequence[Scale] | None = None,
-    names: ChosenNames = OURS,
+    names: ChoiceNames = OURS,
 ) -> ChosenMaps:
     """Choose a variant on synthetic defects painted on normal images; no test image is read.
 
@@ -213,8 +202,7 @@ def choose_maps(
         name: of the choice among the kept cells.
         normal_images: how many images the variants are fitted on at most.
         batch_size: images per pass.
-        scales: only variants so scaled may be chosen; None allows all.
-        names: in the tables.
+        names: what the maps are called, and which variants may be chosen.
     """
     variants = candidate_scorers(candidates, vae, protocol=Protocol(threshold="oracle"))
 
@@ -239,7 +227,7 @@ def choose_maps(
         variant: (scorer, synthetic)
         for variant, synthetic in found["synthetic"].items()
         if isinstance(scorer := scorers[variant], LatentAttention)
-        and (scales is None or scorer.scale in scales)
+        and (names.scales is None or scorer.scale in names.scales)
     }
     variant, (scorer, synthetic) = next(iter(allowed.items()))
     return ChosenMaps(

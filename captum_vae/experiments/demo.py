@@ -1,53 +1,65 @@
-"""``captum-vae demo``: a VAE that knows one digit, and where it looks on the others."""
+"""The demo: a VAE that knows one digit, and where it looks on the others."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import os
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from captum_vae.attr import LatentGradCAM
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.data import MNIST, Digits, OneClassDigits
 from captum_vae.data.digits import Split
 from captum_vae.experiments.demo_figures import DemoImages, draw_demo
 from captum_vae.experiments.demo_page import write_demo_page
+from captum_vae.files import holding, write_json
 from captum_vae.losses import ELBO
 from captum_vae.models import MNISTVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, as_adapter
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
-from captum_vae.training.configuration import Accelerator
+from captum_vae.training.configuration import LARGEST_SEED, Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
-
-DemoData = Literal["digits", "mnist"]
 
 BATCH_SIZE = 32
 WARMUP_SHARE = 0.3
 """Share of the steps over which the KL's weight climbs; it keeps the dimensions active."""
+
 COLUMNS = 4
-"""Images of other digits in a figure, at least."""
+"""How many images of other digits a figure shows at least."""
+
 PACKAGES = ("torch", "captum", "timm", "numpy", "scikit-learn", "lightning", "matplotlib")
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """The options of :func:`demo` that change the outcome, checked.
+    """What changes the demo's outcome, checked.
+
+    Attributes:
+        dataset: ``digits``, which come with scikit-learn, or ``mnist``.
+        root: The folder of MNIST's IDX files; None for ``digits``.
+        normal: The digit to train on.
+        others: The digits to explain.
+        layer: The layer whose features are explained.
+        latent_dims: D, the number of latent dimensions.
+        steps: Optimizer steps of the training.
+        seed: The seed of weights, batches, sampling noise and the choice of images.
 
     Raises:
-        ValueError: an option out of range, or one that contradicts another.
+        ValueError: An option is out of range, or contradicts another.
     """
 
-    dataset: DemoData
+    dataset: Literal["digits", "mnist"]
     root: str | None
     normal: int
     others: tuple[int, ...]
@@ -58,8 +70,7 @@ class DemoSettings:
 
     def __post_init__(self) -> None:
         """Check before anything is trained."""
-        if self.dataset not in get_args(DemoData):
-            raise ValueError(f"dataset is {self.dataset!r}; wanted one of {get_args(DemoData)}")
+        check_choice("dataset", self.dataset, ("digits", "mnist"))
         if self.dataset == "mnist" and self.root is None:
             raise ValueError("dataset='mnist' needs root, the folder of MNIST's IDX files")
         if self.dataset == "digits" and self.root is not None:
@@ -74,68 +85,51 @@ class DemoSettings:
                 f"others is {list(self.others)}; wanted at least one digit, none twice and none "
                 f"of them the normal {self.normal}"
             )
+        whole_number("seed", self.seed, least=0, most=LARGEST_SEED)
 
 
-def demo(
-    out: str = "captum-vae-demo",
-    *,
-    dataset: DemoData = "digits",
-    root: str | None = None,
-    normal: int = 1,
-    others: Sequence[int] = (9, 7, 2, 4),
-    layer: str = "encoder.conv2",
-    latent_dims: int = 32,
-    steps: int = 250,
-    seed: int = 0,
-    device: Accelerator = "auto",
-) -> None:
-    """Train a VAE on one digit and show where its latent dimensions look on other digits.
-
-    Writes ``report.html`` with its pictures and ``report.json``. The maps are those of Figure 1
-    of the second replication study of Liu et al. (CVPR 2020): methods 1 and 2 under three
-    rectifiers. The maps relative to the VAE's own reconstruction are this package's.
+def run_demo(settings: DemoSettings, folder: Path, device: Accelerator) -> None:
+    """Train a VAE on one digit, draw where it looks on others, and write the report.
 
     Args:
-        out: folder to write to; made if needed, files of an earlier demo are replaced.
-        dataset: digits, which come with scikit-learn, or mnist from root.
-        root: folder of MNIST's IDX files, plain or gzipped.
-        normal: the digit to train on.
-        others: the digits to explain.
-        layer: whose features are explained: encoder.conv1, encoder.relu1, encoder.conv2, ...
-        latent_dims: of the VAE.
-        steps: of training.
-        seed: of weights, batches, sampling noise and the choice of images.
-        device: auto, cpu or cuda.
+        settings: What to train and to explain.
+        folder: The folder of report.html, report.json and the figures; no other run may be writing
+            there.
+        device: Where to run: auto, cpu or cuda.
 
     Raises:
-        ValueError: an option out of range.
-        FileNotFoundError: root does not hold MNIST.
+        ValueError: The layer cannot be explained, or another run writes to the folder.
+        FileNotFoundError: The root does not hold MNIST.
     """
     started = time.perf_counter()
-    settings = DemoSettings(dataset, root, normal, tuple(others), layer, latent_dims, steps, seed)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     images = choose_images(settings)
     trainer = Trainer(
-        steps=steps, batch_size=BATCH_SIZE, seed=seed, accelerator=device, save_every=steps
+        steps=settings.steps,
+        batch_size=BATCH_SIZE,
+        seed=settings.seed,
+        accelerator=device,
+        save_every=settings.steps,
     )
-
-    vae, result, count = _train(settings, trainer)
-    if not result.is_first_process:
-        return
-    trained = time.perf_counter()
-    say("explaining")
-    pictures = draw_demo(vae, layer, images.to(result.device), result.active, folder / "figures")
-    report = result.report(
-        {"demo": asdict(settings), "training_images": count, "trainer": asdict(trainer)},
-        seconds=trained - started,
-    )
-    reading = as_adapter(vae).prepare(images.normal[:1].to(result.device))
-    report["posterior_read_by"] = repr(reading)
-    report["packages"] = {name: importlib.metadata.version(name) for name in PACKAGES}
-    report["pictures"] = [f"figures/{picture.path.name}" for picture in pictures.values()]
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    page = write_demo_page(folder / "report.html", report, pictures)
+    # Under torchrun the first process alone writes.
+    with holding(folder) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        vae, result, count = _train(settings, trainer)
+        if not result.is_first_process:
+            return
+        trained = time.perf_counter()
+        say("explaining")
+        pictures = draw_demo(
+            vae, settings.layer, images.to(result.device), result.active, folder / "figures"
+        )
+        report = result.report(
+            {"demo": asdict(settings), "training_images": count, "trainer": asdict(trainer)},
+            seconds=trained - started,
+        )
+        reading = as_adapter(vae).prepare(images.normal[:1].to(result.device))
+        report["posterior_read_by"] = repr(reading)
+        report["packages"] = {name: importlib.metadata.version(name) for name in PACKAGES}
+        report["pictures"] = [f"figures/{picture.path.name}" for picture in pictures.values()]
+        write_json(folder / "report.json", report)
+        page = write_demo_page(folder / "report.html", report, pictures)
     result.active.warn_if_collapsed()
     say(f"done in {time.perf_counter() - started:.0f} s: open {page}")
 
@@ -163,7 +157,7 @@ def read_digits(settings: DemoSettings, split: Split, digit: int) -> Digits:
     """All images of one digit, 28 x 28.
 
     Raises:
-        FileNotFoundError: root does not hold MNIST.
+        FileNotFoundError: The root does not hold MNIST.
     """
     if settings.dataset == "digits":
         return OneClassDigits(split, digits=[digit])

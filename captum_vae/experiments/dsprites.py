@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from captum_vae.attr.options import Rectifier
-from captum_vae.experiments.disentanglement_seeds import SeedRun, run_experiments
-from captum_vae.experiments.dsprites_findings import (
-    HEADLINE_GAMMA,
-    PUBLISHED_STEPS,
-    Run,
-    charts,
-    judge,
-    tables,
-)
-from captum_vae.experiments.results import THIS_PACKAGE, Claim, Experiment, Findings
+from captum_vae.experiments.dsprites_findings import MeasuredRuns, Run, result_tables
+from captum_vae.experiments.experiment import Experiment
+from captum_vae.experiments.judging import judge
+from captum_vae.experiments.results import Findings
+from captum_vae.experiments.seed_run import SeedRun, Variant
+from captum_vae.experiments.seed_runs import run_experiments
+from captum_vae.experiments.specification import Specification
 from captum_vae.experiments.verdicts import not_testable
-from captum_vae.experiments.work import Work, digest, images_seen
+from captum_vae.experiments.work import Work, digest
 from captum_vae.losses.options import Aggregation
 from captum_vae.training.configuration import Precision, VoteProtocolName
 
 ENOUGH = 0.1
 """Share of the published steps below which a run says nothing on the published claims."""
+
+SPECIFICATION = Specification.read("dsprites")
 
 
 @dataclass(frozen=True)
@@ -32,25 +31,25 @@ class DSpritesSettings:
     """Settings of the dSprites experiment.
 
     Attributes:
-        steps: of each training; 300,000 as published.
-        seeds: how many.
-        gammas: weights of the total correlation.
-        aggregations: of the overlap over pairs of dimensions.
-        rectifiers: of the maps.
-        weight: lambda, weight of the overlap.
-        batch_size: images per step.
-        learning_rate: of both optimizers; 1e-4 as published.
-        samples: images encoded for the scores.
-        protocol: of the votes.
-        processes: runs at the same time.
-        precision: of training.
+        steps: Optimizer steps of each training; 300,000 as published.
+        seeds: How many seeds each model is trained on.
+        gammas: The weights of the total correlation.
+        aggregations: How the overlap is aggregated over pairs of dimensions.
+        rectifiers: The rectifiers of the maps.
+        weight: Lambda, the weight of the overlap.
+        batch_size: Images per step.
+        learning_rate: The learning rate of both optimizers; 1e-4 as published.
+        samples: Images encoded for the scores.
+        protocol: The protocol of the votes.
+        processes: How many runs go on at the same time.
+        precision: The precision of the training.
     """
 
     steps: int
     seeds: int
     gammas: tuple[float, ...]
-    aggregations: tuple[Aggregation, ...]
-    rectifiers: tuple[Rectifier, ...]
+    aggregations: tuple[Aggregation, ...] = ("mean", "sum")
+    rectifiers: tuple[Rectifier, ...] = ("relu", "abs")
     weight: float = 1.0
     batch_size: int = 64
     learning_rate: float = 1e-4
@@ -60,71 +59,28 @@ class DSpritesSettings:
     precision: Precision = "float32"
 
 
-CLAIMS = (
-    Claim(
-        "score",
-        "AD-FactorVAE is more disentangled than FactorVAE: its FactorVAE score is higher at gamma "
-        f"{HEADLINE_GAMMA:g}.",
-        "Liu et al. 2020, their figure; replication a: yes; replication b, section 4.5: no",
-    ),
-    Claim(
-        "gain",
-        "The gain is at least that of the paper's figure.",
-        "Liu et al. 2020, 0.910 against 0.825 at gamma 40, read off by a third party",
-    ),
-    Claim(
-        "level",
-        "AD-FactorVAE reaches the score of the paper's figure.",
-        "Liu et al. 2020, 0.910 at gamma 40, read off by a third party",
-    ),
-    Claim(
-        "reconstruction",
-        "It does so at a similar reconstruction error (within 3 nats).",
-        "Liu et al. 2020; both lie at 37 to 40 nats in their figure",
-    ),
-    Claim(
-        "sum",
-        "Summed over pairs of dimensions, the overlap drives the reconstruction error above 100 "
-        "nats.",
-        "replication b, section 4.5",
-    ),
-    Claim(
-        "relu",
-        "ReLU gives higher scores than the absolute value.",
-        "replication b, section 4.5",
-    ),
-    Claim(
-        "normalised",
-        "The normalised overlap, which cannot be lowered by shrinking a map, raises the score over "
-        "FactorVAE's.",
-        THIS_PACKAGE,
-    ),
-)
-
-
 def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
     """Train and score the grid; dSprites is drawn by the renderer, whatever the data folder."""
     runs = []
     for folder, experiments in grid(settings, work).items():
-        for row, experiment in zip(
-            run_experiments(experiments, work.models / folder, settings.processes),
-            experiments,
-            strict=True,
-        ):
+        rows = run_experiments(experiments, work.models / folder, settings.processes)
+        for experiment, row in zip(experiments, rows, strict=True):
             runs.append(Run.of(experiment, row))
             work.trainings.append(_training(runs[-1], settings.steps))
-    verdicts = judge(runs)
-    if settings.steps < ENOUGH * PUBLISHED_STEPS:
+    paper = EXPERIMENT.settings["paper"]
+    measured = MeasuredRuns(runs)
+    verdicts = judge(SPECIFICATION, [measured])
+    if settings.steps < ENOUGH * paper.steps:
         # A score is one of the end of training, unlike a map, which any VAE has that reconstructs.
-        why = f"trained for {settings.steps:,} of the published {PUBLISHED_STEPS:,} steps"
+        why = f"trained for {settings.steps:,} of the published {paper.steps:,} steps"
         verdicts = {name: not_testable(verdict, why) for name, verdict in verdicts.items()}
     return Findings(
         "dSprites, all 737,280 images drawn by this package's renderer",
         verdicts,
-        tables(runs),
-        protocol=_protocol(settings),
-        charts=charts(),
-        training_share=images_seen(settings) / images_seen(EXPERIMENT.settings["paper"]),
+        result_tables(SPECIFICATION, measured),
+        protocol=SPECIFICATION.protocol_words(s=settings, paper=paper),
+        charts=SPECIFICATION.drawn(),
+        training_share=settings.steps * settings.batch_size / (paper.steps * paper.batch_size),
     )
 
 
@@ -139,6 +95,7 @@ def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
         for aggregation in settings.aggregations:
             for rectifier in settings.rectifiers:
                 own = (aggregation, rectifier) == ("mean", "relu")
+                variants: Sequence[Variant] = ("factorvae", "paper", "normalised")
                 experiments = [
                     SeedRun(
                         variant=variant,
@@ -147,19 +104,15 @@ def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
                         batch_size=settings.batch_size,
                         gamma=gamma,
                         weight=settings.weight,
-                        layer="encoder.conv4",
                         aggregation=aggregation,
-                        gate="none",
-                        latent_dims=32,
                         learning_rate=settings.learning_rate,
-                        metrics=("factor_vae", "mig"),
                         protocol=settings.protocol,
                         samples=settings.samples,
                         precision=settings.precision,
                         device="cuda" if work.device.type == "cuda" else "cpu",
                         rectifier=None if own else rectifier,
                     )
-                    for variant in (("factorvae", "paper", "normalised") if own else ("paper",))
+                    for variant in (variants if own else variants[1:2])
                     for seed in range(settings.seeds)
                 ]
                 told_apart = asdict(experiments[0])
@@ -174,49 +127,22 @@ def _training(run: Run, steps: int) -> dict[str, Any]:
     return {
         "name": f"{run.title}, gamma {run.gamma:g}, seed {row['seed']}",
         "steps": steps,
-        "version": row.get("version"),
-        "commit": row.get("commit"),
+        "version": row["version"],
+        "commit": row["commit"],
         "active_dimensions": {"active": row["active_dimensions"], "dimensions": 32},
         "final_losses": row["final_losses"],
         "seconds": row["seconds"],
     }
 
 
-def _protocol(settings: DSpritesSettings) -> Mapping[str, str]:
-    published: DSpritesSettings = EXPERIMENT.settings["paper"]
-    return {
-        "models": "FactorVAE of Kim and Mnih 2018, 32 latent dimensions, PyTorch's default "
-        "initialisation; maps of encoder.conv4",
-        "training": f"{settings.steps:,} steps of {settings.batch_size} images, Adam at "
-        f"{settings.learning_rate:g}, {settings.precision}; published: {PUBLISHED_STEPS:,} steps "
-        f"of {published.batch_size}, {published.learning_rate:g}",
-        "paired seeds": "variants of a seed share initial weights, batches and votes; intervals "
-        "are 95% Student-t intervals over seeds, of paired differences where two are compared",
-        "score": f"FactorVAE metric on the final model, never the best checkpoint: five factors, "
-        f"no colour; {settings.samples:,} images; votes of protocol {settings.protocol}, accuracy "
-        "on fresh votes",
-        "reconstruction": "binary cross-entropy of the posterior mean's image, nats per image",
-    }
-
-
-def _settings(steps: int, seeds: int, gammas: Sequence[float], **options: Any) -> DSpritesSettings:
-    chosen: dict[str, Any] = {"aggregations": ("mean", "sum"), "rectifiers": ("relu", "abs")}
-    return DSpritesSettings(steps, seeds, tuple(gammas), **{**chosen, **options})
-
-
 EXPERIMENT = Experiment(
-    name="dsprites",
-    title="dSprites: does attention disentanglement disentangle?",
-    about="Liu et al. add the overlap of the attention maps of latent dimensions to FactorVAE's "
-    "loss (AD-FactorVAE) and report a higher FactorVAE score at the same reconstruction error. "
-    "The scores of single seeds scatter, so paired seeds have to tell.",
-    claims=CLAIMS,
-    settings={
-        "smoke": _settings(
+    SPECIFICATION,
+    {
+        "smoke": DSpritesSettings(
             2, 2, (40.0,), aggregations=("mean",), rectifiers=("relu",), batch_size=8, samples=500
         ),
         # So few steps at the published rate of 1e-4 hardly leave the initial weights.
-        "cpu": _settings(
+        "cpu": DSpritesSettings(
             400,
             3,
             (40.0,),
@@ -225,7 +151,7 @@ EXPERIMENT = Experiment(
             samples=10_000,
             precision="bfloat16",
         ),
-        "paper": _settings(300_000, 8, (10.0, 20.0, 30.0, 40.0, 100.0)),
+        "paper": DSpritesSettings(300_000, 8, (10.0, 20.0, 30.0, 40.0, 100.0)),
     },
-    run=run,
+    run,
 )

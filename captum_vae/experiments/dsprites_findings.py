@@ -1,33 +1,31 @@
-"""What the runs on dSprites say: verdicts from paired seeds, tables beside published figures."""
+"""What the runs on dSprites say: numbers over paired seeds, and tables beside published figures."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_vae.experiments.disentanglement_seeds import SeedRun
-from captum_vae.experiments.published_figures import published_number, published_rows
-from captum_vae.experiments.results import Cell, Chart, ResultTable, Scatter
+from captum_vae.experiments.published_figures import published_rows
+from captum_vae.experiments.results import Cell, ResultTable, rows_of
 from captum_vae.experiments.seed_comparison import BASELINE, t_interval
-from captum_vae.experiments.verdicts import (
-    Estimate,
-    Verdict,
-    exceeds,
-    is_positive,
-    stays_within,
-)
+from captum_vae.experiments.seed_run import SeedRun
+from captum_vae.experiments.specification import Specification
+from captum_vae.experiments.verdicts import Estimate
 
-PUBLISHED_STEPS = 300_000
 HEADLINE_GAMMA = 40.0
-SIMILAR_RECONSTRUCTION = 3.0
-"""Nats within which reconstruction errors count as similar: the width of the paper's range."""
+"""The gamma of the paper's best score, at which claims are judged."""
+
+FAITHFUL = "AD-FactorVAE (paper, mean, relu)"
+"""The paper's overlap, its mean over pairs, of maps under ReLU."""
+
+BEST = "AD-FactorVAE (normalised, mean, abs)"
+"""This package's overlap."""
+
+PLAIN = "FactorVAE"
 
 _SOURCES = {"factorvae": "FactorVAE", "ad-factorvae": "AD-FactorVAE"}
-
-Key = tuple[str, float, str, str]
-"""Variant, gamma, aggregation, rectifier."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +34,20 @@ class Run:
 
     Attributes:
         variant: ``factorvae``, or the mode of the overlap added to it.
-        gamma: weight of the total correlation.
-        aggregation: of the overlap; empty for FactorVAE.
-        rectifier: of the maps; empty for FactorVAE.
-        row: its numbers, as of
-            :func:`captum_vae.experiments.disentanglement_seeds.run_experiment`.
+        gamma: The weight of the total correlation.
+        aggregation: The aggregation of the overlap; empty for FactorVAE.
+        rectifier: The rectifier of the maps; empty for FactorVAE.
+        row: Its numbers, as :func:`captum_vae.experiments.seed_runs.run_experiment` gives them.
     """
 
     variant: str
     gamma: float
     aggregation: str
     rectifier: str
-    row: dict[str, Any]
+    row: Mapping[str, Any]
 
     @classmethod
-    def of(cls, experiment: SeedRun, row: dict[str, Any]) -> Run:
+    def of(cls, experiment: SeedRun, row: Mapping[str, Any]) -> Run:
         """The run of an experiment."""
         if experiment.variant == BASELINE:
             return cls(BASELINE, experiment.gamma, "", "", row)
@@ -59,218 +56,146 @@ class Run:
         return cls(experiment.variant, experiment.gamma, experiment.aggregation, rectifier, row)
 
     @property
-    def key(self) -> Key:
-        """What its seeds have in common."""
-        return self.variant, self.gamma, self.aggregation, self.rectifier
-
-    @property
     def title(self) -> str:
         """The model in words."""
         if self.variant == BASELINE:
-            return "FactorVAE"
+            return PLAIN
         return f"AD-FactorVAE ({self.variant}, {self.aggregation}, {self.rectifier})"
 
 
-def faithful(gamma: float) -> Key:
-    """The paper's overlap, its mean over pairs, of maps under ReLU."""
-    return "paper", gamma, "mean", "relu"
+@dataclass(frozen=True)
+class MeasuredRuns:
+    """The runs of the grid, as claims are judged by them: models are called by their titles.
 
-
-def best(gamma: float) -> Key:
-    """This package's overlap."""
-    return "normalised", gamma, "mean", "abs"
-
-
-def baseline(gamma: float) -> Key:
-    """FactorVAE itself."""
-    return BASELINE, gamma, "", ""
-
-
-def level(runs: Sequence[Run], key: Key, quantity: str) -> Estimate:
-    """Mean over seeds with its interval; undefined without runs.
-
-    Args:
-        runs: of the whole grid.
-        key: of the runs to take.
-        quantity: of their rows, such as ``factor_vae``.
+    Attributes:
+        runs: The runs of the whole grid.
+        name: What was measured on; the grid is one part, without a name.
+        variant: As of every measured part; the grid has one.
+        published: The names that ``best of`` chooses from; there are none.
     """
-    return _estimate([run.row[quantity] for run in runs if run.key == key])
 
+    runs: Sequence[Run]
+    name: str = ""
+    variant: str = ""
+    published: Sequence[str] = ()
 
-def paired(runs: Sequence[Run], first: Key, second: Key, quantity: str) -> Estimate:
-    """Mean of first minus second over the seeds for which both have a value."""
-    values = [
-        {run.row["seed"]: run.row[quantity] for run in runs if run.key == key}
-        for key in (first, second)
-    ]
-    both = [(values[0][seed], values[1][seed]) for seed in values[0] if seed in values[1]]
-    return _estimate([a - b for a, b in both if a is not None and b is not None])
+    def level(
+        self, name: str, quantity: str, protocol: str = "", *, gamma: float = HEADLINE_GAMMA
+    ) -> Estimate:
+        """Mean over seeds with its 95% interval; undefined without runs."""
+        return _estimate(list(self._by_seed(name, quantity, gamma).values()))
 
+    def difference(
+        self, first: str, second: str, quantity: str, *, gamma: float = HEADLINE_GAMMA
+    ) -> Estimate:
+        """Mean of first minus second over the seeds for which both have a value."""
+        values = [self._by_seed(name, quantity, gamma) for name in (first, second)]
+        both = [(values[0][seed], values[1][seed]) for seed in values[0] if seed in values[1]]
+        return _estimate([a - b for a, b in both if a is not None and b is not None])
 
-def judge(runs: Sequence[Run]) -> dict[str, Verdict]:
-    """The verdict on each claim, at the gamma of the paper's best score.
-
-    A part of the grid that was not run leaves its claim not testable.
-    """
-    gamma = HEADLINE_GAMMA
-    ours, ours_best, without = faithful(gamma), best(gamma), baseline(gamma)
-    gain = paired(runs, ours, without, "factor_vae")
-    scores = {
-        model: published_number(
-            "dsprites_factorvae", "factor_vae_score", source="paper", model=model, gamma="40"
-        )
-        for model in ("factorvae", "ad-factorvae")
-    }
-    published_score, published_without = scores["ad-factorvae"], scores["factorvae"]
-    assert published_score is not None and published_without is not None
-    what = f"FactorVAE score at gamma {gamma:g},"
-    return {
-        "score": is_positive(gain, what=f"{what} AD-FactorVAE minus FactorVAE"),
-        "gain": exceeds(
-            gain,
-            published_score - published_without,
-            what=f"{what} AD-FactorVAE minus FactorVAE",
-            than="the paper's",
-        ),
-        "level": exceeds(
-            level(runs, ours, "factor_vae"),
-            published_score,
-            what=f"{what} AD-FactorVAE",
-            than="the paper's",
-        ),
-        "reconstruction": stays_within(
-            paired(runs, ours, without, "reconstruction_nats"),
-            SIMILAR_RECONSTRUCTION,
-            what="reconstruction error [nats], AD-FactorVAE minus FactorVAE",
-        ),
-        "sum": exceeds(
-            level(runs, ("paper", gamma, "sum", "relu"), "reconstruction_nats"),
-            100.0,
-            what="reconstruction error [nats] with the overlap summed over pairs",
-            than="the claim's",
-        ),
-        "relu": is_positive(
-            paired(runs, ours, ("paper", gamma, "mean", "abs"), "factor_vae"),
-            what=f"{what} ReLU minus absolute value",
-        ),
-        "normalised": is_positive(
-            paired(runs, ours_best, without, "factor_vae"),
-            what=f"{what} normalised overlap minus FactorVAE",
-        ),
-    }
-
-
-def tables(runs: Sequence[Run]) -> list[ResultTable]:
-    """Scores beside the published ones, against reconstruction, and the whole grid."""
-    return [_beside_published(runs), _against_reconstruction(runs), _grid(runs)]
-
-
-def charts() -> list[Chart | Scatter]:
-    """Score against reconstruction, as in the paper's figure."""
-    return [
-        Scatter(
-            name="score_against_reconstruction",
-            title="FactorVAE score against reconstruction error",
-            table="reconstruction",
-            series="model",
-            point="gamma",
-            x="reconstruction error [nats]",
-            y="FactorVAE score",
-            caption="Numbers beside the marks are gamma. Hollow: published; the paper's lines show "
-            "its range of reconstruction errors. Filled: ours, with 95% Student-t intervals over "
-            "seeds, cut where they leave the chart.",
-            alt="FactorVAE score against reconstruction error of every model of the grid, with "
-            "intervals over seeds, beside the paper's and replication a's.",
-            published=[f"{source}, {model}" for source, model in _published_models()],
-        )
-    ]
-
-
-def _beside_published(runs: Sequence[Run]) -> ResultTable:
-    rows: list[list[Cell]] = []
-    entries = published_rows("dsprites_factorvae")
-    keys = {(e["model"], e["gamma"], e["lambda"]): None for e in entries if e["gamma"]}
-    for model, gamma, weight in keys:
-        of_source = {
-            e["source"]: e["factor_vae_score"]
-            for e in entries
-            if (e["model"], e["gamma"], e["lambda"]) == (model, gamma, weight)
+    def _by_seed(self, name: str, quantity: str, gamma: float) -> dict[int, float | None]:
+        return {
+            run.row["seed"]: run.row[quantity]
+            for run in self.runs
+            if (run.title, run.gamma) == (name, gamma)
         }
+
+
+def result_tables(specification: Specification, measured: MeasuredRuns) -> list[ResultTable]:
+    """Scores beside the published ones, against reconstruction, and the whole grid."""
+    return [
+        _beside_published(specification, measured),
+        _against_reconstruction(specification, measured),
+        _grid(specification, measured),
+    ]
+
+
+def _beside_published(specification: Specification, measured: MeasuredRuns) -> ResultTable:
+    entries = published_rows("dsprites_factorvae")
+    keys = ("model", "gamma", "lambda")
+    scores: dict[tuple[str, ...], dict[str, str]] = {}
+    for entry in entries:
+        if entry["gamma"]:
+            of_key = scores.setdefault(tuple(entry[key] for key in keys), {})
+            of_key[entry["source"]] = entry["factor_vae_score"]
+
+    def ours(title: str, row: tuple[str, ...]) -> Estimate | None:
         # Ours has the weight 1 of the second replication; the paper does not state its own.
-        comparable = weight in ("", "1")
-        plain = model == "factorvae"
-        ours_key = baseline(float(gamma)) if plain else faithful(float(gamma))
-        rows.append(
-            [
-                model,
-                gamma,
-                weight or None,
-                of_source.get("paper"),
-                of_source.get("replication-a"),
-                None,
-                _shown(level(runs, ours_key, "factor_vae")) if comparable else None,
-                _shown(level(runs, best(float(gamma)), "factor_vae"))
-                if comparable and not plain
-                else None,
-            ]
-        )
-    return ResultTable(
-        "scores",
-        "FactorVAE score beside the published figures",
-        (
-            "model",
-            "gamma",
-            "lambda",
-            "paper",
-            "replication a",
-            "replication b",
-            "ours, faithful",
-            "ours, best",
-        ),
-        rows,
-        "The paper's scores were read off its figure by a third party, with a reconstruction error "
-        "of 37-40 throughout. Replication a scored on its training votes and with the constant "
-        "colour factor, which is not comparable. Replication b shows its scores in a plot alone "
-        "and says that adding the overlap did not raise them. Ours, faithful: the paper's overlap, "
-        "mean over pairs, ReLU. Ours, best: the normalised overlap, fixed beforehand. Brackets are "
-        "95% Student-t intervals over seeds.",
-    )
+        if row[2] not in ("", "1"):
+            return None
+        found = measured.level(title, "factor_vae", gamma=float(row[1]))
+        return None if found.value is None else found
+
+    cells: dict[str, Callable[[tuple[str, ...]], Cell]] = {
+        "model": lambda row: row[0],
+        "gamma": lambda row: row[1],
+        "lambda": lambda row: row[2] or None,
+        "paper": lambda row: scores[row].get("paper"),
+        "replication a": lambda row: scores[row].get("replication-a"),
+        "replication b": lambda row: None,
+        "ours, faithful": lambda row: ours(PLAIN if row[0] == "factorvae" else FAITHFUL, row),
+        "ours, best": lambda row: None if row[0] == "factorvae" else ours(BEST, row),
+    }
+    return specification.table("scores", tuple(cells), rows_of(scores, cells))
 
 
-def _published_models() -> list[tuple[str, str]]:
-    """Source and model of the published scores for which a reconstruction error is known."""
-    return [(source, name) for source in ("paper", "replication a") for name in _SOURCES.values()]
-
-
-def _against_reconstruction(runs: Sequence[Run]) -> ResultTable:
+def _against_reconstruction(specification: Specification, measured: MeasuredRuns) -> ResultTable:
     rows: list[list[Cell]] = []
-    for source, name in _published_models():
-        for entry in published_rows("dsprites_factorvae", source=source.replace(" ", "-")):
-            # As beside the published figures, ours is comparable with the weight 1 alone.
-            if _SOURCES.get(entry["model"]) == name and entry["lambda"] in ("", "1"):
-                rows.append(
-                    [
-                        f"{source}, {name}",
-                        entry["gamma"],
-                        _published_range(entry["reconstruction"]),
-                        float(entry["factor_vae_score"].split("+-")[0]),
-                    ]
-                )
-    firsts = {run.key: run for run in reversed(runs)}
-    for key, run in sorted(
-        firsts.items(), key=lambda item: (item[0][0], item[1].title, item[0][1])
-    ):
-        quantities = ("reconstruction_nats", "factor_vae")
-        found = [level(runs, key, quantity) for quantity in quantities]
+    for source in ("paper", "replication a"):
+        for model, name in _SOURCES.items():
+            for entry in published_rows(
+                "dsprites_factorvae", source=source.replace(" ", "-"), model=model
+            ):
+                # As beside the published figures, ours is comparable with the weight 1 alone.
+                if entry["lambda"] in ("", "1"):
+                    error = _published_range(entry["reconstruction"])
+                    score = float(entry["factor_vae_score"].split("+-")[0])
+                    rows.append([f"{source}, {name}", entry["gamma"], error, score])
+    for run in sorted(_models(measured), key=lambda run: (run.variant, run.title, run.gamma)):
+        found = [
+            measured.level(run.title, quantity, gamma=run.gamma)
+            for quantity in ("reconstruction_nats", "factor_vae")
+        ]
         rows.append([run.title, f"{run.gamma:g}", *found])
-    return ResultTable(
-        "reconstruction",
-        "FactorVAE score against reconstruction error",
-        ("model", "gamma", "reconstruction error [nats]", "FactorVAE score"),
-        rows,
-        "The paper gives one range of reconstruction errors for all its scores. Brackets of ours "
-        "are 95% Student-t intervals over seeds.",
+    columns = ("model", "gamma", "reconstruction error [nats]", "FactorVAE score")
+    return specification.table("reconstruction", columns, rows)
+
+
+def _grid(specification: Specification, measured: MeasuredRuns) -> ResultTable:
+    def same(run: Run) -> list[Run]:
+        return [r for r in measured.runs if (r.title, r.gamma) == (run.title, run.gamma)]
+
+    def level(quantity: str) -> Callable[[Run], Estimate]:
+        return lambda run: measured.level(run.title, quantity, gamma=run.gamma)
+
+    def gain(run: Run) -> Estimate | None:
+        if run.variant == BASELINE:
+            return None
+        return measured.difference(run.title, PLAIN, "factor_vae", gamma=run.gamma)
+
+    cells: dict[str, Callable[[Run], Cell]] = {
+        "model": lambda run: run.title,
+        "gamma": lambda run: f"{run.gamma:g}",
+        "seeds": lambda run: len(same(run)),
+        "FactorVAE score": level("factor_vae"),
+        "minus FactorVAE, paired": gain,
+        "MIG": level("mig"),
+        "reconstruction [nats]": level("reconstruction_nats"),
+        "KL [nats]": level("kl_nats"),
+        "active dimensions": lambda run: round(
+            statistics.fmean(other.row["active_dimensions"] for other in same(run)), 1
+        ),
+    }
+    models = sorted(
+        _models(measured),
+        key=lambda run: (run.gamma, run.variant, run.aggregation, run.rectifier),
     )
+    return specification.table("grid", tuple(cells), rows_of(models, cells))
+
+
+def _models(measured: MeasuredRuns) -> list[Run]:
+    """The first run of every model."""
+    return list({(run.title, run.gamma): run for run in reversed(measured.runs)}.values())
 
 
 def _published_range(words: str) -> Estimate:
@@ -281,54 +206,9 @@ def _published_range(words: str) -> Estimate:
     return Estimate(sum(ends) / 2, *ends)
 
 
-def _grid(runs: Sequence[Run]) -> ResultTable:
-    rows: list[list[Cell]] = []
-    firsts = {run.key: run for run in reversed(runs)}
-    for key, run in sorted(firsts.items(), key=lambda item: (item[0][1], item[0])):
-        gain = None
-        if run.variant != BASELINE:
-            gain = paired(runs, key, baseline(run.gamma), "factor_vae")
-        of_key = [other.row["active_dimensions"] for other in runs if other.key == key]
-        rows.append(
-            [
-                run.title,
-                f"{run.gamma:g}",
-                len(of_key),
-                level(runs, key, "factor_vae"),
-                gain,
-                level(runs, key, "mig"),
-                level(runs, key, "reconstruction_nats"),
-                level(runs, key, "kl_nats"),
-                round(statistics.fmean(of_key), 1),
-            ]
-        )
-    return ResultTable(
-        "grid",
-        "Gamma, aggregation and rectifier",
-        (
-            "model",
-            "gamma",
-            "seeds",
-            "FactorVAE score",
-            "minus FactorVAE, paired",
-            "MIG",
-            "reconstruction [nats]",
-            "KL [nats]",
-            "active dimensions",
-        ),
-        rows,
-        "Mean over seeds and 95% Student-t interval. In brackets after AD-FactorVAE: mode of the "
-        "overlap, aggregation over pairs of dimensions, rectifier of the maps.",
-    )
-
-
 def _estimate(values: Sequence[float | None]) -> Estimate:
     known = [value for value in values if value is not None]
     if not known:
         return Estimate(None)
     found = t_interval(known)
     return Estimate(found["mean"], found["low"], found["high"])
-
-
-def _shown(estimate: Estimate) -> Estimate | None:
-    return None if estimate.value is None else estimate

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import nn
+from dataclasses import replace
 
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.experiments.anomaly_maps import AnomalyMap
-from captum_vae.experiments.results import Figure
+from captum_vae.experiments.results import Illustration
 from captum_vae.experiments.work import Work
-from captum_vae.localization.choosing import load
-from captum_vae.localization.evaluation import fit_rows, layers_of, score_all
-from captum_vae.localization.model_pass import NormalImages
+from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
-from captum_vae.posterior import as_adapter
+from captum_vae.localization.scoring import fit_scorers, score_batch
 from captum_vae.report import (
     ColorScale,
     GridRow,
@@ -28,7 +25,6 @@ from captum_vae.report import (
 
 def draw_examples(
     work: Work,
-    vae: nn.Module,
     maps: Sequence[AnomalyMap],
     normal: SampleDataset,
     test: SampleDataset,
@@ -36,38 +32,35 @@ def draw_examples(
     *,
     file: str,
     caption: str,
-) -> Figure:
+) -> Illustration:
     """A picture of test images with their ground truth and maps, a colour scale per map.
 
     Args:
-        work: gives folder and device.
-        vae: the model.
-        maps: fitted here on ``normal``.
-        normal: normal images.
-        test: test images with masks.
-        indices: of the images shown.
-        file: of the picture, below the work's folder.
-        caption: of the picture.
+        work: It gives the folder and the device.
+        maps: The maps; their scorers are fitted here on ``normal``.
+        normal: The normal images.
+        test: The test images with masks.
+        indices: Which test images are shown.
+        file: The picture's file, below the work's folder.
+        caption: The picture's caption.
     """
     protocol = Protocol(threshold="oracle")
-    rows = [anomaly_map.row("", protocol) for anomaly_map in maps]
-    adapter = as_adapter(vae, None)
-    fit_rows(
-        rows, NormalImages(load(normal, 16), vae, adapter, layers_of(rows), device=work.device)
-    )
+    scorers = [anomaly_map.scorer for anomaly_map in maps]
+    fit_scorers(scorers, ImageBatches(normal, "normal", batch_size=16, device=work.device), "")
     labels, truths, found = [], [], []
     for index in indices:
         batch = collate_samples([test[index]])
         mask = batch.mask[0]
         assert mask is not None
         size = (mask.shape[0], mask.shape[1])
-        scored = {
-            id(scorer): scores
-            for scorer, scores, _ in score_all(
-                [row.scorer for row in rows], batch.image.to(work.device)
-            )
+        scores = {
+            id(scorer): scored
+            for scorer, scored, _ in score_batch(scorers, batch.image.to(work.device))
         }
-        prepared = [row.protocol.transform(scored[id(row.scorer)], size)[0].cpu() for row in rows]
+        prepared = [
+            replace(protocol, smoothing=m.smoothing).transform(scores[id(m.scorer)], size)[0].cpu()
+            for m in maps
+        ]
         labels.append("\n".join(batch.name[0].split("/")[-2:]))
         truths.append((resize_maps(batch.image[0], size).clamp(0, 1), mask.float()))
         found.append(prepared)
@@ -92,7 +85,7 @@ def draw_examples(
         "test images, their ground truth and their anomaly maps side by side",
         caption,
     )
-    return work.figure(picture)
+    return Illustration.of(picture, work.out)
 
 
 def _folded(name: str) -> str:

@@ -16,16 +16,16 @@ from captum_vae.experiments.demo_figures import (
     row_from_zero,
 )
 from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, LAYERS
-from captum_vae.experiments.results import Figure
+from captum_vae.experiments.results import Illustration
 from captum_vae.experiments.work import Work
-from captum_vae.localization.choosing import Chosen, spaced
+from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.models import GaussianVAE
 from captum_vae.report import GridRow, Picture, Strip, draw_map_grid, save_picture
 
 SHOWN = 8
 
 
-def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Figure]:
+def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Illustration]:
     """Draw and save the figures of one VAE.
 
     Args:
@@ -47,7 +47,7 @@ def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Figur
     pictures[strokes] = draw_strokes(vae, demo, work, folder)
     return [
         replace(
-            work.figure(picture),
+            Illustration.of(picture, work.out),
             alt=f"VAE {title}: {picture.alt}",
             caption=f"VAE {title}. {picture.caption}",
         )
@@ -58,7 +58,9 @@ def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Figur
 def draw_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work, folder: Path) -> Picture:
     """Digits with a stroke pasted or erased, their masks, and three maps of each."""
     test = read_digits(demo, "test", demo.normal)
-    changed = StrokeDefects(Chosen(test, spaced(range(len(test)), SHOWN)), seed=work.seed)
+    changed = StrokeDefects(
+        SampleSubset(test, evenly_spaced(range(len(test)), SHOWN)), seed=work.seed
+    )
     batch = collate_samples([changed[index] for index in range(len(changed))])
     inputs = batch.image.to(work.device)
     with torch.no_grad():

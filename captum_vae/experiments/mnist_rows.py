@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor
 
 from captum_vae.attr.options import Rectifier
 from captum_vae.experiments.anomaly_maps import MEAN_IMAGE, METHODS, RECONSTRUCTION
 from captum_vae.localization import (
+    AnomalyScorer,
     FeatureDifference,
     LatentAttention,
     MeanImageDifference,
     Protocol,
     ReconstructionError,
 )
-from captum_vae.localization.evaluation import Row
 from captum_vae.localization.options import Baseline
 from captum_vae.models import GaussianVAE
 
@@ -61,13 +60,9 @@ def control_name(baseline: Baseline, layer: str) -> str:
     return f"{words}, {layer.removeprefix('encoder.')}"
 
 
-BEST = relative_name("reconstruction", HEADLINE_LAYER)
-CONTROL = control_name("reconstruction", HEADLINE_LAYER)
-
-
-def attention_rows(vae: GaussianVAE) -> list[Row]:
-    """All rows: pixel baselines, methods x rectifiers x layers as published, ours, controls."""
-    scorers: dict[str, Any] = {
+def attention_scorers(vae: GaussianVAE) -> dict[str, AnomalyScorer]:
+    """All scorers by their names: pixel baselines, the maps as published, ours, and controls."""
+    scorers: dict[str, AnomalyScorer] = {
         RECONSTRUCTION: ReconstructionError(vae),
         MEAN_IMAGE: MeanImageDifference(vae),
         BRIGHTNESS: Ink(),
@@ -86,4 +81,4 @@ def attention_rows(vae: GaussianVAE) -> list[Row]:
             scorers[control_name(baseline, layer)] = FeatureDifference(
                 vae, layer, baselines=baseline
             )
-    return [Row(name, scorer, PROTOCOL) for name, scorer in scorers.items()]
+    return scorers

@@ -8,64 +8,67 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
-from captum_vae.experiments.anomaly_charts import mvtec_charts
-from captum_vae.experiments.anomaly_maps import AnomalyMap, choose_maps
-from captum_vae.experiments.map_comparison import MapComparison
-from captum_vae.experiments.mvtec_findings import (
-    ALL_IMAGES,
-    ANOMALOUS,
-    CLAIMS,
-    FIGURE_MAP,
-    LAYERS,
-    PAIRS,
-    PUBLISHED_LAYERS,
-    CategoryFindings,
-    result_tables,
-    verdicts,
+from captum_vae.experiments.anomaly import (
+    METRIC_COLUMNS,
+    AnomalyStudy,
+    MeasuredPlace,
+    Place,
+    choice_table,
+    minus,
 )
-from captum_vae.experiments.results import Experiment, Figure, Findings
-from captum_vae.experiments.verdicts import doubted
-from captum_vae.experiments.work import Work, images_seen
-from captum_vae.localization.choosing import Candidates, Chosen, spaced
-from captum_vae.localization.evaluation import Row
-from captum_vae.localization.protocol import Frames, Protocol
-from captum_vae.models import GaussianVAE
+from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, RECTIFIERS, published_name
+from captum_vae.experiments.judging import best
+from captum_vae.experiments.published_figures import published_number
+from captum_vae.experiments.results import Cell, ResultTable
+from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.localization.options import ScoreScale
 from captum_vae.training.building import build_dataset
-from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig, Precision
-from captum_vae.training.trainer import Trainer
+from captum_vae.training.configuration import DataConfig, Precision
 
-_IMAGES: dict[str, Frames] = {ALL_IMAGES: "with_masks", ANOMALOUS: "anomalous"}
+PUBLISHED_LAYERS = {
+    "layer2.1.conv1": "encoder.backbone.layer2.1.conv1",
+    "layer4.1.conv2": "encoder.backbone.layer4.1.conv2",
+}
+"""Replication a's choice, and the last convolution, replication b's."""
+
+LAYERS = {**PUBLISHED_LAYERS, "layer3": "encoder.backbone.layer3"}
+
+ALL_IMAGES, DEFECTIVE = "all images", "images with a defect"
+
+BesideMetric = Literal["auroc", "best_iou"]
+_COLUMNS: dict[BesideMetric, str] = {"auroc": "pixel_auroc", "best_iou": "best_iou"}
+_WORDS: dict[BesideMetric, str] = {"auroc": "pixel AUROC", "best_iou": "best IoU"}
 
 
 @dataclass(frozen=True)
 class MVTecSettings:
-    """What a scale chooses.
+    """What a budget chooses.
 
     Attributes:
         image_size: h = w of the images.
-        augmented: images in the augmented training set.
-        steps: of training, for each category.
-        warmup_steps: of the KL's weight.
-        batch_size: of training.
-        learning_rate: of Adam.
-        precision: of training.
-        padding: what fills the corners of rotated images.
-        twice: category that is trained with both paddings, black and corner.
-        normal_images: training images that scorers are fitted on.
-        painted: training images that synthetic defects are painted on.
-        smoothing: sigmas to choose from, in pixels of the mask.
-        scales: of the maps, to choose from.
-        resamples: of the bootstrap over images.
-        rendered: images of a rendered texture, in training and in test.
-        rotation: largest angle in degrees.
-        mirror: probability of a mirror image.
-        model: name of the VAE, whose encoder is a ResNet18.
-        options: its arguments.
+        augmented: Images in the augmented training set.
+        steps: Optimizer steps of the training of each category.
+        warmup_steps: Steps over which the KL's weight climbs.
+        normal_images: How many training images scorers are fitted on.
+        painted: How many training images synthetic defects are painted on.
+        batch_size: Images per step.
+        learning_rate: The learning rate of Adam.
+        precision: The precision of the training.
+        padding: What fills the corners of rotated images.
+        twice: The category that is trained with both paddings, black and corner.
+        smoothing: The sigmas to choose from, in pixels of the mask.
+        scales: The scales of the maps to choose from.
+        resamples: Resamples of the bootstrap over images.
+        rendered: How many images of a rendered texture there are, in training and in test.
+        rotation: The largest angle in degrees.
+        mirror: The probability of a mirror image.
+        model: The name of the VAE, whose encoder is a ResNet18.
+        options: The VAE's arguments.
     """
 
     image_size: int
@@ -80,16 +83,18 @@ class MVTecSettings:
     padding: Padding = "black"
     twice: str = "leather"
     smoothing: tuple[float, ...] = (0.0, 4.0, 8.0)
-    scales: tuple[Literal["none", "location"], ...] = ("none", "location")
+    scales: tuple[ScoreScale, ...] = ("none", "location")
     resamples: int = 1000
     rendered: int = 24
     rotation: float = 30.0
     mirror: float = 0.5
     model: str = "resnet18"
     options: Mapping[str, Any] = field(default_factory=lambda: {"latent_dims": 32})
+    epochs: ClassVar[int] = 0
+    every: ClassVar[int] = 1
 
 
-SETTINGS: dict[Literal["smoke", "cpu", "paper"], MVTecSettings] = {
+SETTINGS: dict[Budget, MVTecSettings] = {
     "smoke": MVTecSettings(
         image_size=64,
         augmented=64,
@@ -128,216 +133,194 @@ SETTINGS: dict[Literal["smoke", "cpu", "paper"], MVTecSettings] = {
 }
 
 
-@dataclass(frozen=True)
-class Category:
-    """A category that was found.
-
-    Attributes:
-        name: of the category.
-        training: normal images, not augmented.
-        test: images with masks.
-    """
-
-    name: str
-    training: DataConfig
-    test: SampleDataset
-
-
-def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) -> list[Category]:
-    """Every category below the folder; two rendered textures without one.
+def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) -> list[Place]:
+    """Every category below the folder, or two rendered textures; one of them trained twice.
 
     Args:
-        settings: give the images' size and the number of rendered ones.
-        data_root: holds ``mvtec_ad``.
-        seed: of the defects painted on rendered textures.
+        settings: They give the images' size, the number of rendered ones and the augmentation.
+        data_root: The folder that holds ``mvtec_ad``; None for rendered textures.
+        seed: The seed of the defects painted on rendered textures.
 
     Raises:
-        FileNotFoundError: no such folder, or no category in it.
+        FileNotFoundError: There is no such folder, or no category in it.
     """
-    size = settings.image_size
     if data_root is None:
-        return [_rendered(texture, settings, seed) for texture in ("grain", "weave")]
-    root = data_root / "mvtec_ad"
-    names = mvtec_categories(root)
-    if not names:
-        raise FileNotFoundError(f"{root} holds no category of MVTec AD: no folder with train/good")
-    options = {"image_size": size, "image_channels": 3}
-    return [
-        Category(
-            name,
-            DataConfig("mvtec", str(root), {**options, "category": name}),
-            MVTec(root, name, "test", image_size=size, image_channels=3),
-        )
-        for name in names
+        found = [_rendered(texture, settings, seed) for texture in ("grain", "weave")]
+    else:
+        root = data_root / "mvtec_ad"
+        names = mvtec_categories(root)
+        if not names:
+            raise FileNotFoundError(
+                f"{root} holds no category of MVTec AD: no folder with train/good"
+            )
+        options = {"image_size": settings.image_size, "image_channels": 3}
+        found = [
+            _place(
+                name,
+                settings,
+                DataConfig("mvtec", str(root), {**options, "category": name}),
+                MVTec(root, name, "test", image_size=settings.image_size, image_channels=3),
+            )
+            for name in names
+        ]
+    other: Padding = "corner" if settings.padding == "black" else "black"
+    otherwise = replace(settings, padding=other)
+    twice = [
+        _place(place.name, otherwise, place.normal, place.test)
+        for place in found
+        if place.name == settings.twice
     ]
+    return [*found, *twice]
 
 
-def run(settings: MVTecSettings, data_root: Path | None, work: Work) -> Findings:
-    """Train a VAE per category, and measure every map on its test images in one pass."""
-    categories = find_categories(settings, data_root, work.seed)
-    found, figures = [], []
-    for category in categories:
-        findings, figure = _measure(settings, category, settings.padding, work, draws=True)
-        found.append(findings)
-        figures += figure
-    padded = None
-    for category in categories:
-        if category.name == settings.twice:
-            other: Padding = "corner" if settings.padding == "black" else "black"
-            padded = _measure(settings, category, other, work, draws=False)[0]
-    rendered = "rendered textures, not on MVTec AD" if data_root is None else ""
-    return Findings(
-        data=_data_words(found, "MVTec AD" if data_root else "rendered textures"),
-        verdicts=doubted(verdicts(found, padded), work.doubts(rendered=rendered)),
-        tables=result_tables(found, padded),
-        figures=figures,
-        protocol=_protocol_words(settings, found),
-        charts=mvtec_charts(),
-        training_share=images_seen(settings) / images_seen(SETTINGS["paper"]),
-    )
-
-
-def _measure(
-    settings: MVTecSettings, category: Category, padding: Padding, work: Work, *, draws: bool
-) -> tuple[CategoryFindings, list[Figure]]:
-    """Train on one category with a padding, choose a variant, measure all maps."""
-    title = f"{category.name}, corners {padding}"
-    vae = _trained(settings, category, padding, title, work)
-    training = cast(SampleDataset, build_dataset(category.training))
-    normal = Chosen(training, spaced(range(len(training)), settings.normal_images))
-    candidates = Candidates(
-        list(LAYERS.values()),
-        scales=list(settings.scales),
-        smoothing=list(settings.smoothing),
-        images=settings.painted,
-        seed=work.seed,
-    )
-    chosen = choose_maps(
-        vae,
-        candidates,
-        training,
-        work,
-        name=f"{category.name}-{padding}",
-        normal_images=settings.normal_images,
-        batch_size=8,
-    )
-    compared = MapComparison(
-        vae, work, title, PUBLISHED_LAYERS, LAYERS, [chosen], normal, category.test
-    )
-    cell = compared.measure(
-        _rows,
-        name=f"maps-{category.name}-{padding}",
-        settings=settings,
-        pairs=PAIRS,
-        units="images",
-        batch_size=8,
-        resamples=settings.resamples,
-    )
-    findings = CategoryFindings(
-        category.name,
-        padding,
-        cell,
-        chosen,
-        tuple(m.name for m in compared.maps),
-        len(training),
-        len(category.test),
-    )
-    if not draws:
-        return findings, []
-    shown = one_image_per_defect(category.test, 3)
-    file = f"mvtec_{category.name}.png"
-    return findings, [compared.draw(FIGURE_MAP, category.test, shown, file=file)]
-
-
-def _rows(maps: Sequence[AnomalyMap]) -> list[Row]:
-    return [
-        anomaly_map.row(label, Protocol(frames=frames, threshold="oracle"))
-        for label, frames in _IMAGES.items()
-        for anomaly_map in maps
-    ]
-
-
-def _trained(
-    settings: MVTecSettings, category: Category, padding: Padding, title: str, work: Work
-) -> GaussianVAE:
+def _place(name: str, settings: MVTecSettings, normal: DataConfig, test: SampleDataset) -> Place:
     augment = {
         "length": settings.augmented,
         "rotation": settings.rotation,
         "mirror": settings.mirror,
-        "padding": padding,
+        "padding": settings.padding,
     }
-    return work.trained(
-        title,
-        ModelConfig(settings.model, dict(settings.options), "data"),
-        replace(category.training, augment=augment),
-        ObjectiveConfig(warmup_steps=settings.warmup_steps, learning_rate=settings.learning_rate),
-        Trainer(steps=settings.steps, batch_size=settings.batch_size, precision=settings.precision),
-    )
+    title = f"{name}, corners {settings.padding}"
+    training = replace(normal, augment=augment)
+    return Place(name, training, normal, test, title, title, variant=settings.padding)
 
 
-def one_image_per_defect(images: SampleDataset, count: int) -> list[int]:
-    """The first image of each of the first kinds of defect."""
-    first: dict[str, int] = {}
-    for index in range(len(images)):
-        sample = images[index]
-        if sample.mask is not None and sample.mask.any():
-            first.setdefault(sample.group, index)
-    return list(first.values())[:count]
-
-
-def _rendered(texture: str, settings: MVTecSettings, seed: int) -> Category:
+def _rendered(texture: str, settings: MVTecSettings, seed: int) -> Place:
+    name = "captum_vae.experiments.mvtec_rendered:RenderedTexture"
     options = {
         "texture": texture,
         "length": settings.rendered,
         "image_size": settings.image_size,
     }
-    name = "captum_vae.experiments.mvtec_rendered:RenderedTexture"
-    normal = build_dataset(DataConfig(name, options={**options, "split": "test"}))
-    test = SyntheticDefects(cast(SampleDataset, normal), defect_rate=0.75, seed=seed)
-    return Category(texture, DataConfig(name, options={**options, "split": "train"}), test)
+    shown = build_dataset(DataConfig(name, options={**options, "split": "test"}))
+    test = SyntheticDefects(cast(SampleDataset, shown), defect_rate=0.75, seed=seed)
+    normal = DataConfig(name, options={**options, "split": "train"})
+    return _place(texture, settings, normal, test)
 
 
-def _data_words(found: list[CategoryFindings], name: str) -> str:
-    counts = "; ".join(f"{c.name}: {c.training} training, {c.test} test images" for c in found)
-    return f"{name} ({counts})"
+def _data(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> str:
+    found = [part for part in parts if part.variant == settings.padding]
+    name = "MVTec AD" if found[0].place.normal.root else "rendered textures"
+    counts = [f"{c.name}: {c.training} training, {len(c.place.test)} test images" for c in found]
+    return f"{name} ({'; '.join(counts)})"
 
 
-def _protocol_words(settings: MVTecSettings, found: list[CategoryFindings]) -> Mapping[str, str]:
+def _values(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> dict[str, Any]:
     paper = SETTINGS["paper"]
-    epochs = settings.steps * settings.batch_size / settings.augmented
     return {
-        "training": f"ResNet18 VAE per category, {settings.steps} steps of {settings.batch_size} "
-        f"images of {settings.image_size} x {settings.image_size} pixels, drawn from "
-        f"{settings.augmented} augmented ones ({epochs:.3g} epochs: rotation up to "
-        f"{settings.rotation:g} degrees, mirror {settings.mirror:g}, corners {settings.padding}), "
-        f"Adam at {settings.learning_rate:g} in {settings.precision}, variance of the Gaussian "
-        "learned in closed form. "
-        f"Scale paper: {paper.image_size} pixels, {paper.augmented} augmented images, "
-        f"{paper.steps * paper.batch_size / paper.augmented:g} epochs, batch {paper.batch_size}, "
-        f"Adam at {paper.learning_rate:g}.",
-        "layers": "encoder.backbone.layer2.1.conv1 as in replication a's code, and the last "
-        "convolution, layer4.1.conv2, as in replication b; layer3 is ours.",
-        "as published": "Channels are summed before the rectifier, weights are pooled gradients; "
-        "nothing is smoothed or normalised.",
-        ALL_IMAGES: "Every test image with known truth, good ones included.",
-        ANOMALOUS: "Images with a defect only.",
-        "size": "Maps are resized to the mask's size.",
-        "best IoU": "The best threshold on the test labels, over all thresholds.",
-        "intervals": f"95%, bootstrap over images, {settings.resamples} resamples; differences "
-        "resample the same images for both maps.",
-        "ours": "Chosen on synthetic defects painted on normal images, without test labels (how "
-        "they fade was settled after results on bottle were seen, so bottle is no test of the "
-        "choice): " + "; ".join(f"{c.name}: {c.chosen.variant}" for c in found) + ".",
+        "epochs": settings.steps * settings.batch_size / settings.augmented,
+        "paper_epochs": paper.steps * paper.batch_size / paper.augmented,
+        "chosen": "; ".join(
+            f"{part.name}: {part.chosen[0].variant}"
+            for part in parts
+            if part.variant == settings.padding
+        ),
     }
 
 
-EXPERIMENT = Experiment(
+def result_tables(
+    specification: Specification, parts: Sequence[MeasuredPlace]
+) -> list[ResultTable]:
+    """The tables of the page."""
+    found = [part for part in parts if part.variant == parts[0].variant]
+    maps: list[list[Cell]] = [
+        [part.name, name, *part.metrics(name), part.level(name, protocol=DEFECTIVE)]
+        for part in found
+        for name in part.maps
+    ]
+    return [
+        _beside(specification, found, "auroc"),
+        _beside(specification, found, "best_iou"),
+        specification.table(
+            "maps", ["category", "map", *METRIC_COLUMNS, f"pixel AUROC, {DEFECTIVE}"], maps
+        ),
+        *(
+            _paddings(specification, first, second)
+            for second in parts
+            for first in found
+            if first.name == second.name and first is not second
+        ),
+        choice_table(specification, [(part.name, part.chosen[0]) for part in found]),
+    ]
+
+
+def published(
+    source: str, category: str, metric: BesideMetric, rectifier: str = ""
+) -> float | None:
+    """A published figure; None where the source has none."""
+    return published_number(
+        "mvtec_ad", _COLUMNS[metric], source=source, category=category, rectifier=rectifier
+    )
+
+
+def _beside(
+    specification: Specification, found: Sequence[MeasuredPlace], metric: BesideMetric
+) -> ResultTable:
+    rows: list[list[Cell]] = []
+    for part in found:
+        paper = published("paper", part.name, metric)
+        as_published = best(part, "best of all", metric, DEFECTIVE)
+        faithful, ours, reconstruction = (
+            part.level(name, metric, DEFECTIVE) for name in (as_published, CHOSEN, RECONSTRUCTION)
+        )
+        rows.append(
+            [
+                part.name,
+                paper,
+                None,
+                *(published("replication-b", part.name, metric, r) for r in RECTIFIERS),
+                reconstruction,
+                as_published,
+                faithful,
+                minus(faithful, paper),
+                ours,
+                minus(ours, paper),
+            ]
+        )
+    columns = [
+        "category",
+        "paper",
+        "replication a",
+        "replication b, relu",
+        "replication b, abs",
+        "ours, reconstruction error",
+        "best published map",
+        "ours as published",
+        "minus paper",
+        "ours, chosen without labels",
+        "minus paper (chosen)",
+    ]
+    return specification.table(metric, columns, rows)
+
+
+def _paddings(
+    specification: Specification, first: MeasuredPlace, second: MeasuredPlace
+) -> ResultTable:
+    measured = [(metric, part) for metric in _COLUMNS for part in (first, second)]
+    rows: list[list[Cell]] = [
+        [name, *(part.level(name, metric) for metric, part in measured)] for name in first.maps
+    ]
+    columns = ["map", *(f"{_WORDS[metric]}, {part.variant}" for metric, part in measured)]
+    return specification.table("padding", columns, rows, category=first.name)
+
+
+STUDY = AnomalyStudy(
     name="mvtec",
-    title="MVTec AD",
-    about="A ResNet18 VAE per category, trained on rotated and mirrored normal images; defects of "
-    "the test images are to be localized. The paper's latent attention at the layers that the "
-    "replications took, by both methods and both rectifiers, beside its baselines.",
-    claims=CLAIMS,
     settings=SETTINGS,
-    run=run,
+    layers=LAYERS,
+    published_layers=PUBLISHED_LAYERS,
+    protocols={ALL_IMAGES: "with_masks", DEFECTIVE: "anomalous"},
+    units="images",
+    batch_size=8,
+    example=published_name("layer4.1.conv2", "2", "relu"),
+    shown=3,
+    file="mvtec_{place}.png",
+    stand_in="rendered textures, not on MVTec AD",
+    places=find_categories,
+    data=_data,
+    tables=result_tables,
+    values=_values,
+    published_images=lambda training: SETTINGS["paper"].steps * SETTINGS["paper"].batch_size,
 )
+
+EXPERIMENT = STUDY.experiment()

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.results import Chart, Scatter, read_chart
+from captum_vae.experiments.results import Chart, Scatter, read_chart, rows_of
 from captum_vae.experiments.verdicts import Estimate
-from captum_vae.experiments.work import write_json
+from captum_vae.files import reading, write_json, write_text
 from captum_vae.report import Picture, Section, Table, write_page
 
-_SCALES = {
+_BUDGETS = {
     "smoke": "Scale smoke: it shows that everything runs; its numbers mean nothing.",
     "cpu": "Scale cpu: what a laptop measures in minutes.",
     "paper": "Scale paper: models, image sizes and lengths of training as published.",
 }
-_CLAIM_COLUMNS = ("claim", "source", "verdict", "because")
-_TRAINING_COLUMNS = (
-    "model",
-    "steps",
-    "active dimensions",
-    "explained variance",
-    "final losses",
-    "seconds",
-    "commit",
-)
-_PROTOCOL_COLUMNS = ("protocol", "")
-
 CHARTS = "charts"
 """The folder of the charts beside the pages."""
 
@@ -43,9 +28,9 @@ def write_results(
     """Write results.json and the pages that follow from it.
 
     Args:
-        results: as of :meth:`captum_vae.experiments.results.Experiment.results`.
-        folder: holds the figures.
-        report_json: a second place for the JSON.
+        results: As :meth:`captum_vae.experiments.experiment.Experiment.results` gives them.
+        folder: The folder that holds the figures.
+        report_json: A second file for the JSON.
 
     Returns:
         The path of the HTML page.
@@ -62,22 +47,20 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     They are index.html, results.md, NAME.csv for every table and charts/NAME.svg for every chart.
 
     Args:
-        results: as read from results.json.
-        folder: holds the figures.
+        results: As read from results.json.
+        folder: The folder that holds the figures.
 
     Returns:
         The path of the HTML page.
 
     Raises:
-        FileNotFoundError: a figure is not there.
+        FileNotFoundError: A figure is not there.
     """
-    (folder / "results.md").write_text(markdown_page(results), encoding="utf-8")
+    write_text(folder / "results.md", markdown_page(results))
     for table in results["tables"]:
-        (folder / f"{table['name']}.csv").write_text(csv_table(table), encoding="utf-8")
+        write_text(folder / f"{table['name']}.csv", csv_table(table))
         for chart in charts_of(results, table):
-            (folder / CHARTS).mkdir(exist_ok=True)
-            svg = chart_svg(chart, table)
-            (folder / CHARTS / f"{chart.name}.svg").write_text(svg, encoding="utf-8")
+            write_text(folder / CHARTS / f"{chart.name}.svg", chart_svg(chart, table))
     return write_page(
         folder / "index.html",
         title=results["title"],
@@ -101,9 +84,9 @@ def markdown_page(
     """The page in Markdown.
 
     Args:
-        results: as read from results.json.
-        figures: folder of the figures as seen from the page; None leaves them out.
-        chart_block: the Markdown of a chart, called with the chart and its table.
+        results: As read from results.json.
+        figures: The folder of the figures as seen from the page; None leaves them out.
+        chart_block: Gives the Markdown of a chart from the chart and its table.
 
     Example::
 
@@ -111,46 +94,37 @@ def markdown_page(
     """
     lines = [f"# {results['title']}", "", results["about"], ""]
     lines += [_circumstances(results), ""]
-    lines += ["## Claims and verdicts", "", *_markdown_table(_CLAIM_COLUMNS, _claims(results)), ""]
+    lines += ["## Claims and verdicts", "", _claims(results).markdown(), ""]
     for table in results["tables"]:
         lines += [f"## {table['title']}", ""]
         lines += [table["note"], ""] if table["note"] else []
         for chart in charts_of(results, table):
             lines += [chart_block(chart, table), ""]
-        lines += [*_markdown_table(table["columns"], _cells(table)), ""]
+        lines += [_cells(table).markdown(), ""]
     if figures is not None and results["figures"]:
         lines += ["## Figures", ""]
         for figure in results["figures"]:
             lines += [f"![{figure['alt']}]({figures}/{figure['file']})", "", figure["caption"], ""]
-    lines += ["## Trainings", "", *_markdown_table(_TRAINING_COLUMNS, _trainings(results)), ""]
-    lines += ["## Protocol", "", *_markdown_table(_PROTOCOL_COLUMNS, _protocol(results)), ""]
+    lines += ["## Trainings", "", _trainings(results).markdown(), ""]
+    lines += ["## Protocol", "", _protocol(results).markdown(), ""]
     lines += ["```bash", results["command"], "```", "", _footer(results)]
     return "\n".join(lines) + "\n"
 
 
 def csv_table(table: Mapping[str, Any]) -> str:
     """A table's numbers in full; a column with intervals is followed by its low and high ends."""
-    rows: list[list[Any]] = table["rows"]
-    places = range(len(table["columns"]))
-    spread = [any(isinstance(row[place], Mapping) for row in rows) for place in places]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        [
-            name
-            for column, wide in zip(table["columns"], spread, strict=True)
-            for name in ([column, f"{column} low", f"{column} high"] if wide else [column])
-        ]
-    )
-    for row in rows:
-        writer.writerow(
-            [
-                value
-                for cell, wide in zip(row, spread, strict=True)
-                for value in (_csv_interval(cell) if wide else [_csv_value(cell)])
-            ]
-        )
-    return buffer.getvalue()
+    columns: list[str] = []
+    spread: list[list[Any]] = []
+    for place, column in enumerate(table["columns"]):
+        cells = [row[place] for row in table["rows"]]
+        columns.append(column)
+        if not any(isinstance(cell, Mapping) for cell in cells):
+            spread.append(cells)
+            continue
+        columns += [f"{column} low", f"{column} high"]
+        whole = [cell if isinstance(cell, Mapping) else {"value": cell} for cell in cells]
+        spread += [[cell.get(end) for cell in whole] for end in ("value", "low", "high")]
+    return Table(columns, list(zip(*spread, strict=True))).csv()
 
 
 def charts_of(results: Mapping[str, Any], table: Mapping[str, Any]) -> list[Chart | Scatter]:
@@ -161,39 +135,42 @@ def charts_of(results: Mapping[str, Any], table: Mapping[str, Any]) -> list[Char
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
-    """The results that a file holds."""
-    results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    """The results that a file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: It is not JSON.
+    """
+    with reading(path, "the results of an experiment", remedy="run the experiment again"):
+        results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return results
 
 
 def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
-    sections = [Section("Claims and verdicts", tables=[Table(_CLAIM_COLUMNS, _claims(results))])]
+    sections = [Section("Claims and verdicts", tables=[_claims(results)])]
     for table in results["tables"]:
         notes = [table["note"]] if table["note"] else []
         charts = [
             Picture(folder / CHARTS / f"{chart.name}.svg", chart.alt, chart.caption)
             for chart in charts_of(results, table)
         ]
-        cells = Table(table["columns"], _cells(table))
-        sections.append(Section(table["title"], notes, charts, [cells]))
+        sections.append(Section(table["title"], notes, charts, [_cells(table)]))
     pictures = [
         Picture(folder / figure["file"], figure["alt"], figure["caption"])
         for figure in results["figures"]
     ]
     if pictures:
         sections.append(Section("Figures", pictures=pictures))
-    trainings = Table(_TRAINING_COLUMNS, _trainings(results))
-    protocol = Table(_PROTOCOL_COLUMNS, _protocol(results))
     return [
         *sections,
-        Section("Trainings", tables=[trainings]),
-        Section("Protocol", tables=[protocol], code=results["command"]),
+        Section("Trainings", tables=[_trainings(results)]),
+        Section("Protocol", tables=[_protocol(results)], code=results["command"]),
     ]
 
 
 def _circumstances(results: Mapping[str, Any]) -> str:
     """Scale, length of training and data."""
-    words = [_SCALES[results["scale"]]]
+    words = [_BUDGETS[results["scale"]]]
     share = results.get("training_share")
     if share is not None:
         words.append(
@@ -203,31 +180,32 @@ def _circumstances(results: Mapping[str, Any]) -> str:
     return " ".join([*words, f"Data: {results['data']}."])
 
 
-def _claims(results: Mapping[str, Any]) -> list[list[str]]:
-    return [[c["text"], c["source"], c["verdict"], c["because"]] for c in results["claims"]]
+def _claims(results: Mapping[str, Any]) -> Table:
+    rows = [[c["text"], c["source"], c["verdict"], c["because"]] for c in results["claims"]]
+    return Table(("claim", "source", "verdict", "because"), rows)
 
 
-def _trainings(results: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
-    for training in results["trainings"]:
-        active, losses = training["active_dimensions"], training["final_losses"]
-        rows.append(
-            [
-                training["name"],
-                str(training["steps"]),
-                f"{active['active']} of {active['dimensions']}",
-                _text(training.get("explained_variance")),
-                ", ".join(f"{name} {value:.5g}" for name, value in losses.items()),
-                f"{training['seconds']:.0f}",
-                str(training.get("commit") or "unknown")[:10],
-            ]
-        )
-    return rows
+def _trainings(results: Mapping[str, Any]) -> Table:
+    cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "model": lambda training: training["name"],
+        "steps": lambda training: str(training["steps"]),
+        "active dimensions": lambda training: "{active} of {dimensions}".format(
+            **training["active_dimensions"]
+        ),
+        "explained variance": lambda training: _text(training.get("explained_variance")),
+        "final losses": lambda training: ", ".join(
+            f"{name} {value:.5g}" for name, value in training["final_losses"].items()
+        ),
+        "seconds": lambda training: f"{training['seconds']:.0f}",
+        "commit": lambda training: str(training.get("commit") or "unknown")[:10],
+    }
+    return Table(tuple(cells), rows_of(results["trainings"], cells))
 
 
-def _protocol(results: Mapping[str, Any]) -> list[list[str]]:
+def _protocol(results: Mapping[str, Any]) -> Table:
     settings = ", ".join(f"{name} {_setting(v)}" for name, v in results["settings"].items())
-    return [*([k, v] for k, v in results["protocol"].items()), ["settings", settings]]
+    rows = [*([k, v] for k, v in results["protocol"].items()), ["settings", settings]]
+    return Table(("protocol", ""), rows)
 
 
 def _setting(value: Any) -> str:
@@ -246,8 +224,8 @@ def _footer(results: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(table: Mapping[str, Any]) -> list[list[str]]:
-    return [[_text(cell) for cell in row] for row in table["rows"]]
+def _cells(table: Mapping[str, Any]) -> Table:
+    return Table(table["columns"], [[_text(cell) for cell in row] for row in table["rows"]])
 
 
 def _text(cell: Any) -> str:
@@ -256,18 +234,3 @@ def _text(cell: Any) -> str:
     if isinstance(cell, Mapping):
         return str(Estimate.from_dict(dict(cell)))
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
-
-
-def _csv_value(cell: Any) -> Any:
-    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
-
-
-def _csv_interval(cell: Any) -> list[Any]:
-    if isinstance(cell, Mapping):
-        return [_csv_value(cell[end]) for end in ("value", "low", "high")]
-    return [_csv_value(cell), "", ""]
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -15,32 +15,20 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal
 
 FOLDER = Path(__file__).parent / "published"
 
-Source = Literal["paper", "replication-a", "replication-b"]
-SOURCES: dict[Source, str] = {
-    "paper": "paper",
-    "replication-a": "replication a",
-    "replication-b": "replication b",
-}
-"""Column titles by source."""
-
 
 def published_rows(name: str, **wanted: str) -> list[dict[str, str]]:
-    """Rows of a published table.
+    """The rows of a published table, as text by column.
 
     Args:
-        name: of the file: ``ucsd_ped1_auroc``, ``mvtec_ad`` or ``dsprites_factorvae``.
-        wanted: values that columns must have.
-
-    Returns:
-        The rows as text, by column.
+        name: The name of the file: ``ucsd_ped1_auroc``, ``mvtec_ad`` or ``dsprites_factorvae``.
+        wanted: The values that columns must have.
 
     Raises:
-        KeyError: a column does not exist.
-        FileNotFoundError: no such file.
+        KeyError: A column does not exist.
+        FileNotFoundError: There is no such file.
     """
     with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -51,13 +39,13 @@ def published_number(name: str, column: str, **wanted: str) -> float | None:
     """One number of a published table; None where the source does not say.
 
     Args:
-        name: of the file.
-        column: of the number; of ``0.805+-0.059`` it is the mean.
-        wanted: values that other columns must have.
+        name: The name of the file.
+        column: The column of the number; of ``0.805+-0.059`` it is the mean.
+        wanted: The values that other columns must have.
 
     Raises:
-        KeyError: a column does not exist.
-        ValueError: several rows fit.
+        KeyError: A column does not exist.
+        ValueError: Several rows fit.
 
     Example::
 

@@ -1,79 +1,82 @@
-"""``captum-vae reproduce``: a published experiment, its figures beside ours, and a verdict."""
+"""Running a published experiment: its figures beside ours, and a verdict on each claim."""
+
+from __future__ import annotations
 
 import importlib
 import os
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
+from captum_vae.checks import whole_number
+from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.pages import write_results
-from captum_vae.experiments.results import Experiment, Scale
+from captum_vae.experiments.specification import Budget
 from captum_vae.experiments.work import Work
+from captum_vae.files import holding
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.provenance import run_record
-from captum_vae.training.configuration import Accelerator
+from captum_vae.training.configuration import LARGEST_SEED, Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 
-Name = Literal["mnist", "ucsd", "mvtec", "dsprites"]
+NAMES = ("mnist", "ucsd", "mvtec", "dsprites")
 
 
-def reproduce(
-    experiment: Name,
+def run_published(
+    name: str,
+    budget: Budget,
     *,
-    scale: Scale = "cpu",
-    data: str | None = None,
-    out: str | None = None,
-    models: str | None = None,
-    seed: int = 0,
-    device: Accelerator = "auto",
-    report_json: str | None = None,
+    data: str | None,
+    out: Path,
+    models: Path,
+    seed: int,
+    device: Accelerator,
+    report_json: Path | None = None,
 ) -> None:
-    """Run a published experiment and say which of its claims our numbers confirm or refute.
-
-    Writes ``index.html`` with its figures, ``results.json``, ``results.md``, a CSV file per table
-    and an SVG file per chart in ``charts/``. Run the same command again to continue; what has
-    finished is not repeated.
+    """Run an experiment and write its results and pages.
 
     Args:
-        experiment: mnist, ucsd, mvtec or dsprites.
-        scale: smoke shows in a minute that all runs, cpu measures what a laptop can, paper takes
-            the published settings.
-        data: folder that holds mnist/, ucsd/, mvtec_ad/; by default that of the environment
-            variable CAPTUM_VAE_DATA. Without either, and at scale smoke, rendered and
-            scikit-learn's data stand in; dsprites is always rendered.
-        out: folder to write to; captum-vae-NAME-SCALE by default.
-        models: folder of trained models, which experiments may share; OUT/models by default.
-        seed: of weights, batches, sampling noise and synthetic defects.
-        device: auto, cpu or cuda.
-        report_json: also write the results to this file.
+        name: The name of the experiment.
+        budget: What it may cost.
+        data: The folder of data sets; None for that of the environment, or for data that stand in.
+        out: The folder to write to, which no other run may be writing to.
+        models: The folder of trained models.
+        seed: The seed of weights, batches, sampling noise and synthetic defects.
+        device: Where to run: auto, cpu or cuda.
+        report_json: A second file for the results.
 
     Raises:
-        ValueError: an option out of range.
-        FileNotFoundError: the data are not there.
+        ValueError: An option is out of range, or another run writes to ``out``.
+        FileNotFoundError: The data are not there.
     """
     started = time.perf_counter()
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; wanted 0 or more")
-    value = load_experiment(experiment)
-    if data and (scale == "smoke" or experiment == "dsprites"):
-        say(f"data is not read by {experiment} at scale {scale}, whose images need no folder")
-    folder = Path(out or f"captum-vae-{experiment}-{scale}")
-    work = Work(folder, Path(models) if models else folder / "models", device, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    seed_everything(seed)
-    with warnings.catch_warnings():
-        # The page lists the active dimensions of every model; a warning per batch adds nothing.
-        warnings.simplefilter("ignore", CollapsedPosteriorWarning)
-        findings = value.run(value.settings[scale], data_folder(scale, data), work)
-    facts: dict[str, Any] = {
-        "trainings": work.trainings,
-        **run_record(work.device, seed=seed, code=work.code),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    results = value.results(scale, findings, facts)
-    page = write_results(results, folder, Path(report_json) if report_json else None)
+    # The seeds of paired runs count up from it.
+    whole_number("seed", seed, least=0, most=LARGEST_SEED - 100)
+    for option, folder in (("out", out), ("models", models)):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{option} is {folder}, a file; wanted a folder to write to")
+    experiment = load_experiment(name)
+    if budget not in experiment.settings:
+        raise ValueError(f"scale is {budget!r}; wanted one of {', '.join(experiment.settings)}")
+    if data and (budget == "smoke" or name == "dsprites"):
+        say(f"data is not read by {name} at scale {budget}, whose images need no folder")
+    root = data_folder(budget, data)
+    with holding(out):
+        work = Work(out, models, device, seed)
+        seed_everything(seed)
+        with warnings.catch_warnings():
+            # The page lists the active dimensions of every model.
+            warnings.simplefilter("ignore", CollapsedPosteriorWarning)
+            findings = experiment.run(experiment.settings[budget], root, work)
+        facts: dict[str, Any] = {
+            "trainings": work.trainings,
+            **run_record(work.device, seed=seed, code=work.code),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        results = experiment.results(budget, findings, facts)
+        page = write_results(results, out, report_json)
     for claim in results["claims"]:
         say(f"{claim['verdict']}: {claim['text']}\n    {claim['because']}")
     say(f"done in {time.perf_counter() - started:.0f} s: open {page}")
@@ -83,23 +86,23 @@ def load_experiment(name: str) -> Experiment[Any]:
     """The experiment of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
-    if name not in get_args(Name):
-        raise ValueError(f"experiment is {name!r}; wanted one of {', '.join(get_args(Name))}")
+    if name not in NAMES:
+        raise ValueError(f"experiment is {name!r}; wanted one of {', '.join(NAMES)}")
     module = importlib.import_module(f"captum_vae.experiments.{name}")
     experiment: Experiment[Any] = module.EXPERIMENT
     return experiment
 
 
-def data_folder(scale: Scale, data: str | None) -> Path | None:
+def data_folder(budget: Budget, data: str | None) -> Path | None:
     """The folder of data sets; None where rendered and scikit-learn's data stand in.
 
     Raises:
-        FileNotFoundError: a folder was named that is not there.
+        FileNotFoundError: A folder was named that is not there.
     """
     named = data or os.environ.get("CAPTUM_VAE_DATA")
-    if scale == "smoke" or not named:
+    if budget == "smoke" or not named:
         return None
     folder = Path(named).expanduser()
     if not folder.is_dir():

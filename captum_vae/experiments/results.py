@@ -1,42 +1,27 @@
-"""What an experiment is and what it finds: declarative values that become plain JSON."""
+"""What an experiment finds: tables, charts and pictures that become plain JSON."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from captum_vae.experiments.verdicts import Estimate, Verdict
 
 if TYPE_CHECKING:
-    from captum_vae.experiments.work import Work
+    from captum_vae.report import Picture
 
-Scale = Literal["smoke", "cpu", "paper"]
 Cell: TypeAlias = "str | int | float | Estimate | None"
 """A cell of a table; None where a source does not say."""
 
-Settings = TypeVar("Settings")
+Row: TypeAlias = Sequence[Cell]
 
+T = TypeVar("T")
 
 THIS_PACKAGE = "this package"
 """The source of claims that nobody else has made."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a source claims.
-
-    Attributes:
-        name: key of its verdict.
-        text: the claim in one sentence.
-        source: who says so, and where.
-    """
-
-    name: str
-    text: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -44,25 +29,24 @@ class ResultTable:
     """Numbers under column titles.
 
     Attributes:
-        name: of its CSV file.
-        title: headline.
-        columns: titles.
-        rows: a cell per column.
-        note: how to read it, and what is not comparable.
+        name: The name of its CSV file.
+        title: The headline.
+        columns: The titles of the columns.
+        rows: The rows, a cell per column.
+        note: How to read it, and what is not comparable.
+
+    Raises:
+        ValueError: A row has more or fewer cells than there are columns.
     """
 
     name: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row]
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Check that every row has a cell per column.
-
-        Raises:
-            ValueError: one has not.
-        """
+        """Check that every row has a cell per column."""
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -71,7 +55,7 @@ class ResultTable:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; an estimate becomes its value, low and high."""
+        """The table for JSON; an estimate becomes its value, low and high."""
         rows = [[c.to_dict() if isinstance(c, Estimate) else c for c in row] for row in self.rows]
         return {
             "name": self.name,
@@ -82,19 +66,30 @@ class ResultTable:
         }
 
 
+def rows_of(items: Iterable[T], cells: Mapping[str, Callable[[T], Cell]]) -> list[list[Cell]]:
+    """A row per item, whose cells are what the column's function says about the item."""
+    return [[cell(item) for cell in cells.values()] for item in items]
+
+
 @dataclass(frozen=True)
-class Figure:
+class Illustration:
     """A PNG file that the page shows.
 
     Attributes:
-        file: its path relative to the page's folder, with forward slashes.
-        alt: what it shows, for those who cannot see it.
-        caption: how to read it.
+        file: Its path relative to the page's folder, with forward slashes.
+        alt: What it shows, for those who cannot see it.
+        caption: How to read it.
     """
 
     file: str
     alt: str
     caption: str
+
+    @classmethod
+    def of(cls, picture: Picture, folder: Path) -> Illustration:
+        """A picture that was saved below the page's folder."""
+        file = picture.path.relative_to(folder).as_posix()
+        return cls(file, picture.alt, picture.caption)
 
 
 @dataclass(frozen=True)
@@ -102,16 +97,12 @@ class Reference:
     """A value that every row of a chart is read against.
 
     Attributes:
-        value: where its line stands.
-        name: of the line, such as ``chance``.
+        value: Where its line stands.
+        name: What the line is called, such as ``chance``.
     """
 
     value: float
     name: str
-
-
-CHANCE = Reference(0.5, "chance")
-"""The AUROC of a map that knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +110,16 @@ class Chart:
     """A table's numbers as dots with their intervals, one row per label.
 
     Attributes:
-        name: of its SVG file.
-        title: headline.
-        table: name of the table it draws.
-        labels: columns whose words, joined, name a row.
-        ours: columns of this run's numbers.
-        axis: the quantity, with its unit.
-        caption: how to read it.
-        alt: what it shows, for those who cannot see it.
-        published: columns of the sources' numbers.
-        reference: a line across all rows.
+        name: The name of its SVG file.
+        title: The headline.
+        table: The name of the table that it draws.
+        labels: The columns whose words, joined, name a row.
+        ours: The columns of this run's numbers.
+        axis: The quantity, with its unit.
+        caption: How to read it.
+        alt: What it shows, for those who cannot see it.
+        published: The columns of the sources' numbers.
+        reference: A line across all rows.
     """
 
     name: str
@@ -143,13 +134,15 @@ class Chart:
     reference: Reference | None = None
     kind: Literal["rows"] = "rows"
 
-    def check(self, tables: Sequence[ResultTable]) -> None:
-        """Check that the tables hold what is to be drawn.
+    @property
+    def words(self) -> list[str]:
+        """The columns whose cells are words."""
+        return list(self.labels)
 
-        Raises:
-            ValueError: no such table or column, or a column of numbers holds words.
-        """
-        _check_drawn(self, tables, self.labels, (*self.published, *self.ours))
+    @property
+    def numbers(self) -> list[str]:
+        """The columns whose cells are drawn."""
+        return [*self.published, *self.ours]
 
 
 @dataclass(frozen=True)
@@ -157,17 +150,17 @@ class Scatter:
     """Two numbers of every row against each other, with their intervals.
 
     Attributes:
-        name: of its SVG file.
-        title: headline.
-        table: name of the table it draws.
-        series: column of a row's series, whose points are joined by a line in the table's order.
-        point: column of what tells the points of a series apart, written beside them where there
-            is room.
-        x: column of the horizontal number.
-        y: column of the vertical number.
-        caption: how to read it.
-        alt: what it shows, for those who cannot see it.
-        published: the series that are the sources'.
+        name: The name of its SVG file.
+        title: The headline.
+        table: The name of the table that it draws.
+        series: The column of a row's series, whose points a line joins in the table's order.
+        point: The column of what tells the points of a series apart, written beside them where
+            there is room.
+        x: The column of the horizontal number.
+        y: The column of the vertical number.
+        caption: How to read it.
+        alt: What it shows, for those who cannot see it.
+        published: The series that are the sources'.
     """
 
     name: str
@@ -182,16 +175,22 @@ class Scatter:
     published: Sequence[str] = ()
     kind: Literal["scatter"] = "scatter"
 
-    def check(self, tables: Sequence[ResultTable]) -> None:
-        """As of :meth:`Chart.check`."""
-        _check_drawn(self, tables, (self.series, self.point), (self.x, self.y))
+    @property
+    def words(self) -> list[str]:
+        """The columns whose cells are words."""
+        return [self.series, self.point]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns whose cells are drawn."""
+        return [self.x, self.y]
 
 
 def read_chart(entries: Mapping[str, Any]) -> Chart | Scatter:
-    """The chart of :func:`dataclasses.asdict`, as the results' JSON holds it."""
-    if entries["kind"] == "scatter":
+    """The chart that JSON or TOML data describe; missing entries have their defaults."""
+    if entries.get("kind") == "scatter":
         return Scatter(**entries)
-    reference = entries["reference"]
+    reference = entries.get("reference")
     return Chart(**{**entries, "reference": reference and Reference(**reference)})
 
 
@@ -200,97 +199,35 @@ class Findings:
     """What a run of an experiment found.
 
     Attributes:
-        data: what was measured on, in words.
-        verdicts: one per claim, by its name.
-        tables: in the order of the page.
-        figures: in the order of the page.
-        protocol: what was compared with what, as pairs of words.
-        charts: drawn from the tables, each beside its own.
-        training_share: images seen in training, as a share of those seen as published; the least
+        data: What was measured on, in words.
+        verdicts: One per claim, by its name.
+        tables: The tables in the order of the page.
+        figures: The pictures in the order of the page.
+        protocol: What was compared with what, as pairs of words.
+        charts: What is drawn from the tables, each beside its own.
+        training_share: Images seen in training, as a share of those seen as published; the least
             of all trainings.
+
+    Raises:
+        ValueError: Two charts have one name, or a chart draws a table or column that is not there
+            or that holds words where it needs numbers.
     """
 
     data: str
     verdicts: Mapping[str, Verdict]
     tables: Sequence[ResultTable]
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Illustration] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[Chart | Scatter] = ()
     training_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that the charts can be drawn.
-
-        Raises:
-            ValueError: as of :meth:`Chart.check`, or two charts of one name.
-        """
+        """Check that the charts can be drawn."""
         names = [chart.name for chart in self.charts]
         if len(set(names)) < len(names):
             raise ValueError(f"charts are named {names}; wanted a name for each, for its file")
         for chart in self.charts:
-            chart.check(self.tables)
-
-
-@dataclass(frozen=True)
-class Experiment(Generic[Settings]):
-    """A published experiment.
-
-    Attributes:
-        name: of its command.
-        title: headline of its page.
-        about: what it is, a paragraph.
-        claims: what is to be confirmed or refuted.
-        settings: a frozen dataclass of plain values per scale. Scale ``smoke`` shows in under a
-            minute that everything runs, ``cpu`` measures what a laptop can in minutes, ``paper``
-            takes the published settings.
-        run: called with the settings, the folder of data sets (None for rendered and
-            scikit-learn's data) and the :class:`~captum_vae.experiments.work.Work`.
-    """
-
-    name: str
-    title: str
-    about: str
-    claims: Sequence[Claim]
-    settings: Mapping[Scale, Settings]
-    run: Callable[[Settings, Path | None, Work], Findings]
-
-    def results(self, scale: Scale, findings: Findings, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The results as plain JSON data, from which every page is written.
-
-        Args:
-            scale: that was run.
-            findings: of the run.
-            facts: command, version, commit, seed, machine, seconds and trainings.
-
-        Raises:
-            ValueError: a claim without a verdict, or a verdict on no claim.
-        """
-        names = [claim.name for claim in self.claims]
-        if sorted(names) != sorted(findings.verdicts):
-            raise ValueError(
-                f"{self.name} has the claims {sorted(names)} and verdicts on "
-                f"{sorted(findings.verdicts)}; wanted one verdict per claim"
-            )
-        claims = []
-        for claim in self.claims:
-            verdict = findings.verdicts[claim.name]
-            claims.append({**asdict(claim), "verdict": verdict.outcome, "because": verdict.because})
-        settings: Any = self.settings[scale]
-        return {
-            "experiment": self.name,
-            "title": self.title,
-            "about": self.about,
-            "scale": scale,
-            "data": findings.data,
-            "claims": claims,
-            "tables": [table.to_dict() for table in findings.tables],
-            "charts": [asdict(chart) for chart in findings.charts],
-            "figures": [asdict(figure) for figure in findings.figures],
-            "protocol": dict(findings.protocol),
-            "training_share": findings.training_share,
-            "settings": asdict(settings),
-            **facts,
-        }
+            check_drawn(chart, self.tables)
 
 
 def read_cell(cell: Any) -> Estimate | None:
@@ -301,29 +238,29 @@ def read_cell(cell: Any) -> Estimate | None:
     return Estimate(None) if found.value is not None and math.isnan(found.value) else found
 
 
-def _check_drawn(
-    chart: Chart | Scatter,
-    tables: Sequence[ResultTable],
-    words: Sequence[str],
-    numbers: Sequence[str],
-) -> None:
+def check_drawn(chart: Chart | Scatter, tables: Sequence[ResultTable]) -> None:
+    """Check that the tables hold what a chart draws.
+
+    Raises:
+        ValueError: There is no such table or column, or a column of numbers holds words.
+    """
     table = next((table for table in tables if table.name == chart.table), None)
     if table is None:
         raise ValueError(
             f"chart {chart.name!r} draws table {chart.table!r}; wanted one of "
             f"{[table.name for table in tables]}"
         )
-    for column in (*words, *numbers):
-        if column not in table.columns:
+    columns = list(table.columns)
+    for column in (*chart.words, *chart.numbers):
+        if column not in columns:
             raise ValueError(
                 f"chart {chart.name!r} draws column {column!r} of table {chart.table!r}; wanted "
-                f"one of {list(table.columns)}"
+                f"one of {columns}"
             )
-    for column in numbers:
-        place = list(table.columns).index(column)
-        for row in table.rows:
-            if isinstance(row[place], str):
+    for column in chart.numbers:
+        for cell in (row[columns.index(column)] for row in table.rows):
+            if isinstance(cell, str):
                 raise ValueError(
                     f"chart {chart.name!r} draws column {column!r} of table {chart.table!r}, "
-                    f"which holds the words {row[place]!r}; wanted numbers"
+                    f"which holds the words {cell!r}; wanted numbers"
                 )

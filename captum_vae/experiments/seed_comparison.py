@@ -21,7 +21,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means of each variant and their paired differences from FactorVAE, with 95% intervals.
 
     Args:
-        runs: rows as of :func:`run_experiment`.
+        runs: Rows as :func:`captum_vae.experiments.seed_runs.run_experiment` gives them.
 
     Returns:
         ``variants``: variant -> quantity -> mean, std (ddof 1), Student-t interval, n;
@@ -85,7 +85,7 @@ def t_interval(values: Sequence[float]) -> dict[str, Any]:
     """Mean, standard deviation (ddof 1) and 95% Student-t interval; None below two values.
 
     Args:
-        values: of a quantity, one per seed.
+        values: The values of a quantity, one per seed.
 
     Returns:
         ``mean``, ``n``, ``std``, ``low``, ``high``.

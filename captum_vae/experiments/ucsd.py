@@ -5,69 +5,78 @@ Liu et al. 2020 on UCSD Ped1, as quoted in section 4.2 of replication b.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
-
-from torch import nn
+from typing import Any, ClassVar, Literal, cast
 
 from captum_vae.data import UCSD
-from captum_vae.data.sample import SampleDataset, collate_samples
-from captum_vae.experiments.anomaly_charts import ucsd_charts
-from captum_vae.experiments.anomaly_maps import SMOOTHED, AnomalyMap, choose_maps
-from captum_vae.experiments.map_comparison import MapComparison
-from captum_vae.experiments.results import Experiment, Findings
-from captum_vae.experiments.ucsd_claims import CLAIMS
-from captum_vae.experiments.ucsd_findings import (
-    ALL_FRAMES,
-    ANOMALOUS,
-    FIGURE_MAP,
-    LAYERS,
-    MASKS_DOWN,
-    PAIRS,
-    UNSCALED,
-    label,
-    result_tables,
-    verdicts,
+from captum_vae.data.sample import SampleDataset
+from captum_vae.experiments.anomaly import (
+    METRIC_COLUMNS,
+    AnomalyStudy,
+    MeasuredPlace,
+    Place,
+    choice_table,
+    minus,
 )
-from captum_vae.experiments.verdicts import doubted
-from captum_vae.experiments.work import Work, steps_of
-from captum_vae.localization.choosing import Candidates, Chosen, spaced
-from captum_vae.localization.evaluation import Row
-from captum_vae.localization.model_pass import ModelPass
-from captum_vae.localization.protocol import Frames, Protocol
-from captum_vae.posterior import as_adapter
+from captum_vae.experiments.anomaly_maps import (
+    CHOSEN,
+    METHODS,
+    OURS,
+    RECONSTRUCTION,
+    RECTIFIERS,
+    SMOOTHED,
+    ChoiceNames,
+    published_name,
+)
+from captum_vae.experiments.judging import best
+from captum_vae.experiments.published_figures import published_number
+from captum_vae.experiments.results import Cell, ResultTable
+from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.localization.options import ScoreScale
+from captum_vae.localization.samples import SampleSubset
 from captum_vae.training.building import build_dataset
-from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
-from captum_vae.training.trainer import Trainer
+from captum_vae.training.configuration import DataConfig, Precision
 
-Scene = Literal["Ped1", "Ped2", "rendered scenes"]
+LAYERS = {name: f"encoder.{name}" for name in ("conv1", "conv2", "conv3")}
+"""The published choices of layer, by name."""
 
-_FRAMES: dict[str, Frames] = {ALL_FRAMES: "with_masks", ANOMALOUS: "anomalous"}
+PROTOCOLS = ("all frames, maps up", "anomalous frames, maps up")
+SHRUNK = ("all frames, masks down", "anomalous frames, masks down")
+
+UNSCALED = ChoiceNames(
+    "ours, unscaled (not blind)",
+    "control: ours, unscaled, without latent weights",
+    f"{SMOOTHED}, unscaled",
+    scales=["none"],
+)
+"""The choice among maps that are not scaled by location."""
+
+PUBLISHED_EPOCHS = 1000
+STAND_IN = "rendered scenes"
 
 
 @dataclass(frozen=True)
 class UCSDSettings:
-    """What a scale chooses.
+    """What a budget chooses.
 
     Attributes:
-        model: name of the VAE.
-        options: its arguments.
+        model: The name of the VAE.
+        options: The VAE's arguments.
         image_size: (h, w) of the frames.
-        steps: of training, or
-        epochs: instead.
-        warmup_steps: of the KL's weight.
-        batch_size: of training.
-        learning_rate: of Adam.
-        every: every n-th test frame is scored.
-        normal_images: training frames that scorers are fitted on.
-        painted: training frames that synthetic defects are painted on.
-        smoothing: sigmas to choose from, in pixels of the mask.
-        resamples: of the bootstrap over clips.
-        rendered_clips: of rendered scenes, in training and in test.
-        rendered_frames: per rendered clip.
+        steps: Optimizer steps of the training; 0 trains for ``epochs``.
+        epochs: Passes over the training frames.
+        warmup_steps: Steps over which the KL's weight climbs.
+        batch_size: Frames per step.
+        learning_rate: The learning rate of Adam.
+        every: Every n-th test frame is scored.
+        normal_images: How many training frames scorers are fitted on.
+        painted: How many training frames synthetic defects are painted on.
+        smoothing: The sigmas to choose from, in pixels of the mask.
+        resamples: Resamples of the bootstrap over clips.
+        rendered_clips: How many clips of rendered scenes there are, in training and in test.
+        rendered_frames: Frames per rendered clip.
     """
 
     model: str
@@ -85,11 +94,11 @@ class UCSDSettings:
     resamples: int = 1000
     rendered_clips: int = 12
     rendered_frames: int = 60
+    precision: ClassVar[Precision] = "float32"
+    scales: ClassVar[tuple[ScoreScale, ...]] = ("none", "location")
 
 
-PUBLISHED_EPOCHS = 1000
-
-SETTINGS: dict[Literal["smoke", "cpu", "paper"], UCSDSettings] = {
+SETTINGS: dict[Budget, UCSDSettings] = {
     "smoke": UCSDSettings(
         model="conv",
         options={"latent_dims": 8, "channels": [8, 16, 32], "hidden": 64},
@@ -136,154 +145,37 @@ SETTINGS: dict[Literal["smoke", "cpu", "paper"], UCSDSettings] = {
 }
 
 
-@dataclass(frozen=True)
-class SceneData:
-    """The clips that were found.
-
-    Attributes:
-        name: of the scene.
-        training: normal clips.
-        test: clips with masks.
-    """
-
-    name: Scene
-    training: DataConfig
-    test: DataConfig
-
-
-def find_scene(settings: UCSDSettings, data_root: Path | None) -> SceneData:
+def find_scene(settings: UCSDSettings, data_root: Path | None, seed: int = 0) -> list[Place]:
     """Ped1 where it is complete, else Ped2; rendered scenes without a folder.
 
     Args:
-        settings: give frame size and the size of rendered clips.
-        data_root: holds ``ucsd``.
+        settings: They give the frames' size and the size of rendered clips.
+        data_root: The folder that holds ``ucsd``.
+        seed: Not used: the scenes are the same for every seed.
 
     Raises:
-        FileNotFoundError: the folder has neither.
+        FileNotFoundError: The folder has neither.
     """
     size = list(settings.image_size)
+    options: dict[str, Any]
     if data_root is None:
-        options = {
-            "clips": settings.rendered_clips,
-            "frames": settings.rendered_frames,
-            "image_size": size,
-        }
-        training = DataConfig("pedestrians", options=options | {"split": "train"})
-        test = DataConfig("pedestrians", options=options | {"split": "test"})
-        return SceneData("rendered scenes", training, test)
-    root = data_root / "ucsd"
-    subset = "ped1" if _has_training_clips(root, "ped1") else "ped2"
-    # Test017/142.tif of the original Ped1 does not decode.
-    options = {"subset": subset, "image_size": size, "image_channels": 1, "on_error": "skip"}
-    training = DataConfig("ucsd", str(root), options | {"split": "train"})
-    test = DataConfig("ucsd", str(root), options | {"split": "test"})
-    return SceneData("Ped1" if subset == "ped1" else "Ped2", training, test)
-
-
-def run(settings: UCSDSettings, data_root: Path | None, work: Work) -> Findings:
-    """Train one VAE, measure every map under every protocol in one pass over the test clips."""
-    scene = find_scene(settings, data_root)
-    training = cast(SampleDataset, build_dataset(scene.training))
-    steps = steps_of(settings, len(training))
-    vae = work.trained(
-        f"{scene.name}, {settings.model}",
-        ModelConfig(settings.model, dict(settings.options), "data"),
-        scene.training,
-        ObjectiveConfig(warmup_steps=settings.warmup_steps, learning_rate=settings.learning_rate),
-        Trainer(steps=steps, batch_size=settings.batch_size),
+        name, dataset, root = STAND_IN, "pedestrians", None
+        options = {"clips": settings.rendered_clips, "frames": settings.rendered_frames}
+        options["image_size"] = size
+    else:
+        root = str(data_root / "ucsd")
+        subset: Literal["ped1", "ped2"] = "ped1" if _has_training_clips(root, "ped1") else "ped2"
+        name, dataset = subset.capitalize(), "ucsd"
+        # Test017/142.tif of the original Ped1 does not decode.
+        options = {"subset": subset, "image_size": size, "image_channels": 1, "on_error": "skip"}
+    training, test = (
+        DataConfig(dataset, root, {**options, "split": split}) for split in ("train", "test")
     )
-    every_frame = cast(SampleDataset, build_dataset(scene.test))
-    test = Chosen(every_frame, range(0, len(every_frame), settings.every))
-    normal = Chosen(training, spaced(range(len(training)), settings.normal_images))
-    candidates = Candidates(
-        list(LAYERS.values()),
-        scales=["none", "location"],
-        smoothing=list(settings.smoothing),
-        images=settings.painted,
-        seed=work.seed,
-    )
-    choose_among = partial(
-        choose_maps,
-        vae,
-        candidates,
-        training,
-        work,
-        name=scene.name.replace(" ", "_"),
-        normal_images=settings.normal_images,
-        batch_size=16,
-    )
-    blind, unscaled = choose_among(), choose_among(scales=["none"], names=UNSCALED)
-    compared = MapComparison(vae, work, scene.name, LAYERS, LAYERS, [blind, unscaled], normal, test)
-    cell = compared.measure(
-        lambda maps: rows_by_protocol(vae, maps, training),
-        name="maps",
-        settings=settings,
-        pairs=PAIRS,
-        units="groups",
-        batch_size=16,
-        resamples=settings.resamples,
-    )
-    figure = compared.draw(
-        FIGURE_MAP, every_frame, one_frame_per_clip(every_frame, 4), file="ucsd_maps.png"
-    )
-    rendered = f"{scene.name}, not on UCSD" if data_root is None else ""
-    found = (test[index] for index in range(len(test)))
-    with_masks = {sample.group for sample in found if sample.mask is not None}
-    return Findings(
-        data=_data_words(
-            scene.name, len(training), cell["images"], len(every_frame), len(with_masks)
-        ),
-        verdicts=doubted(verdicts(cell, scene.name), work.doubts(rendered=rendered)),
-        tables=result_tables(cell, scene.name, [m.name for m in compared.maps], [blind, unscaled]),
-        figures=[figure],
-        protocol=_protocol_words(settings, steps, scene.name, len(training), blind.variant),
-        charts=ucsd_charts(scene.name),
-        training_share=steps * settings.batch_size / (PUBLISHED_EPOCHS * len(training)),
-    )
+    frames = cast(SampleDataset, build_dataset(test))
+    return [Place(name, training, training, frames, name, f"{name}, {settings.model}")]
 
 
-def rows_by_protocol(
-    vae: nn.Module, maps: Sequence[AnomalyMap], images: SampleDataset
-) -> list[Row]:
-    """Every map under all frames and anomalous frames, maps up and masks down.
-
-    Masks are shrunk to the size of the layer's features as replication b did; maps that do not
-    read one layer take the image's size. Nothing is smoothed there, so smoothed pixel maps are
-    left out.
-
-    Args:
-        vae: the model.
-        maps: by name.
-        images: the first one shows the features' sizes.
-    """
-    first = collate_samples([images[0]]).image
-    device = next(vae.parameters()).device
-    shared = ModelPass(first.to(device), vae, as_adapter(vae, None), tuple(LAYERS.values()))
-    rows = []
-    for frames, choice in _FRAMES.items():
-        whole = Protocol(frames=choice, threshold="oracle")
-        rows += [anomaly_map.row(label(frames), whole) for anomaly_map in maps]
-        for anomaly_map in maps:
-            if SMOOTHED in anomaly_map.name:
-                continue
-            layers = anomaly_map.scorer.layers
-            shape = shared.features(layers[0]).shape if len(layers) == 1 else first.shape
-            small = replace(whole, size=(shape[2], shape[3]))
-            rows.append(replace(anomaly_map, smoothing=0.0).row(label(frames, MASKS_DOWN), small))
-    return rows
-
-
-def one_frame_per_clip(frames: SampleDataset, count: int) -> list[int]:
-    """The middle one of the anomalous frames of each of the first clips that have some."""
-    anomalous: dict[str, list[int]] = {}
-    for index in range(len(frames)):
-        sample = frames[index]
-        if sample.mask is not None and sample.mask.any():
-            anomalous.setdefault(sample.group, []).append(index)
-    return [indices[len(indices) // 2] for indices in list(anomalous.values())[:count]]
-
-
-def _has_training_clips(root: Path, subset: Literal["ped1", "ped2"]) -> bool:
+def _has_training_clips(root: str, subset: Literal["ped1", "ped2"]) -> bool:
     try:
         UCSD(root, subset, "train")
     except (FileNotFoundError, ValueError):
@@ -291,54 +183,158 @@ def _has_training_clips(root: Path, subset: Literal["ped1", "ped2"]) -> bool:
     return True
 
 
-def _data_words(scene: Scene, training: int, scored: int, frames: int, clips: int) -> str:
-    name = scene if scene == "rendered scenes" else f"UCSD {scene}"
+def _data(settings: UCSDSettings, parts: Sequence[MeasuredPlace]) -> str:
+    (part,) = parts
+    frames = part.place.test
+    scored = SampleSubset(frames, range(0, len(frames), settings.every))
+    found = (scored[index] for index in range(len(scored)))
+    clips = {sample.group for sample in found if sample.mask is not None}
+    name = part.name if part.name == STAND_IN else f"UCSD {part.name}"
     return (
-        f"{name}: trained on {training} normal frames, measured on {scored} of {frames} test "
-        f"frames, evenly spaced, of the {clips} clips with masks"
+        f"{name}: trained on {part.training} normal frames, measured on {part.cell['images']} of "
+        f"{len(frames)} test frames, evenly spaced, of the {len(clips)} clips with masks"
     )
 
 
-def _protocol_words(
-    settings: UCSDSettings, steps: int, scene: Scene, frames: int, variant: str
-) -> dict[str, str]:
-    published = SETTINGS["paper"]
-    epochs = steps * settings.batch_size / frames
-    height, width = settings.image_size
-    other_scene = "" if scene == "Ped1" else " The published figures are those of Ped1."
+def _values(settings: UCSDSettings, parts: Sequence[MeasuredPlace]) -> dict[str, Any]:
+    (part,) = parts
     return {
-        "scene": f"{scene}.{other_scene}",
-        "training": f"{steps} steps of {settings.batch_size} frames of {height} x {width} "
-        f"pixels ({epochs:.3g} epochs), Adam at {settings.learning_rate:g}, variance of the "
-        f"Gaussian learned in closed form. Published: {published.image_size[0]} x "
-        f"{published.image_size[1]} pixels, convolutions 64-128-256, "
-        f"{PUBLISHED_EPOCHS} epochs, batch {published.batch_size}, Adam at "
-        f"{published.learning_rate:g}, binary cross-entropy.",
-        "as published": "Channels are summed before the rectifier, weights are pooled gradients, "
-        "layers are read before their ReLU; nothing is smoothed or normalised.",
-        ALL_FRAMES: "Every frame of the clips that have masks.",
-        ANOMALOUS: "Frames with an anomalous pixel only.",
-        "maps up": "Maps are resized to the mask's size.",
-        MASKS_DOWN: "Masks are shrunk to the size of the layer's features (a pixel is anomalous "
-        "where half of its area was) and maps to the same size, unsmoothed.",
-        "intervals": f"95%, bootstrap over clips, {settings.resamples} resamples; differences "
-        "resample the same clips for both maps.",
-        "ours": f"Chosen on synthetic defects painted on normal frames, without test labels: "
-        f"{variant}.",
-        "ours, unscaled": "The best on the same synthetic defects among the maps that are not "
-        "scaled by location: from a fixed camera that divides by how much people walk there. "
-        "Scaling was ruled out after the choice with it had lost on test clips of Ped2, so this "
-        "row is not blind.",
+        "scene": part.name,
+        "published_scene": ""
+        if part.name == "Ped1"
+        else " The published figures are those of Ped1.",
+        "steps": part.steps,
+        "epochs": part.steps * settings.batch_size / part.training,
+        "chosen": part.chosen[0].variant,
     }
 
 
-EXPERIMENT = Experiment(
+def result_tables(
+    specification: Specification, parts: Sequence[MeasuredPlace]
+) -> list[ResultTable]:
+    """The tables of the page."""
+    (part,) = parts
+    labels = [label for pair in zip(PROTOCOLS, SHRUNK, strict=True) for label in pair]
+    rows = part.cell["rows"]
+    grid: list[list[Cell]] = [
+        [
+            name,
+            _replication_b(name),
+            *(
+                part.level(name, protocol=label) if f"{name} [{label}]" in rows else None
+                for label in labels
+            ),
+        ]
+        for name in part.maps
+    ]
+    metrics: list[list[Cell]] = [[name, *part.metrics(name)] for name in part.maps]
+    return [
+        _beside(specification, part),
+        specification.table(
+            "protocols", ["map", "replication b, Ped1", *labels], grid, scene=part.name
+        ),
+        specification.table("metrics", ["map", *METRIC_COLUMNS], metrics),
+        choice_table(specification, [(c.names.ours, c) for c in part.chosen]),
+    ]
+
+
+def _beside(specification: Specification, part: MeasuredPlace) -> ResultTable:
+    def row(
+        name: str, paper: float | None, theirs: float | None, faithful: str, ours: str = ""
+    ) -> list[Cell]:
+        as_published = part.level(faithful)
+        with_baseline = part.level(ours) if ours else None
+        return [
+            name,
+            paper,
+            None,
+            theirs,
+            as_published,
+            minus(as_published, paper),
+            with_baseline,
+            None if with_baseline is None else minus(with_baseline, paper),
+        ]
+
+    paper = {layer: _published("paper", layer) for layer in ("baseline", *LAYERS)}
+    theirs = {layer: _replication_b_best(layer) for layer in LAYERS}
+    rows = [
+        row(
+            "VAE reconstruction error",
+            paper.pop("baseline"),
+            _published("replication-b", "baseline"),
+            RECONSTRUCTION,
+        )
+    ]
+    for layer in LAYERS:
+        ours = f"{layer}, method 1, abs, baseline mean activation"
+        rows.append(row(layer, paper[layer], theirs[layer], best(part, f"best of {layer}"), ours))
+    for name in (CHOSEN, UNSCALED.ours):
+        figures = _highest(paper.values()), _highest(theirs.values())
+        rows.append(row(f"best layer; {name}", *figures, best(part, "best of all"), name))
+    columns = [
+        "map",
+        "paper, Ped1",
+        "replication a, Ped1",
+        "replication b, Ped1",
+        f"ours as published, {part.name}",
+        "minus paper",
+        f"ours with a baseline, {part.name}",
+        "minus paper (baseline)",
+    ]
+    other_scene = (
+        ""
+        if part.name == "Ped1"
+        else f" These are not frames of Ped1 ({part.name} instead), so a difference to the paper "
+        "mixes the scene with the method."
+    )
+    return specification.table("beside", columns, rows, other_scene=other_scene)
+
+
+def _published(source: str, layer: str, **wanted: str) -> float | None:
+    return published_number("ucsd_ped1_auroc", "pixel_auroc", source=source, layer=layer, **wanted)
+
+
+def _replication_b(name: str) -> float | None:
+    """The second replication's figure of a map; None where it did not measure the map."""
+    if name == RECONSTRUCTION:
+        return _published("replication-b", "baseline")
+    return {
+        published_name(layer, m, r): _published("replication-b", layer, method=m, rectifier=r)
+        for layer in LAYERS
+        for m in METHODS
+        for r in RECTIFIERS
+    }.get(name)
+
+
+def _replication_b_best(layer: str) -> float | None:
+    names = (published_name(layer, method, r) for method in METHODS for r in RECTIFIERS)
+    return _highest(map(_replication_b, names))
+
+
+def _highest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+STUDY = AnomalyStudy(
     name="ucsd",
-    title="UCSD pedestrians",
-    about="Frames of a walkway, trained on pedestrians; what else comes along is the anomaly. The "
-    "paper's latent attention against the reconstruction error of the same VAE, layer by layer, "
-    "by both methods and both rectifiers, under the protocols that the replications tried.",
-    claims=CLAIMS,
     settings=SETTINGS,
-    run=run,
+    layers=LAYERS,
+    published_layers=LAYERS,
+    protocols=dict(zip(PROTOCOLS, ("with_masks", "anomalous"), strict=True)),
+    shrunk=dict(zip(SHRUNK, ("with_masks", "anomalous"), strict=True)),
+    choices=(OURS, UNSCALED),
+    units="groups",
+    batch_size=16,
+    example=published_name("conv2", "1", "relu"),
+    shown=4,
+    shown_of_each="middle",
+    file="ucsd_maps.png",
+    stand_in=f"{STAND_IN}, not on UCSD",
+    places=find_scene,
+    data=_data,
+    tables=result_tables,
+    values=_values,
+    published_images=lambda training: PUBLISHED_EPOCHS * training,
 )
+
+EXPERIMENT = STUDY.experiment()

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
+import typing
 from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from captum_vae.experiments.results import Figure
+from captum_vae.files import reading, write_json
 from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
-from captum_vae.report import Picture
 from captum_vae.training.batches import image_of
 from captum_vae.training.building import build_dataset, sample_images, train
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
@@ -40,12 +39,12 @@ class Work:
     every stored cell without being repeated.
 
     Attributes:
-        out: folder of the results.
-        models: folder of trained models, which several experiments may share.
-        accelerator: auto, cpu or cuda.
-        seed: of everything.
-        trainings: what each training came to, in the order in which they were asked for.
-        code: version and commit when the work began, and what has changed since that commit.
+        out: The folder of the results.
+        models: The folder of trained models, which several experiments may share.
+        accelerator: Where to run: auto, cpu or cuda.
+        seed: The seed of everything.
+        trainings: What each training came to, in the order in which they were asked for.
+        code: Version and commit when the work began, and what has changed since that commit.
     """
 
     out: Path
@@ -77,7 +76,7 @@ class Work:
         """Why verdicts would mean nothing: other data, or a VAE that has learned nothing.
 
         Args:
-            rendered: what was measured on in place of the published data; empty if on those.
+            rendered: What was measured on in place of the published data; empty if on those.
         """
         doubts = [f"measured on {rendered}"] if rendered else []
         if self.collapsed:
@@ -107,18 +106,19 @@ class Work:
         logged or saved, does not count. The trainer's seed and accelerator are this object's.
 
         Args:
-            name: of the training in the results.
-            model: as for ``captum-vae fit``.
-            data: likewise.
-            objective: likewise.
-            trainer: likewise.
+            name: What the training is called in the results.
+            model: Which VAE to train, as ``captum-vae fit`` describes it.
+            data: What to train on.
+            objective: What to minimise.
+            trainer: Steps, batches and precision.
 
         Returns:
             The VAE in eval mode on :attr:`device`.
 
         Raises:
-            ValueError: an unknown name or an option out of range.
-            FileNotFoundError: the data are not there.
+            ValueError: A name is not known, or an option is out of range.
+            FileNotFoundError: The data are not there.
+            DamagedFileError: What is stored of the training cannot be read.
         """
         trainer = replace(trainer, seed=self.seed, accelerator=self.accelerator, keep=1)
         dataset = build_dataset(data)
@@ -150,13 +150,13 @@ class Work:
                 "seconds": round(time.perf_counter() - started, 1),
                 "configuration": configuration,
             }
-            write_json(record, outcome)
+            write_record(record, outcome)
             shutil.rmtree(folder / "checkpoints")
         vae = cast(GaussianVAE, load_vae(weights, device=self.device))
-        trained = json.loads(record.read_text(encoding="utf-8"))
+        trained = read_record(record, "the record of a training")
         if "explained_variance" not in trained:
             trained["explained_variance"] = explained_variance(vae, sample_images(dataset))
-            write_json(record, trained)
+            write_record(record, trained)
         self.trainings.append({"name": name, "model": folder.name, **trained})
         active = trained["active_dimensions"]
         self.say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
@@ -168,25 +168,23 @@ class Work:
         Other code makes other numbers, so a cell counts for one state of the code alone.
 
         Args:
-            name: of the cell, part of its file's name.
+            name: The cell's name, which is part of its file's.
             key: JSON data on which the cell depends, apart from the seed;
                 ``trainings[-1]["model"]`` stands for the model that was trained last.
-            compute: gives JSON data.
+            compute: Gives JSON data.
+
+        Raises:
+            DamagedFileError: What was stored cannot be read.
         """
         depends = [key, self.seed, asdict(self.code)]
         path = self.out / "cells" / f"{name}-{digest(depends)}.json"
         if not path.is_file():
-            write_json(path, compute())
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    def figure(self, picture: Picture) -> Figure:
-        """A picture that was saved below :attr:`out`, as results refer to it."""
-        file = picture.path.relative_to(self.out).as_posix()
-        return Figure(file, picture.alt, picture.caption)
+            write_record(path, compute())
+        return read_record(path, "a finished cell of this experiment")
 
 
-class Steps(Protocol):
-    """Settings that say how long to train."""
+class Length(typing.Protocol):
+    """Settings that say how long to train: for so many steps, or if 0 for so many epochs."""
 
     @property
     def steps(self) -> int:
@@ -196,18 +194,9 @@ class Steps(Protocol):
     def batch_size(self) -> int:
         """Images per step."""
 
-
-class Length(Steps, Protocol):
-    """For so many steps, or if 0 for so many epochs."""
-
     @property
     def epochs(self) -> int:
         """Passes over the training images."""
-
-
-def images_seen(settings: Steps) -> int:
-    """In training, repeats included."""
-    return settings.steps * settings.batch_size
 
 
 def steps_of(settings: Length, images: int) -> int:
@@ -222,8 +211,8 @@ def explained_variance(vae: Any, images: Tensor) -> float:
     worse one; NaN for images that are all alike.
 
     Args:
-        vae: in eval mode.
-        images: (B, C, H, W).
+        vae: The model in eval mode.
+        images: (B, C, H, W), with values in [0, 1].
     """
     error = 0.0
     device = next(vae.parameters()).device
@@ -242,9 +231,26 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON data so that the file is afterwards either complete or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+def write_record(path: Path, content: Any) -> None:
+    """Write JSON data with a checksum, by which :func:`read_record` notices damage."""
+    write_json(path, {"checksum": digest(content), "content": content})
+
+
+def read_record(path: Path, wanted: str) -> Any:
+    """What :func:`write_record` wrote.
+
+    Args:
+        path: The file.
+        wanted: What it holds, in words.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: It does not hold what was written.
+    """
+    with reading(path, wanted, remedy="delete it, and it is made anew"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.keys() != {"checksum", "content"}:
+            raise ValueError("it holds no checksum")
+        if record["checksum"] != digest(record["content"]):
+            raise ValueError("it does not fit its checksum")
+    return record["content"]

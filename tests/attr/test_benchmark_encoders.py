@@ -92,7 +92,7 @@ def test_closed_forms_take_little_more_memory_than_method_2(encoder, layer):
 
 def products(mean, features, dims, settings):
     plans = [plan_layer(mean, features, pooled=False)]
-    return vector_jacobian_products(mean, [features], dims, plans, settings)
+    return vector_jacobian_products(mean, [features], dims, plans, settings, [None])
 
 
 def captured(case):

@@ -237,13 +237,13 @@ def test_a_target_that_names_no_dimension_is_refused(vae, x, method, target, err
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("imput", "size='imput' is not known; choose 'input', a size, or None"),
+        ("imput", "size='imput' is not known; choose one of input"),
         ((4,), r"size=\(4,\) means \(4,\), but the features have 2 spatial axes"),
         ((4, 4, 4), "the features have 2 spatial axes; give one positive whole number per axis"),
-        (0, "one positive whole number per axis"),
-        ((4, -1), "one positive whole number per axis"),
-        (3.5, "size=3.5"),
-        ((2.5, 3), r"size=\(2.5, 3\)"),
+        (0, "size=0 must be at least 1"),
+        ((4, -1), "size=-1 must be at least 1"),
+        (3.5, "size=3.5 is no whole number"),
+        ((2.5, 3), "size=2.5 is no whole number; give 'input', one positive whole number"),
     ],
     ids=repr,
 )

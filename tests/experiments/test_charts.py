@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from captum_vae.experiments.anomaly_charts import ucsd_charts
 from captum_vae.experiments.charts import chart_svg, draw
 from captum_vae.experiments.pages import charts_of, load_results, markdown_page
 from captum_vae.experiments.results import (
@@ -27,6 +26,7 @@ from captum_vae.experiments.results import (
     ResultTable,
     read_chart,
 )
+from captum_vae.experiments.specification import Specification
 from captum_vae.experiments.verdicts import Estimate
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -258,7 +258,7 @@ def test_committed_results_render_without_charts_too(path: Path) -> None:
 def test_the_labels_of_rows_do_not_lie_on_each_other() -> None:
     results = load_results(RESULTS / "reproduce_ucsd.json")
     (table,) = (table for table in results["tables"] if table["name"] == "protocols")
-    figure = draw(ucsd_charts("Ped2")[1], table)
+    figure = draw(Specification.read("ucsd").drawn(scene="Ped2")[1], table)
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert len(boxes) > 20

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from captum_vae.commands.main import main
-from captum_vae.experiments.disentanglement_seeds import SeedRun, run_experiments
 from captum_vae.experiments.seed_comparison import compare, comparison_table
+from captum_vae.experiments.seed_run import SeedRun
+from captum_vae.experiments.seed_runs import run_experiments
+from captum_vae.experiments.work import write_record
+from captum_vae.files import DamagedFileError
 
 
 def row(variant: str, seed: int, score: float) -> dict[str, object]:
@@ -60,21 +63,41 @@ def test_the_table_shows_the_published_figures():
     assert "| published ad_factorvae | 0.91 |" in table
 
 
-def test_a_run_from_before_the_rectifier_could_be_chosen_counts_as_finished(tmp_path: Path):
-    experiment = SeedRun(
-        variant="paper", seed=0, steps=9, batch_size=8, gamma=40.0, weight=1.0,
-        layer="encoder.conv4", aggregation="mean", gate="none", latent_dims=32,
-        learning_rate=1e-4, metrics=("mig",), protocol="paper", samples=9, precision="float32",
-        device="cpu",
-    )  # fmt: skip
-    stored = asdict(experiment)
-    del stored["rectifier"]
-    folder = tmp_path / experiment.name
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps({"experiment": stored, "row": {"mig": 0.5}}))
-    assert run_experiments([experiment], tmp_path, 1) == [{"mig": 0.5}]
+def finished(folder: Path) -> tuple[SeedRun, Path]:
+    """A run that has finished with a score, and its result."""
+    experiment = SeedRun("paper", 0, steps=9, batch_size=8, gamma=40.0)
+    result = folder / experiment.name / "result.json"
+    write_record(result, {"experiment": asdict(experiment), "row": {"mig": 0.5}})
+    return experiment, result
+
+
+def test_a_finished_run_is_kept_on_another_device_and_refused_with_other_settings(tmp_path: Path):
+    experiment, _ = finished(tmp_path)
+    assert run_experiments([replace(experiment, device="cuda")], tmp_path, 1) == [{"mig": 0.5}]
     with pytest.raises(ValueError, match=r"other settings \(\{'rectifier': None\}\)"):
         run_experiments([replace(experiment, rectifier="abs")], tmp_path, 1)
+
+
+def test_a_damaged_result_is_named(tmp_path: Path):
+    experiment, result = finished(tmp_path)
+    result.write_text(result.read_text().replace("0.5", "0.6"))
+    with pytest.raises(DamagedFileError, match=r"result.json .*checksum.*delete it"):
+        run_experiments([experiment], tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--seeds=0", "--seeds 0 must be at least 1"),
+        ("--first_seed=-1", "--first_seed -1 must be at least 0"),
+        (f"--first_seed={2**70}", "--first_seed"),
+        ("--processes=0", "--processes 0 must be at least 1"),
+        ("--variants=[]", "variants is empty"),
+    ],
+)
+def test_a_number_out_of_range_is_named(option: str, words: str, tmp_path: Path, capsys):
+    assert main(["disentangle-seeds", f"--out={tmp_path}", option]) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

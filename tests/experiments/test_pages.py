@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 
+from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.pages import (
     csv_table,
     load_results,
@@ -17,14 +18,8 @@ from captum_vae.experiments.pages import (
     write_pages,
     write_results,
 )
-from captum_vae.experiments.results import (
-    Chart,
-    Claim,
-    Experiment,
-    Figure,
-    Findings,
-    ResultTable,
-)
+from captum_vae.experiments.results import Chart, Findings, Illustration, ResultTable
+from captum_vae.experiments.specification import Claim, Specification
 from captum_vae.experiments.verdicts import Estimate, Verdict
 from captum_vae.report import save_picture
 from tests.report.page_check import Page
@@ -39,10 +34,12 @@ class Settings:
 
 
 EXPERIMENT = Experiment(
-    name="toy",
-    title="Toy: a claim",
-    about="About a toy.",
-    claims=[Claim("better", "A is better than B | C.", "somebody")],
+    Specification(
+        "toy",
+        "Toy: a claim",
+        "About a toy.",
+        [Claim("better", "A is better than B | C.", "somebody", "above")],
+    ),
     settings={"smoke": Settings(2, ("conv1", "conv2"))},
     run=lambda settings, data, work: FINDINGS,
 )
@@ -58,7 +55,7 @@ FINDINGS = Findings(
             "A note.",
         )
     ],
-    figures=[Figure("figures/dots.png", "dots", "Dots & more.")],
+    figures=[Illustration("figures/dots.png", "dots", "Dots & more.")],
     protocol={"frames": "all"},
     charts=[
         Chart(
@@ -87,7 +84,7 @@ FACTS: dict[str, Any] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_picture(Drawing(figsize=(1, 1)), tmp_path / "figures" / "dots.png")
+    save_picture(Figure(figsize=(1, 1)), tmp_path / "figures" / "dots.png")
     return tmp_path
 
 
@@ -105,7 +102,7 @@ def test_every_page_is_regenerated_from_the_json_byte_for_byte(folder: Path) -> 
 def test_the_html_page_is_whole_and_states_claim_verdict_and_numbers(folder: Path) -> None:
     path = write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder)
     assert Page(path).faults == []
-    text = path.read_text()
+    text = path.read_text().replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "A is better than B | C.",
         "refuted",

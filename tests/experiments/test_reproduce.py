@@ -8,7 +8,7 @@ import pytest
 from captum_vae.commands.main import main
 from captum_vae.experiments.pages import load_results, write_pages
 from captum_vae.experiments.reproduce import data_folder, load_experiment
-from captum_vae.experiments.work import Work
+from captum_vae.files import holding
 from tests.report.page_check import Page
 
 
@@ -28,16 +28,54 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         data_folder("cpu", str(tmp_path / "missing"))
 
 
-def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "imagenet"]) == 2
-    assert "imagenet" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["imagenet"], "imagenet"),
+        (["mnist", "--scale", "huge"], "huge"),
+        (["mnist", "--seed", "-1"], "--seed -1 must be at least 0"),
+        (["mnist", "--seed", str(2**70)], "must be at most"),
+        (["mnist", "--seed", "1.5"], "seed"),
+        (["mnist", "--device", "tpu"], "tpu"),
+        (["mnist", "--scale", "cpu", "--data", "nowhere"], "nowhere is no folder; wanted one that"),
+        (["mnist", "--scale", "cpu", "--data", "FILE"], "FILE is no folder; wanted one that"),
+        (["mnist", "--scale", "smoke", "--models", "FILE"], "models is FILE, a file; wanted a fol"),
+        (["mnist", "--scale", "smoke", "--out", "FILE"], "out is FILE, a file; wanted a folder"),
+        (["mnist", "--scale", "cpu", "--data", "."], "mnist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_option_is_one_line_that_names_it(
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("no folder")
+    assert main(["reproduce", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("captum-vae: error: ")
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_an_unknown_experiment_is_refused() -> None:
     with pytest.raises(ValueError, match="experiment is 'imagenet'; wanted one of mnist, ucsd"):
         load_experiment("imagenet")
 
 
-def test_a_negative_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "mnist", "--seed", "-1"]) == 2
-    assert "seed is -1; wanted 0 or more" in capsys.readouterr().err
+def test_two_runs_in_one_folder_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with holding(tmp_path):
+        assert main(["reproduce", "mnist", "--scale", "smoke", "--out", str(tmp_path)]) == 2
+        assert main(["demo", "--out", str(tmp_path), "--steps", "1"]) == 2
+        assert main(["disentangle-seeds", "--out", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert all(f"{tmp_path} is being written by process" in error for error in errors)
 
 
 @pytest.mark.slow
@@ -64,28 +102,24 @@ def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
 
     monkeypatch.setattr("captum_vae.experiments.work.train", nothing)
     monkeypatch.setattr("captum_vae.experiments.mnist.measured", nothing)
-    monkeypatch.setattr("captum_vae.experiments.disentanglement_seeds.run_experiment", nothing)
+    monkeypatch.setattr("captum_vae.experiments.seed_runs.run_experiment", nothing)
     assert main(command) == 0
     again = load_results(out / "results.json")
     for part in ("claims", "tables", "trainings"):
         assert again[part] == results[part]
 
 
-def test_every_scale_of_every_experiment_is_plain_data() -> None:
-    for name in ("mnist", "dsprites"):
-        experiment = load_experiment(name)
-        assert set(experiment.settings) == {"smoke", "cpu", "paper"}
-        assert json.dumps([vars(settings) for settings in experiment.settings.values()])
-
-
-def test_dsprites_trains_what_does_not_vary_only_once_per_gamma(tmp_path: Path) -> None:
-    from captum_vae.experiments.dsprites import EXPERIMENT, grid
-
-    settings = EXPERIMENT.settings["paper"]
-    folders = grid(settings, Work(tmp_path, tmp_path, "cpu"))
-    runs = [run for experiments in folders.values() for run in experiments]
-    # Per gamma and seed: FactorVAE, the normalised overlap, and 2 x 2 of the paper's.
-    assert len(runs) == 5 * 8 * (1 + 1 + 4)
-    assert sum(run.variant == "factorvae" for run in runs) == 5 * 8
-    for experiments in folders.values():
-        assert len({(run.variant, run.seed) for run in experiments}) == len(experiments)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "trainings"),
+    [("ucsd", 1), ("mvtec", 3)],
+)
+def test_smoke_runs_on_rendered_data(
+    name: str, trainings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAPTUM_VAE_DATA", raising=False)
+    assert main(["reproduce", name, "--scale", "smoke", "--out", str(tmp_path)]) == 0
+    results = load_results(tmp_path / "results.json")
+    assert {claim["verdict"] for claim in results["claims"]} == {"not testable here"}
+    assert len(results["trainings"]) == trainings
+    assert all((tmp_path / figure["file"]).is_file() for figure in results["figures"])

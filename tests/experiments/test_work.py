@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_vae.experiments import work as work_module
 from captum_vae.experiments.ucsd import SETTINGS
 from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
+from captum_vae.files import DamagedFileError
 from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
 from captum_vae.training import Trainer, VAEObjective
@@ -121,14 +122,6 @@ def test_a_killed_training_continues_to_the_same_weights(
     assert torch.equal(weights(train(work)), weights(uninterrupted))
 
 
-def test_a_collapsed_training_is_named(work: Work) -> None:
-    work.trainings = [
-        {"name": "one", "active_dimensions": {"active": 0}},
-        {"name": "two", "active_dimensions": {"active": 3}},
-    ]
-    assert work.collapsed == ["one"]
-
-
 def test_a_cell_is_computed_once_per_key_and_seed(work: Work) -> None:
     calls: list[str] = []
 
@@ -142,6 +135,43 @@ def test_a_cell_is_computed_once_per_key_and_seed(work: Work) -> None:
     other_seed = replace(work, seed=4)
     assert other_seed.stored("cell", {"a": 1}, lambda: compute("fourth")) == {"cell": "fourth"}
     assert calls == ["first", "third", "fourth"]
+
+
+def damaged(text: str) -> list[str]:
+    """Ways in which a file of JSON may be damaged."""
+    flipped = [text.replace(a, b, 1) for a, b in (("0.25", "0.35"), ("0.25", "0.24"), ("7", "6"))]
+    renamed = [text.replace("checksum", "checksun"), text.replace("content", "contest")]
+    junk = ["", "{", "[]", "null", "12", '{"a": 1}', text[:40], text + "}", text.replace(":", ";")]
+    return [*flipped, *renamed, *junk, "\x00" * 20]
+
+
+@pytest.mark.parametrize("place", range(15))
+def test_a_damaged_cell_is_named_with_the_remedy(work: Work, place: int) -> None:
+    value = {"auroc": 0.25, "images": 7}
+    work.stored("cell", 1, lambda: value)
+    (path,) = (work.out / "cells").iterdir()
+    path.write_text(damaged(path.read_text())[place])
+    with pytest.raises(DamagedFileError, match=r"cell-\w+.json cannot be read: .*; delete it, and"):
+        work.stored("cell", 1, lambda: value)
+    path.unlink()
+    assert work.stored("cell", 1, lambda: value) == value
+
+
+def test_a_cell_that_is_no_text_is_named(work: Work) -> None:
+    work.stored("cell", 1, lambda: 5)
+    (path,) = (work.out / "cells").iterdir()
+    path.write_bytes(b"\xff\xfe\x00junk")
+    with pytest.raises(DamagedFileError, match=path.name):
+        work.stored("cell", 1, lambda: 5)
+
+
+@pytest.mark.parametrize("name", ["training.json", "weights.pt"])
+def test_a_damaged_model_in_the_cache_is_named(work: Work, name: str) -> None:
+    train(work)
+    (folder,) = work.models.iterdir()
+    (folder / name).write_bytes(b"junk")
+    with pytest.raises(ValueError, match=name):
+        train(work)
 
 
 def test_a_cell_that_failed_is_not_stored(work: Work) -> None:

@@ -53,7 +53,7 @@ def weights_of_features(
             points = run.along_the_path(place, start, settings.n_steps, settings.create_graph)
             streams = [
                 vector_jacobian_products(
-                    codes, [at], run.dims, [plans[place]], settings, run.reshape
+                    codes, [at], run.dims, [plans[place]], settings, [run.reshapes[place]]
                 )
                 for _, codes, at in points
             ]
@@ -65,7 +65,7 @@ def weights_of_features(
                 yield place, mean
     elif weighting == "elementwise":
         for gradients in vector_jacobian_products(
-            run.codes, run.features, run.dims, plans, settings, run.reshape
+            run.codes, run.features, run.dims, plans, settings, run.reshapes
         ):
             yield from enumerate(gradients)
     else:
@@ -101,8 +101,10 @@ def plan_layers(run: ForwardPass, *, pooled: bool = True) -> list[LayerPlan]:
     Raises:
         ValueError: The codes do not depend on a layer.
     """
-    closed = pooled and run.reshape is None
-    plans = [plan_layer(run.codes, features, pooled=closed) for features in run.features]
+    plans = [
+        plan_layer(run.codes, features, pooled=pooled and reshape is None)
+        for features, reshape in zip(run.features, run.reshapes, strict=True)
+    ]
     for plan, layer in zip(plans, run.layers, strict=True):
         if plan.path == "off_path":
             raise off_path(layer)
@@ -122,7 +124,7 @@ def _pooled_weights(
             run.dims,
             [plans[place] for place in places],
             settings,
-            run.reshape,
+            [run.reshapes[place] for place in places],
         )
         for gradients in passes:
             with torch.set_grad_enabled(settings.differentiable_weights):

@@ -7,16 +7,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.attr.engine.graph import off_path
-from captum_vae.attr.engine.layers import Reshape, describe, maplike_features
+from captum_vae.attr.engine.layers import describe
+from captum_vae.attr.engine.layout import (
+    Reshape,
+    axis_behind,
+    check_maplike,
+    find_reshape,
+    layout_of_features,
+    layout_of_module,
+)
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.hooks import hooked
@@ -33,13 +42,14 @@ class ForwardPass:
     Attributes:
         layers: The modules whose features were caught.
         features: One tensor per layer, as the layer gave it, in the graph of ``codes``.
-        maplike: The same brought to (B, K, *spatial), by ``reshape``.
+        maplike: The same brought to (B, K, *spatial), by ``reshapes``.
         codes: The scalars to explain, (B, D').
         dims: Which of them get a map.
-        inputs: The model's inputs; the maps can take the spatial size of the first.
+        inputs: The model's inputs.
+        sides: Sizes of the first input's position axes; None where they are not known.
         extra: The model's further positional arguments.
         side: Whether features are the layers' output or their input.
-        reshape: Features as the layer gives them to (B, K, *spatial); None where they are so.
+        reshapes: What brings each layer's features to (B, K, *spatial); None where they are so.
         adapter: Read the posterior; None where the user called the model.
         posterior: Mean and log-variance, (B, D), with the graph from the features on.
         explain: The posterior to ``codes`` and ``dims``.
@@ -50,12 +60,13 @@ class ForwardPass:
     layers: tuple[Module, ...]
     features: tuple[Tensor, ...]
     maplike: tuple[Tensor, ...]
+    reshapes: tuple[Reshape | None, ...]
     codes: Tensor
     dims: tuple[int, ...]
     inputs: tuple[Any, ...] = ()
+    sides: tuple[int, ...] | None = None
     extra: tuple[Any, ...] = ()
     side: Side = "output"
-    reshape: Reshape | None = None
     adapter: PosteriorAdapter | None = None
     posterior: Posterior | None = None
     explain: Explain | None = None
@@ -78,6 +89,7 @@ class ForwardPass:
             layers=self.layers[one],
             features=self.features[one],
             maplike=self.maplike[one],
+            reshapes=self.reshapes[one],
             codes=codes,
             dims=dims,
             explain=explain,
@@ -146,7 +158,7 @@ def run_layers(
         extra: Its further positional arguments.
         side: The layers' output, or their input.
         keep_graph: Also keep the graph below the features, for training through the maps.
-        reshape: Features to (B, K, *spatial); None where they are so.
+        reshape: The user's way from features to (B, K, *spatial); None finds it where it can.
         explain: The posterior to its ``codes`` and ``dims``.
 
     Raises:
@@ -162,16 +174,26 @@ def run_layers(
             posterior = adapter(*args)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
+        layout = _layout(adapter, layers, features, codes, inputs, extra, side)
+        image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()
+        reshapes = [
+            find_reshape(given, layer, reshape, layout=known, image=image)
+            for given, layer, known in zip(features, layers, layout.features, strict=True)
+        ]
+        maplike = [f if way is None else way(f) for f, way in zip(features, reshapes, strict=True)]
+        for brought, given, layer in zip(maplike, features, layers, strict=True):
+            check_maplike(brought, given, layer, len(codes))
         return ForwardPass(
             layers=tuple(layers),
             features=features,
-            maplike=maplike_features(features, reshape, layers, len(codes)),
+            maplike=tuple(maplike),
+            reshapes=tuple(reshapes),
             codes=codes,
             dims=dims,
             inputs=inputs,
+            sides=layout.sides(inputs[0]),
             extra=extra,
             side=side,
-            reshape=reshape,
             adapter=adapter,
             posterior=posterior,
             explain=explain,
@@ -225,6 +247,71 @@ def look_at_layers(
     with torch.no_grad(), capture_features(layers, side=side, graph="none") as caught:
         adapter(*args)
     return caught.features(adapter)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where channels are, as far as it is known.
+
+    Attributes:
+        features: Per layer, see ``layout``; None where nothing tells.
+        input_axis: The input's channel axis; None where nothing tells.
+    """
+
+    features: tuple[str | None, ...]
+    input_axis: int | None
+
+    def sides(self, image: Any) -> tuple[int, ...] | None:
+        """Sizes of the input's position axes."""
+        if self.input_axis is None or not isinstance(image, Tensor):
+            return None
+        return tuple(n for axis, n in enumerate(image.shape) if axis not in (0, self.input_axis))
+
+
+_layouts: WeakKeyDictionary[Module, dict[Any, Layout]] = WeakKeyDictionary()
+"""What was found out about a first layer, by those beside it and the axes of input and output."""
+
+
+def _layout(
+    adapter: PosteriorAdapter,
+    layers: Sequence[Module],
+    features: Sequence[Tensor],
+    codes: Tensor,
+    inputs: tuple[Any, ...],
+    extra: tuple[Any, ...],
+    side: Side,
+) -> Layout:
+    """Found at the first call with these layers, from the graph of that call.
+
+    Images (B, C, H, W) are what the input is, unless its sizes look like (B, H, W, C). Else, and
+    for features with one position axis, the model runs once more, with a graph from its input on.
+    """
+    image = inputs[0]
+    key = (*map(id, layers), side, image.dim(), *(f.dim() for f in features))
+    kept = _layouts.setdefault(layers[0], {})
+    if key not in kept:
+        plain = image.dim() > 3 and not image.shape[-1] <= 4 < image.shape[1]
+        if plain:
+            found = [layout_of_module(layer) for layer in layers]
+            for place, given in enumerate(features):
+                if found[place] is None and given.dim() > 3:
+                    found[place] = layout_of_features(given, layers[place], codes)
+            kept[key] = Layout(tuple(found), 1)
+        else:
+            leaf = image.detach().clone()
+            if leaf.is_floating_point():
+                leaf.requires_grad_()
+            with capture_features(layers, side=side, graph="whole") as caught:
+                mean = adapter(leaf, *inputs[1:], *extra).mean
+            seen = caught.features(adapter)
+            kept[key] = Layout(
+                tuple(
+                    layout_of_features(given, layer, mean)
+                    for given, layer in zip(seen, layers, strict=True)
+                ),
+                axis_behind(mean, leaf) if leaf.requires_grad and image.dim() > 2 else None,
+            )
+    return kept[key]
 
 
 @dataclass
@@ -337,6 +424,7 @@ def _swap_tensor(module: Module, value: Any, swap: Callable[[Tensor], Tensor], f
         return swap(value)
     if isinstance(value, (tuple, list)):
         places = [i for i, item in enumerate(value) if isinstance(item, Tensor)]
+        first = first or isinstance(module, nn.RNNBase | nn.MultiheadAttention)
         if len(places) == 1 or (first and places):
             items = list(value)
             items[places[0]] = swap(items[places[0]])

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_vae.attr.engine.graph import Head, LayerPlan, LinearCut
-from captum_vae.attr.engine.layers import Reshape
+from captum_vae.attr.engine.layout import Reshape
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32
@@ -126,7 +126,7 @@ def vector_jacobian_products(
     dims: Sequence[int],
     plans: Sequence[LayerPlan],
     settings: PassSettings,
-    reshape: Reshape | None = None,
+    reshapes: Sequence[Reshape | None],
 ) -> Iterator[list[Tensor]]:
     """Gradients of the codes with respect to the features, some dimensions at a time.
 
@@ -136,8 +136,8 @@ def vector_jacobian_products(
         dims: Latent dimensions wanted.
         plans: One per layer; they tell how much memory a pass takes.
         settings: Chunk size or memory budget, and whether to keep the graph.
-        reshape: Features to (B, K, *spatial); None where they are so. It is linear and mixes no
-            images, so that it serves gradients as it does features, image by image.
+        reshapes: What brings each layer's features to (B, K, *spatial); None where they are so. It
+            is linear and mixes no images, so that it serves gradients as it does features.
 
     Yields:
         One gradient (B, t, K, *spatial) per layer for the next t of ``dims``, in float32 or better.
@@ -163,8 +163,10 @@ def vector_jacobian_products(
             continue
         start += len(wanted)
         with torch.set_grad_enabled(create_graph):
-            if reshape is not None:
-                gradients = [_reshaped(gradient, reshape) for gradient in gradients]
+            gradients = [
+                gradient if reshape is None else _reshaped(gradient, reshape)
+                for gradient, reshape in zip(gradients, reshapes, strict=True)
+            ]
             gradients = [gradient.to(_weight_dtype(gradient)) for gradient in gradients]
         yield gradients
 
@@ -326,9 +328,8 @@ def _weight_dtype(features: Tensor) -> torch.dtype:
 
 
 def _reshaped(gradients: Tensor, reshape: Reshape) -> Tensor:
-    """(B, t, ...) -> (B, t, K, *spatial)."""
-    reshaped = reshape(gradients.flatten(0, 1))
-    return reshaped.reshape(*gradients.shape[:2], *reshaped.shape[1:])
+    """A layer's gradients, stacked on axis 1 -> (B, t, K, *spatial)."""
+    return torch.stack([reshape(gradient) for gradient in gradients.unbind(1)], 1)
 
 
 def _dims_within_budget(

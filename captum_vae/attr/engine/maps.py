@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,8 +18,9 @@ from torch import Tensor
 from captum_vae.attr.engine.channel_weights import weights_of_features
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
-from captum_vae.attr.engine.layers import Reshape
+from captum_vae.attr.engine.layout import Reshape
 from captum_vae.attr.options import MapOptions, Rectifier
+from captum_vae.checks import check_choice, whole_number
 
 MapSize = int | Sequence[int] | str | None
 """``"input"``, one number for every spatial axis, one per axis, or None."""
@@ -56,10 +57,10 @@ def compose_maps(
         ValueError: The codes do not depend on a layer, or a size that does not fit the features.
     """
     origins = origins or (None,) * len(run.layers)
-    sizes = [spatial_size(size, run.inputs, features) for features in run.maplike]
+    sizes = [spatial_size(size, run.sides, features) for features in run.maplike]
     contrasts = [
-        _contrast(features, origin, run.reshape, settings.create_graph)
-        for features, origin in zip(run.maplike, origins, strict=True)
+        _contrast(features, origin, reshape, settings.create_graph)
+        for features, origin, reshape in zip(run.maplike, origins, run.reshapes, strict=True)
     ]
     parts: list[list[Tensor]] = [[] for _ in run.layers]
     for place, weights in weights_of_features(
@@ -75,27 +76,38 @@ def compose_maps(
         )
 
 
-def spatial_size(size: MapSize, inputs: Sequence[Any], features: Tensor) -> tuple[int, ...] | None:
+def spatial_size(
+    size: MapSize, sides: tuple[int, ...] | None, features: Tensor
+) -> tuple[int, ...] | None:
     """The spatial size asked for, one number per axis of the features, or None.
 
     Args:
         size: As the user gave it.
-        inputs: The model's inputs, of which the first is the image.
+        sides: What ``"input"`` means; None where that is not known.
         features: (B, K, *spatial).
 
     Raises:
-        ValueError: Another word than ``input``, or a number of entries that does not fit.
+        TypeError: Something that is no size.
+        ValueError: Another word than ``input``, an input of which nothing tells the position axes,
+            or a number of entries that does not fit the features.
     """
     if size is None:
         return None
     axes = features.dim() - 2
+    hint = "give 'input', one positive whole number for every spatial axis, one per axis, or None"
     if isinstance(size, str):
-        if size != "input":
-            raise ValueError(f"size={size!r} is not known; choose 'input', a size, or None")
-        wanted = tuple(inputs[0].shape[2:])
+        check_choice("size", size, ("input", None))
+        if sides is None:
+            raise ValueError(
+                "size='input': nothing tells which axes of the inputs are positions; give the size "
+                f"itself, {axes} number(s)"
+            )
+        wanted = sides
+    elif isinstance(size, Sequence | torch.Tensor | np.ndarray):
+        wanted = tuple(whole_number("size", side, least=1, hint=hint) for side in size)
     else:
-        wanted = (size,) * axes if isinstance(size, (int, float)) else tuple(size)
-    if len(wanted) != axes or any(not hasattr(side, "__index__") or side < 1 for side in wanted):
+        wanted = (whole_number("size", size, least=1, hint=hint),) * axes
+    if len(wanted) != axes:
         raise ValueError(
             f"size={size!r} means {wanted}, but the features have {axes} spatial axes; give one "
             "positive whole number per axis"

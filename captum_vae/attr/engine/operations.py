@@ -79,7 +79,7 @@ def is_linear(node: Node) -> bool:
 def touches_batch(node: Node) -> bool:
     """Whether a selection or a sum runs over the images of the batch."""
     dim = saved(node, "dim")
-    dims = _signed(dim if isinstance(dim, tuple) else (dim,))
+    dims = signed(dim if isinstance(dim, tuple) else (dim,))
     return not dims or any(d in (0, -len(saved(node, "self_sym_sizes"))) for d in dims)
 
 
@@ -89,7 +89,7 @@ def pools_each_channel(node: Node, input_shape: tuple[int, ...], channels: int) 
         return False
     name = node.name()
     if name == "MeanBackward1":
-        dims = {d % len(input_shape) for d in _signed(saved(node, "dim"))}
+        dims = {d % len(input_shape) for d in signed(saved(node, "dim"))}
         return dims == set(range(2, len(input_shape)))
     return name.startswith(("AdaptiveAvgPool", "AvgPool", "MaxPool", "AdaptiveMaxPool"))
 
@@ -123,7 +123,8 @@ def saved(node: Node, name: str) -> Any:
     return getattr(node, f"_saved_{name}")
 
 
-def _signed(values: Iterable[int]) -> list[int]:
+def signed(values: Iterable[int]) -> list[int]:
+    """Axes as Python counts them: nodes keep negative ones as unsigned 64-bit numbers."""
     return [v - 2**64 if v >= 2**63 else v for v in values]
 
 

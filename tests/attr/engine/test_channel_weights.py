@@ -22,7 +22,7 @@ def engine_weights(model, layer, x, *, graph="above", create_graph=False, **sett
         (features,) = caught.tensors
         plan = plan_layer(mean, features)
         dims = range(mean.shape[1])
-        run = ForwardPass((layer,), (features,), (features,), mean, tuple(dims))
+        run = ForwardPass((layer,), (features,), (features,), (None,), mean, tuple(dims))
         (alpha,) = channel_weights(run, PassSettings(create_graph, **settings))
     return alpha, plan.path
 

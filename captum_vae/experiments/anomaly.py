@@ -1,0 +1,377 @@
+"""Anomaly experiments: one design, of which UCSD and MVTec AD are two values.
+
+A VAE is trained on normal images; every map is measured under every protocol in one pass over the
+test images; the claims are judged by the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import nn
+
+from captum_vae.data.sample import SampleDataset, collate_samples
+from captum_vae.experiments.anomaly_maps import (
+    METHODS,
+    OURS,
+    RECTIFIERS,
+    SMOOTHED,
+    AnomalyMap,
+    ChoiceNames,
+    ChosenMaps,
+    baseline_maps,
+    choose_maps,
+    pixel_maps,
+    published_maps,
+    published_name,
+    row_name,
+)
+from captum_vae.experiments.experiment import Experiment
+from captum_vae.experiments.judging import compared, judge
+from captum_vae.experiments.map_figures import draw_examples
+from captum_vae.experiments.measured_maps import METRICS, MeasuredMaps, measured
+from captum_vae.experiments.results import Cell, Findings, Illustration, ResultTable
+from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.experiments.verdicts import Estimate, doubted
+from captum_vae.experiments.work import Work, steps_of
+from captum_vae.localization.candidates import Candidates
+from captum_vae.localization.model_pass import ModelPass
+from captum_vae.localization.protocol import Frames, Protocol
+from captum_vae.localization.samples import SampleSubset, evenly_spaced
+from captum_vae.localization.scorer import Scorer
+from captum_vae.metrics.localization.metric import Units
+from captum_vae.models import GaussianVAE
+from captum_vae.posterior import as_adapter
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.trainer import Trainer
+
+METRIC_COLUMNS = ("pixel AUROC", "AUPRO", "average precision", "best IoU (oracle)")
+"""The titles of :data:`~captum_vae.experiments.measured_maps.METRICS`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one VAE is trained and measured on: a scene, or a category of objects.
+
+    Attributes:
+        name: What it is called in tables and verdicts.
+        training: The images that the VAE is trained on.
+        normal: The same images without augmentation.
+        test: The images with masks.
+        title: What is measured, in words.
+        training_title: What the training is called.
+        variant: How the VAE is trained, where it is trained in several ways; else empty.
+    """
+
+    name: str
+    training: DataConfig
+    normal: DataConfig
+    test: SampleDataset
+    title: str
+    training_title: str
+    variant: str = ""
+
+    @property
+    def cell(self) -> str:
+        """What its cells are called among the stored ones."""
+        return "-".join(filter(None, (self.name, self.variant))).replace(" ", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredPlace(MeasuredMaps):
+    """A place with what was measured there.
+
+    Attributes:
+        place: The place.
+        chosen: What was chosen without labels.
+        maps: The names of all maps, in the order of the tables.
+        training: The number of normal training images.
+        steps: The optimizer steps of the training.
+    """
+
+    place: Place
+    chosen: Sequence[ChosenMaps]
+    maps: Sequence[str]
+    training: int
+    steps: int
+
+    def metrics(self, name: str) -> list[Estimate]:
+        """A map's metrics under the protocol of the verdicts, by :data:`METRIC_COLUMNS`."""
+        return [self.level(name, metric) for metric in METRICS]
+
+
+@dataclass(frozen=True)
+class AnomalyStudy:
+    """What sets one anomaly experiment apart from another.
+
+    Attributes:
+        name: The name of the specification in ``published/``.
+        settings: The settings per budget: a frozen dataclass with the attributes that
+            :class:`~captum_vae.experiments.ucsd.UCSDSettings` has, but those of rendered clips.
+        layers: The layers of the maps with a baseline, by their names in the tables.
+        published_layers: The layers of the maps as published.
+        protocols: The frames of each protocol by its label; the first is that of the verdicts.
+        shrunk: The same of protocols under which masks are shrunk to the features' size.
+        choices: What is chosen without labels.
+        units: What intervals resample.
+        batch_size: Images per pass of a measurement.
+        example: The published map that is drawn.
+        shown: How many test images are drawn, each of another clip or kind of defect.
+        shown_of_each: Which image of a clip or kind of defect is drawn.
+        file: The name of the picture, a template that may hold ``{place}``.
+        stand_in: What is measured on where no data are at hand, in words.
+        places: What there is to train and measure on, from the settings, the folder of data sets
+            and the seed. Places of another variant than the first only serve the comparison.
+        data: What was measured on, in words.
+        tables: The tables of the page.
+        values: What the templates of protocol and charts hold.
+        published_images: Images seen in training as published, from the number of training images.
+    """
+
+    name: str
+    settings: Mapping[Budget, Any]
+    layers: Mapping[str, str]
+    published_layers: Mapping[str, str]
+    protocols: Mapping[str, Frames]
+    units: Units
+    batch_size: int
+    example: str
+    shown: int
+    file: str
+    stand_in: str
+    places: Callable[[Any, Path | None, int], list[Place]]
+    data: Callable[[Any, Sequence[MeasuredPlace]], str]
+    tables: Callable[[Specification, Sequence[MeasuredPlace]], list[ResultTable]]
+    values: Callable[[Any, Sequence[MeasuredPlace]], dict[str, Any]]
+    published_images: Callable[[int], int]
+    shrunk: Mapping[str, Frames] = field(default_factory=dict)
+    choices: Sequence[ChoiceNames] = (OURS,)
+    shown_of_each: Literal["first", "middle"] = "first"
+
+    def experiment(self) -> Experiment[Any]:
+        """The experiment, ready to run."""
+        specification = Specification.read(self.name)
+
+        def run(settings: Any, data_root: Path | None, work: Work) -> Findings:
+            return self._findings(specification, settings, data_root, work)
+
+        return Experiment(specification, self.settings, run)
+
+    def _findings(
+        self, specification: Specification, settings: Any, data_root: Path | None, work: Work
+    ) -> Findings:
+        parts: list[MeasuredPlace] = []
+        figures: list[Illustration] = []
+        for place in self.places(settings, data_root, work.seed):
+            part, draw = self._measured(specification, settings, place, work)
+            parts.append(part)
+            if part.variant == parts[0].variant:
+                figures.append(draw())
+        doubts = work.doubts(rendered=self.stand_in if data_root is None else "")
+        values = {"s": settings, "paper": self.settings["paper"], **self.values(settings, parts)}
+        return Findings(
+            data=self.data(settings, parts),
+            verdicts=doubted(judge(specification, parts), doubts),
+            tables=self.tables(specification, parts),
+            figures=figures,
+            protocol=specification.protocol_words(**values),
+            charts=specification.drawn(**values),
+            training_share=min(
+                part.steps * settings.batch_size / self.published_images(part.training)
+                for part in parts
+            ),
+        )
+
+    def _measured(
+        self, specification: Specification, settings: Any, place: Place, work: Work
+    ) -> tuple[MeasuredPlace, Callable[[], Illustration]]:
+        """Train, choose without labels, measure every map, and draw two of them."""
+        training = cast(SampleDataset, build_dataset(place.normal))
+        steps = steps_of(settings, len(training))
+        vae = self._trained(settings, place, steps, work)
+        chosen = self._chosen(settings, place, vae, training, work)
+        maps = self.maps(vae, chosen)
+        rows = self.rows(vae, maps, training)
+        normal = SampleSubset(training, evenly_spaced(range(len(training)), settings.normal_images))
+        test = SampleSubset(place.test, range(0, len(place.test), settings.every))
+        primary = next(iter(self.protocols))
+
+        def measure() -> dict[str, Any]:
+            work.say(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
+            return measured(
+                rows,
+                normal,
+                test,
+                device=work.device,
+                against=[
+                    (row_name(first, primary), row_name(second, primary))
+                    for first, second in compared(specification, self.published)
+                ],
+                units=self.units,
+                batch_size=self.batch_size,
+                resamples=settings.resamples,
+                seed=work.seed,
+            )
+
+        variants = [choice.variant for choice in chosen]
+        plain = asdict(settings)
+        part = MeasuredPlace(
+            name=place.name,
+            cell=work.stored(
+                f"maps-{place.cell}",
+                [work.trainings[-1]["model"], plain, variants, len(test)],
+                measure,
+            ),
+            published=self.published,
+            primary=primary,
+            variant=place.variant,
+            place=place,
+            chosen=chosen,
+            maps=[anomaly_map.name for anomaly_map in maps],
+            training=len(training),
+            steps=steps,
+        )
+        return part, partial(self._drawn, place, maps, chosen[0], normal, work)
+
+    def _trained(self, settings: Any, place: Place, steps: int, work: Work) -> GaussianVAE:
+        return work.trained(
+            place.training_title,
+            ModelConfig(settings.model, dict(settings.options), "data"),
+            place.training,
+            ObjectiveConfig(
+                warmup_steps=settings.warmup_steps, learning_rate=settings.learning_rate
+            ),
+            Trainer(steps=steps, batch_size=settings.batch_size, precision=settings.precision),
+        )
+
+    def _chosen(
+        self, settings: Any, place: Place, vae: nn.Module, training: SampleDataset, work: Work
+    ) -> list[ChosenMaps]:
+        candidates = Candidates(
+            list(self.layers.values()),
+            scales=list(settings.scales),
+            smoothing=list(settings.smoothing),
+            images=settings.painted,
+            seed=work.seed,
+        )
+        return [
+            choose_maps(
+                vae,
+                candidates,
+                training,
+                work,
+                name=place.cell,
+                normal_images=settings.normal_images,
+                batch_size=self.batch_size,
+                names=names,
+            )
+            for names in self.choices
+        ]
+
+    @property
+    def published(self) -> list[str]:
+        """The names of the maps as published."""
+        return [
+            published_name(layer, method, rectifier)
+            for layer in self.published_layers
+            for method in METHODS
+            for rectifier in RECTIFIERS
+        ]
+
+    def maps(self, vae: nn.Module, chosen: Sequence[ChosenMaps]) -> list[AnomalyMap]:
+        """Every map, in the order of the tables."""
+        pixel = pixel_maps(vae)
+        return [
+            *pixel,
+            *published_maps(vae, self.published_layers),
+            *baseline_maps(vae, self.layers),
+            *(anomaly_map for choice in chosen for anomaly_map in choice.beside(pixel)),
+        ]
+
+    def rows(
+        self, vae: nn.Module, maps: Sequence[AnomalyMap], images: SampleDataset
+    ) -> dict[str, tuple[Scorer, Protocol]]:
+        """Every map under every protocol, by the names of rows.
+
+        Where masks are shrunk, it is to the size of the layer's features, as replication b did;
+        maps that do not read one layer take the image's size. Nothing is smoothed there, so
+        smoothed pixel maps are left out.
+
+        Args:
+            vae: The model.
+            maps: The maps.
+            images: The first one shows the features' sizes.
+        """
+        rows = {
+            row_name(found.name, label): found.under(Protocol(frames=frames, threshold="oracle"))
+            for label, frames in self.protocols.items()
+            for found in maps
+        }
+        if not self.shrunk:
+            return rows
+        first = collate_samples([images[0]]).image
+        device = next(vae.parameters()).device
+        layers = tuple(self.layers.values())
+        shared = ModelPass(first.to(device), vae, as_adapter(vae, None), layers)
+        for found in maps:
+            if SMOOTHED in found.name:
+                continue
+            read = found.scorer.layers
+            height, width = (shared.features(read[0]) if len(read) == 1 else first).shape[2:]
+            for label, frames in self.shrunk.items():
+                small = Protocol(frames=frames, threshold="oracle", size=(height, width))
+                rows[row_name(found.name, label)] = found.scorer, small
+        return rows
+
+    def _drawn(
+        self,
+        place: Place,
+        maps: Sequence[AnomalyMap],
+        chosen: ChosenMaps,
+        normal: SampleDataset,
+        work: Work,
+    ) -> Illustration:
+        return draw_examples(
+            work,
+            [next(m for m in maps if m.name == self.example), chosen.ours],
+            normal,
+            place.test,
+            one_of_each(place.test, self.shown, self.shown_of_each),
+            file=self.file.format(place=place.name),
+            caption=f"{place.title}: the map as published, and ours with a baseline. Each map has "
+            "one colour scale for all images; its two numbers stand underneath.",
+        )
+
+
+def one_of_each(
+    images: SampleDataset, count: int, which: Literal["first", "middle"] = "first"
+) -> list[int]:
+    """The first or the middle defective image of each of the first ``count`` groups with some."""
+    defective: dict[str, list[int]] = {}
+    for index in range(len(images)):
+        sample = images[index]
+        if sample.mask is not None and sample.mask.any():
+            defective.setdefault(sample.group, []).append(index)
+    found = list(defective.values())[:count]
+    return [indices[len(indices) // 2 if which == "middle" else 0] for indices in found]
+
+
+def choice_table(
+    specification: Specification, found: Sequence[tuple[str, ChosenMaps]]
+) -> ResultTable:
+    """What was chosen without labels, each with what it was chosen for."""
+    rows: list[list[Cell]] = [
+        [name, c.variant, c.among, c.painted, c.synthetic] for name, c in found
+    ]
+    columns = ["for", "variant", "of", "painted images", "pixel AUROC on synthetic defects"]
+    return specification.table("choice", columns, rows)
+
+
+def minus(ours: Estimate, published: float | None) -> float | None:
+    """How far ours is above a published figure; None where there is none."""
+    return None if published is None or ours.value is None else ours.value - published

@@ -1,0 +1,61 @@
+"""One FactorVAE of a comparison over paired seeds, described without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from captum_vae.attr.options import Rectifier
+from captum_vae.losses.options import Aggregation, Gate
+from captum_vae.training.configuration import Precision, VoteProtocolName
+
+Variant = Literal["factorvae", "paper", "normalised", "replication"]
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One FactorVAE, trained and scored.
+
+    Attributes:
+        variant: ``factorvae``, or the mode of the attention disentanglement added to it.
+        seed: The seed of weights, batches and votes.
+        steps: Optimizer steps.
+        batch_size: Images per step, and as many again for the discriminator.
+        gamma: The weight of the total correlation.
+        weight: Lambda, the weight of the overlap.
+        layer: The encoder layer of the maps.
+        aggregation: How the overlap is aggregated over pairs of dimensions.
+        gate: ``kl`` leaves collapsed dimensions out of the overlap.
+        latent_dims: D, the number of latent dimensions.
+        learning_rate: The learning rate of both optimizers.
+        metrics: The metrics to score.
+        protocol: The protocol of the votes.
+        samples: Images encoded for the scores.
+        precision: The precision of the training; scores are always float32.
+        device: Where to run: cpu or cuda.
+        rectifier: The rectifier of the maps; None takes the one that the variant's mode is made
+            for.
+    """
+
+    variant: Variant
+    seed: int
+    steps: int
+    batch_size: int
+    gamma: float
+    weight: float = 1.0
+    layer: str = "encoder.conv4"
+    aggregation: Aggregation = "mean"
+    gate: Gate = "none"
+    latent_dims: int = 32
+    learning_rate: float = 1e-4
+    metrics: tuple[str, ...] = ("factor_vae", "mig")
+    protocol: VoteProtocolName = "publish"
+    samples: int = 50_000
+    precision: Precision = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    rectifier: Rectifier | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder of the run."""
+        return f"{self.variant}/seed_{self.seed}"
