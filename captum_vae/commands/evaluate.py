@@ -193,8 +193,9 @@ def evaluate(
             "processes": fabric.world_size,
             "model": asdict(model)
             | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
-            "normal": asdict(normal) | {"images": len(fitted_on), "of": len(training)},
-            "test": asdict(test) | {"images": len(testing)},
+            "normal": asdict(normal)
+            | {"images": len(fitted_on), "of": len(training), "read": training.describe()},
+            "test": asdict(test) | {"images": len(testing), "read": testing.describe()},
             "active_dimensions": None if active is None else active.to_dict(),
             "scorers": {title: asdict(config) for title, config in scorers.items()},
             "choice": None if choice is None else choice.to_dict(),
@@ -326,12 +327,21 @@ def _fact_lines(facts: dict[str, Any], active: ActiveDimensions | None) -> list[
     counted = "unknown: the log-variance cannot be read"
     if active is not None:
         counted = f"{active.count} of {active.kl.numel()} over {active.images} normal images"
+    without_reading = {
+        name: {key: value for key, value in facts[name].items() if key != "read"}
+        for name in ("normal", "test")
+    }
     return [
         ("model", json.dumps(facts["model"])),
         ("posterior, as read", facts["model"]["posterior_read_by"]),
         ("active latent dimensions", counted),
-        ("normal images", json.dumps(facts["normal"])),
-        ("test images", json.dumps(facts["test"])),
+        ("normal images", json.dumps(without_reading["normal"])),
+        ("test images", json.dumps(without_reading["test"])),
+        *(
+            (f"{name} data, {what}", words)
+            for name in ("normal", "test")
+            for what, words in facts[name]["read"].items()
+        ),
         ("command", facts["command"]),
         ("commit", str(facts["commit"])),
         ("machine", ", ".join(f"{k} {v}" for k, v in facts["machine"].items())),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_vae.checks import check_choice, whole_number
 from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
+from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
@@ -219,11 +220,15 @@ class _Counter:
         scores, masks = self.entry.protocol.prepare(maps, batch.mask, batch.label)
         for metric in (self.pixel, self.image):
             metric.to(maps.device)
-        self.pixel.update(scores, masks, unit_names)
-        self.image.update(self._image_scores(maps, scores, masks), batch.label)
+        ignored = _ignored_pixels(batch, masks)
+        self.pixel.update(scores, masks, unit_names, ignored=ignored)
+        self.image.update(self._image_scores(maps, scores, masks, ignored), batch.label)
         if self.detailed:
             for place, (image_map, mask) in enumerate(zip(scores, masks, strict=True)):
+                left = ignored[place]
                 if mask is not None:
+                    if left is not None:
+                        image_map, mask = image_map[~left][None], mask[~left][None]
                     self.images.append(
                         ImageResult(
                             places[place],
@@ -236,15 +241,27 @@ class _Counter:
         self.seconds += seconds + time.perf_counter() - start
 
     def _image_scores(
-        self, maps: Tensor, scores: Sequence[Tensor], masks: Sequence[Tensor | None]
+        self,
+        maps: Tensor,
+        scores: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        ignored: Sequence[Tensor | None],
     ) -> Tensor:
-        """(B,) maxima; an image left out of the pixels still has one, smoothed like the others."""
+        """(B,) maxima over the pixels that count.
+
+        An image left out of the pixels still has one, smoothed like the others.
+        """
         own = (maps.shape[1], maps.shape[2])
         whole = [
             self.entry.protocol.transform(maps[place : place + 1], own) if mask is None else score
             for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
         ]
-        return torch.stack([image_map.amax() for image_map in whole])
+        return torch.stack(
+            [
+                image_map.amax() if left is None or left.all() else image_map[~left].amax()
+                for image_map, left in zip(whole, ignored, strict=True)
+            ]
+        )
 
     def result(self, resamples: int, seed: int) -> ScorerResult:
         """Everything about the images of all processes."""
@@ -262,6 +279,16 @@ class _Counter:
         return ScorerResult(
             entry.name, entry.protocol, pixel, self.image.compute(), intervals, images, seconds
         )
+
+
+def _ignored_pixels(batch: SampleBatch, masks: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The pixels whose truth does not count, at the sizes of the prepared masks."""
+    return [
+        None
+        if pixels is None or mask is None
+        else resize_mask(pixels, (mask.shape[0], mask.shape[1])).to(mask.device) & ~mask
+        for pixels, mask in zip(batch.ignored or [None] * len(masks), masks, strict=True)
+    ]
 
 
 def _unit_names(batch: SampleBatch, units: Units, seen: dict[str, int]) -> list[str]:

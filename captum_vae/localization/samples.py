@@ -93,6 +93,11 @@ class OwnSamples(SampleDataset):
         """Count the items."""
         return len(self.dataset)  # type: ignore[arg-type]
 
+    def describe(self) -> dict[str, str]:
+        """What the data set says about itself."""
+        describe = getattr(self.dataset, "describe", super().describe)
+        return dict(describe())
+
     def __getitem__(self, index: int) -> Sample:
         """Return an item as a sample; TypeError where it is none."""
         item: Any = self.dataset[index]

@@ -140,6 +140,10 @@ def test_the_report_shows_images_table_curves_and_protocol(whole):
     for picture in ("worst.png", "best.png", "normal.png", "curves.png"):
         assert picture in page and (whole / "out" / picture).stat().st_size > 1000
     assert "all frames with known truth" in page
+    read = results(whole)["test"]["read"]
+    assert read["images"] == "18 images; 6 with a mask; 12 known to be normal"
+    assert read["masks"].startswith("a mask pixel is anomalous by the first of these")
+    assert read["masks"] in html.unescape(page)
     reading = results(whole)["model"]["posterior_read_by"]
     assert reading.startswith("PosteriorAdapter(call='encode'") and reading in html.unescape(page)
     assert "An oracle, which reads the test labels, would have chosen" in page
@@ -166,7 +170,10 @@ def test_without_a_choice_the_first_scorer_leads_and_no_report_is_written_on_req
     config, tmp_path
 ):
     del config["choose_among"]
+    config["test"]["options"]["mask_values"] = {0: "normal", 255: "anomalous"}
     assert run(config, tmp_path, "--report", "none") == 0
+    told = "values of mask pixels: 0 normal, 255 anomalous"
+    assert results(tmp_path)["test"]["read"]["masks"] == told
     assert [row["name"] for row in results(tmp_path)["rows"]] == ["reconstruction", "mean", "paper"]
     assert not (tmp_path / "out" / "index.html").exists()
 

@@ -379,3 +379,38 @@ def test_one_image_has_no_interval_and_the_page_says_why():
     half[:4] = True
     found = benchmark({"r": Rows()}, NORMAL, Fixed(sample(half, 1)), resamples=5)
     assert "Undefined for every scorer: the intervals, since 1 unit" in str(found)
+
+
+class Ignoring(SampleDataset):
+    """Spots of which the left half does not count."""
+
+    def __len__(self):
+        return len(TEST)
+
+    def __getitem__(self, index):
+        sample = TEST[index]
+        ignored = torch.zeros_like(sample.mask)
+        ignored[:, :16] = True
+        return sample._replace(ignored=ignored & ~sample.mask, name=f"{index}")
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(size="map"), Protocol(size=(20, 24))])
+def test_pixels_that_a_data_set_ignores_are_left_out(vae, protocol):
+    scorer = ReconstructionError(vae)
+    found = measured({"error": scorer}, test=Ignoring(), protocol=protocol, per_image=["error"])
+    scores, truths = [], []
+    for sample in Ignoring():
+        maps, masks = protocol.prepare(scorer.score(sample.image[None]), [sample.mask])
+        counted = torch.ones_like(masks[0])
+        counted[:, : counted.shape[1] // 2] = False
+        counted |= masks[0]
+        scores.append(maps[0][counted].numpy())
+        truths.append(masks[0][counted].numpy())
+    row = found.rows[0]
+    expected = roc_auc_score(np.concatenate(truths), np.concatenate(scores))
+    assert row.pixel.scores["auroc"].value == pytest.approx(expected, abs=1e-12)
+    labels = [sample.label for sample in Ignoring()]
+    by_image = roc_auc_score(labels, [image.max() for image in scores])
+    assert row.image_auroc.value == pytest.approx(by_image, abs=1e-12)
+    first = roc_auc_score(truths[0], scores[0])
+    assert row.images[0].auroc == pytest.approx(first, abs=1e-12)

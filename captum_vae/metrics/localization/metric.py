@@ -147,7 +147,14 @@ class PixelCountsMetric(ListStatesMetric):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("entry_shift", default=torch.tensor(FIRST_SHIFT), dist_reduce_fx="max")
 
-    def update(self, maps: Maps, masks: Masks, names: Sequence[str] | None = None) -> None:
+    def update(
+        self,
+        maps: Maps,
+        masks: Masks,
+        names: Sequence[str] | None = None,
+        *,
+        ignored: Sequence[Tensor | None] | None = None,
+    ) -> None:
         """Count the pixels of B images.
 
         Args:
@@ -157,6 +164,8 @@ class PixelCountsMetric(ListStatesMetric):
                 truth is unknown, which leaves the image out.
             names: B names of the images, or of their clips with units="groups", unique over all
                 processes. Needed with units.
+            ignored: B masks (H, W) bool of the pixels that count neither as anomalous nor as
+                normal, or None for an image that has none.
 
         Raises:
             TypeError: A map is not of floats, a mask not bool, or a name no string.
@@ -166,12 +175,14 @@ class PixelCountsMetric(ListStatesMetric):
         planes = maps_of_images(maps)
         known = masks_of_images(masks, planes)
         units = self._named(names, len(planes))
+        without = [None] * len(planes) if ignored is None else masks_of_images(ignored, planes)
         with self.counting() as device:
-            for scores, mask, name in zip(planes, known, units, strict=True):
+            for scores, mask, name, left in zip(planes, known, units, without, strict=True):
                 if mask is None:
                     self.left_out = self.left_out + 1
                 else:
-                    self._count(scores.to(device), mask.to(device), name)
+                    counted = None if left is None else ~left.to(device)
+                    self._count(scores.to(device), mask.to(device), name, counted)
 
     def _named(self, names: Sequence[str] | None, images: int) -> Sequence[str | None]:
         if self._units == "none":
@@ -188,9 +199,14 @@ class PixelCountsMetric(ListStatesMetric):
                 raise TypeError(f"names[{index}] is a {type(name).__name__}; wanted a string")
         return names
 
-    def _count(self, scores: Tensor, mask: Tensor, name: str | None) -> None:
+    def _count(
+        self, scores: Tensor, mask: Tensor, name: str | None, counted: Tensor | None
+    ) -> None:
         keys = score_keys(scores)
-        if mask.any():
+        if counted is not None:
+            mask = mask & counted
+            normal, anomalous = keys[counted & ~mask], keys[mask]
+        elif mask.any():
             normal, anomalous = keys[~mask], keys[mask]
         else:
             normal, anomalous = keys.flatten(), keys.new_zeros(0)

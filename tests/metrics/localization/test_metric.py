@@ -264,3 +264,28 @@ def test_image_auroc_of_normal_images_is_nan_with_a_reason() -> None:
     metric = ImageAUROC()
     metric.update(torch.rand(3, 4, 4), [0, 0, 0])
     assert math.isnan(metric.compute().value) and metric.compute().reason
+
+
+@pytest.mark.parametrize("units", ["none", "images"])
+def test_ignored_pixels_count_neither_as_anomalous_nor_as_normal(units: str) -> None:
+    maps, masks = images()
+    ignored = torch.rand(maps.shape, generator=torch.Generator().manual_seed(3)) < 0.3
+    ignored &= ~masks
+    metric = PixelMetrics(units=units)  # type: ignore[arg-type]
+    names = [str(place) for place in range(len(maps))]
+    left: list[Tensor | None] = [*ignored[:-1], None]
+    metric.update(maps, masks, names, ignored=left)
+    ignored[-1] = False
+    result = metric.compute()
+    scores, truth = maps[~ignored].numpy(), masks[~ignored].numpy()
+    assert result.scores["auroc"].value == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    expected = average_precision_score(truth, scores)
+    assert result.scores["average_precision"].value == pytest.approx(expected, abs=1e-12)
+    assert result.counts.positives == truth.sum()
+    assert result.counts.negatives == (~truth).sum()
+
+
+def test_ignored_pixels_need_masks_of_the_maps_sizes() -> None:
+    maps, masks = images(2)
+    with pytest.raises(ValueError):
+        PixelMetrics().update(maps, masks, ignored=[torch.zeros(3, 3, dtype=torch.bool)] * 2)
