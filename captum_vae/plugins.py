@@ -33,10 +33,10 @@ class Plugin:
     """One registered object, not yet imported.
 
     Attributes:
-        kind: one of :data:`GROUPS`.
-        name: what users write.
-        reference: ``module:attribute``.
-        distribution: the installed package that registers it.
+        kind: Its kind, one of :data:`GROUPS`.
+        name: The name that users write.
+        reference: Where the object is, ``module:attribute``.
+        distribution: The installed package that registers it.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Plugin:
         """Import the object.
 
         Raises:
-            PluginError: importing it fails, for whatever reason; the message names the plugin.
+            PluginError: Importing it fails, for whatever reason; the message names the plugin.
         """
         try:
             return EntryPoint(self.name, self.reference, f"captum_vae.{self.kind}").load()
@@ -72,10 +72,10 @@ class Registry:
         """Read the metadata of the installed distributions; no plugin is imported.
 
         Args:
-            kind: one of :data:`GROUPS`.
+            kind: The kind, one of :data:`GROUPS`.
 
         Raises:
-            ValueError: another kind.
+            ValueError: It is another word.
         """
         if kind not in GROUPS:
             raise ValueError(f"kind is {kind!r}; wanted one of {', '.join(GROUPS)}")
@@ -90,15 +90,15 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All registered names, sorted."""
         return sorted(self._found)
 
     def plugin(self, name: str) -> Plugin:
         """The plugin of that name, not yet imported.
 
         Raises:
-            PluginError: no such name, with the names there are; or a name that two distributions
-                register, with both.
+            PluginError: There is no such name, and the message lists those there are; or two
+                distributions register it, and the message names both.
         """
         if name not in self._found:
             near = difflib.get_close_matches(name, self._found, n=1)
@@ -117,7 +117,7 @@ class Registry:
         """Import the object registered under ``name``.
 
         Raises:
-            PluginError: as for :meth:`plugin`, or it does not import.
+            PluginError: The name is not registered, registered twice, or does not import.
         """
         return self.plugin(name).load()
 

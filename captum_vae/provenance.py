@@ -46,9 +46,9 @@ class Code:
     """Which code makes the numbers.
 
     Attributes:
-        version: of the package.
-        commit: as of :func:`commit`.
-        changes: digest of what has changed since; empty if nothing.
+        version: The version of captum_vae.
+        commit: The checked-out commit, as :func:`commit` states it.
+        changes: Digest of what differs from that commit; empty where nothing does.
     """
 
     version: str
@@ -57,7 +57,7 @@ class Code:
 
     @classmethod
     def now(cls) -> Code:
-        """As it is."""
+        """The code as it is at this moment."""
         found = commit()
         changes = ""
         if found and found.endswith("+changes"):
@@ -72,9 +72,9 @@ def run_record(
     """What every report begins with: command, version, commit, seed and machine.
 
     Args:
-        device: that the numbers were computed on.
-        seed: of the run; None where it has none, or several, and leaves it out.
-        code: as it was when the run began; None takes it as it is.
+        device: Where the numbers were computed.
+        seed: The seed of the run; None leaves it out, for a run that has none or several.
+        code: The code as it was when the run began; None takes it as it is now.
     """
     code = code or Code.now()
     return {

@@ -61,8 +61,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         DamagedFileError: It is a folder, no UTF-8, no YAML, or holds something else than options.
     """
     with reading(path, "a YAML file of options, such as 'steps: 100'"):
-        content = Path(path).read_bytes()[: LARGEST_FILE + 1].decode("utf-8")
-        options = load_yaml(content)
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        options = load_yaml(content.decode("utf-8"))
         if not isinstance(options, dict):
             raise YAMLTextError(f"it holds {_kind(options)}, no options")
         names = [name for name in options if not isinstance(name, str)]
