@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from captum_vae.attr._captum import GradientAttribution, log_usage
 from captum_vae.attr.arguments import Target, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
-from captum_vae.attr.engine.forward_pass import forward_arguments
+from captum_vae.attr.engine.forward_pass import forward_arguments, read_posterior
 from captum_vae.attr.engine.gradients import pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
 from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
@@ -157,7 +157,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         args = (*images, *extra)
         self.posterior.prepare(*args)
         with torch.set_grad_enabled(create_graph):
-            posterior = self.posterior(*args)
+            posterior = read_posterior(self.posterior, args)
             steps = self._steps(posterior, target, step, scale)
         latent = latent_of(posterior)
         assert latent is not None  # checked by _steps

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.engine.forward_pass import read_posterior
 from captum_vae.attr.engine.layers import Layers
 from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
@@ -84,7 +85,7 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         with torch.no_grad():
             for batch in batches:
                 images = batch if isinstance(batch, Tensor) else batch[0]
-                posterior = self._located(self.posterior.prepare(images)(images))
+                posterior = self._located(read_posterior(self.posterior, (images,)))
                 means.append(posterior.mean.double())
                 if self.difference != "mean" or posterior.log_variance is not None:
                     variances.append(self._log_variance(posterior).double().exp())

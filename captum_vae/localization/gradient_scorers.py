@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.decoding import reconstruct
+from captum_vae.attr.engine.forward_pass import read_posterior
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
@@ -55,7 +56,7 @@ class ELBOGradient(Scorer):
         """Magnitude of the gradient, (B, H, W)."""
         with torch.enable_grad():
             images = shared.images.detach().clone().requires_grad_()
-            posterior = self.adapter.prepare(images)(images)
+            posterior = read_posterior(self.adapter, (images,))
             reconstruction = reconstruct(self.adapter, (images,), posterior, keep_graph=True)
             loss = self._negative_log_likelihood(reconstruction, images)
             (gradient,) = torch.autograd.grad(loss + self._kl(posterior), images)

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers, run_layers
+from captum_vae.attr.engine.forward_pass import (
+    ForwardPass,
+    look_at_layers,
+    read_posterior,
+    run_layers,
+)
 from captum_vae.attr.engine.layers import find_layers
 from captum_vae.posterior import Posterior, PosteriorAdapter
 
@@ -57,7 +62,7 @@ class ModelPass:
             assert self.run.posterior is not None
             return self.run.posterior
         with torch.no_grad():
-            return self.adapter.prepare(self.images)(self.images)
+            return read_posterior(self.adapter, (self.images,))
 
     @cached_property
     def reconstruction(self) -> Tensor:

@@ -3,15 +3,15 @@
 import functools
 import inspect
 import re
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from captum_vae.posterior.hooks import hooked
 from captum_vae.posterior.reading import PosteriorError
 
 ModelCall = Callable[..., Any]
@@ -248,7 +248,6 @@ def _looked_up(error: Exception) -> str:
 @contextmanager
 def _recording(owner: nn.Module, outputs: dict[str, list[Any]]) -> Iterator[None]:
     """Forward hooks on the named submodules, which live for this block and act for this thread."""
-    thread = threading.get_ident()
     submodules = dict(owner.named_modules())
     missing = [name for name in outputs if name not in submodules]
     if missing:
@@ -257,20 +256,14 @@ def _recording(owner: nn.Module, outputs: dict[str, list[Any]]) -> Iterator[None
             f"it has {sorted(filter(None, submodules))}"
         )
 
-    def recorder(calls: list[Any]) -> Callable[[nn.Module, Any, Any], None]:
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if threading.get_ident() != thread:
-                return
+    def recorder(calls: list[Any]) -> Callable[[nn.Module, Any], None]:
+        def record(_module: nn.Module, output: Any) -> None:
             # The clone survives an in-place operation on the output later in the model.
             calls.append(output.clone() if isinstance(output, Tensor) else output)
 
         return record
 
-    handles = [
-        submodules[name].register_forward_hook(recorder(calls)) for name, calls in outputs.items()
-    ]
-    try:
+    with ExitStack() as stack:
+        for name, calls in outputs.items():
+            stack.enter_context(hooked(submodules[name], recorder(calls)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

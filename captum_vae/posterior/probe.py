@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
+from captum_vae.posterior.calling import modules_behind
 from captum_vae.posterior.trace import Graph, Node, Recorder
 
 PROBING = threading.RLock()
 """Held while a model is looked at: random states, warning filters and buffers belong to the
 process, so one thread at a time exchanges them."""
+
+FILTERS = threading.RLock()
+"""Held while warning filters are exchanged, or one is put in or taken out."""
 
 
 @contextmanager
@@ -36,22 +40,10 @@ def undisturbed(owner: nn.Module | None) -> Iterator[None]:
     each gets its copies as it starts to run. Warnings are held back: a call tried in vain should
     not be heard, and the call chosen will warn again.
     """
-    kept: dict[nn.Module, dict[str, Tensor]] = {}
-    thread = threading.get_ident()
-
-    def exchange(module: nn.Module, _inputs: Any = None) -> None:
-        if module in kept or threading.get_ident() != thread:
-            return
-        kept[module] = {
-            name: buffer
-            for name, buffer in module._buffers.items()
-            if buffer is not None and not is_lazy(buffer)
-        }
-        for name, buffer in kept[module].items():
-            _place(module, name, buffer.detach().clone())
-
     with PROBING, ExitStack() as stack:
+        exchange = stack.enter_context(_copied_buffers())
         stack.enter_context(torch.no_grad())
+        stack.enter_context(FILTERS)
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices()))
@@ -66,9 +58,56 @@ def undisturbed(owner: nn.Module | None) -> Iterator[None]:
                 handle.remove()
             # Weights that autocast cast here, without gradients, must not serve the user's pass.
             torch.clear_autocast_cache()
-            for module, buffers in kept.items():
-                for name, buffer in buffers.items():
-                    _place(module, name, buffer)
+
+
+@contextmanager
+def without_updates(model: Any) -> Iterator[None]:
+    """Leave the buffers of a model in train mode as they are, whatever runs in the block.
+
+    A batch norm in train mode writes its running statistics, which a graph in progress may have
+    saved for its backward; for the block it writes copies. A model in eval mode costs nothing.
+
+    Args:
+        model: A module, or a callable whose closure holds modules.
+    """
+    writing = [
+        module
+        for behind in modules_behind(model)
+        for module in behind.modules()
+        if module.training and module._buffers
+    ]
+    if not writing:
+        yield
+        return
+    with PROBING, _copied_buffers() as exchange:
+        for module in writing:
+            exchange(module)
+        yield
+
+
+@contextmanager
+def _copied_buffers() -> Iterator[Callable[..., None]]:
+    """A function that puts copies in place of a module's buffers until the block ends."""
+    kept: dict[nn.Module, dict[str, Tensor]] = {}
+    thread = threading.get_ident()
+
+    def exchange(module: nn.Module, _inputs: Any = None) -> None:
+        if module in kept or threading.get_ident() != thread:
+            return
+        kept[module] = {
+            name: buffer
+            for name, buffer in module._buffers.items()
+            if buffer is not None and not is_lazy(buffer)
+        }
+        for name, buffer in kept[module].items():
+            _place(module, name, buffer.detach().clone())
+
+    try:
+        yield exchange
+    finally:
+        for module, buffers in kept.items():
+            for name, buffer in buffers.items():
+                _place(module, name, buffer)
 
 
 def _place(module: nn.Module, name: str, buffer: Tensor) -> None:

@@ -29,6 +29,7 @@ from captum_vae.attr.engine.layout import (
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.hooks import hooked
+from captum_vae.posterior.probe import without_updates
 
 Side = Literal["input", "output"]
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
@@ -126,7 +127,7 @@ class ForwardPass:
                 graph="whole" if keep_graph or self.whole_graph else "above",
                 replace_with=[between],
             ) as caught:
-                posterior = self.adapter(*self.args)
+                posterior = read_posterior(self.adapter, self.args)
             with torch.enable_grad():
                 codes, _ = self.explain(posterior)
             points.append((float(weight / 2), codes, caught.features(self.adapter)[0]))
@@ -171,7 +172,7 @@ def run_layers(
 
     def run(whole: bool) -> ForwardPass:
         with capture_features(layers, side=side, graph="whole" if whole else "above") as caught:
-            posterior = adapter(*args)
+            posterior = read_posterior(adapter, args)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
         layout = _layout(adapter, layers, features, codes, inputs, extra, side)
@@ -245,7 +246,7 @@ def look_at_layers(
 ) -> tuple[Tensor, ...]:
     """The layers' features alone, detached; the model's call ends as soon as they are there."""
     with torch.no_grad(), capture_features(layers, side=side, graph="none") as caught:
-        adapter(*args)
+        read_posterior(adapter, args)
     return caught.features(adapter)
 
 
@@ -302,7 +303,7 @@ def _layout(
             if leaf.is_floating_point():
                 leaf.requires_grad_()
             with capture_features(layers, side=side, graph="whole") as caught:
-                mean = adapter(leaf, *inputs[1:], *extra).mean
+                mean = read_posterior(adapter, (leaf, *inputs[1:], *extra)).mean
             seen = caught.features(adapter)
             kept[key] = Layout(
                 tuple(
@@ -438,6 +439,12 @@ def _swap_tensor(module: Module, value: Any, swap: Callable[[Tensor], Tensor], f
         f"layer {describe(module)} gives {type(value).__name__}, not a tensor of features; choose "
         "a layer whose features are one tensor"
     )
+
+
+def read_posterior(adapter: PosteriorAdapter, args: Sequence[Any]) -> Posterior:
+    """The posterior of the model's arguments; in train mode its buffers stay what they were."""
+    with without_updates(adapter.model):
+        return adapter(*args)
 
 
 def _warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:

@@ -20,8 +20,10 @@ vector-Jacobian product does the work, chunked over dimensions to a memory budge
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,9 +33,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_vae.attr.engine.graph import Head, LayerPlan, LinearCut
 from captum_vae.attr.engine.layout import Reshape
+from captum_vae.posterior.probe import FILTERS
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32
+_ADVICE = re.compile(".*batching rule.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -313,8 +317,7 @@ def gradients_of(
     if len(dims) == 1 or not batched:
         passes = [backward(pick) for pick in picks]
         return [torch.stack(gradients, 1) for gradients in zip(*passes, strict=True)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*batching rule.*")
+    with _without_advice_on_batching():
         gradients = backward(picks, is_grads_batched=True)
     return [gradient.transpose(0, 1) for gradient in gradients]
 
@@ -341,3 +344,20 @@ def _dims_within_budget(
         f.numel() * f.element_size() for f in features
     )
     return max(1, budget // max(1, bytes_per_dim))
+
+
+@contextmanager
+def _without_advice_on_batching() -> Iterator[None]:
+    """Hold back PyTorch's word that an operation is batched by a loop.
+
+    The filters belong to the process: only this entry comes and goes, since a list put back whole,
+    as ``warnings.catch_warnings`` does, takes with it what other threads have changed meanwhile.
+    """
+    entry = ("ignore", _ADVICE, Warning, None, 0)
+    with FILTERS:
+        warnings.filters.insert(0, entry)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        with FILTERS, suppress(ValueError):  # somebody put other filters in place
+            warnings.filters.remove(entry)  # type: ignore[attr-defined]
