@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_vae.checks import real_number
 from captum_vae.losses.elbo import kl_per_dimension
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.posterior.usage import ACTIVE_KL, ACTIVE_SPREAD, is_active
@@ -21,11 +22,11 @@ class ActiveDimensions:
     """Per-dimension statistics of a posterior over a data set.
 
     Attributes:
-        kl: (D,) mean KL to the prior, nats.
+        kl: (D,) mean KL to the prior in nats.
         std: (D,) standard deviation of the posterior mean over the data.
-        images: how many images were seen.
-        kl_threshold: a dimension is active above this KL ...
-        std_threshold: ... and above this standard deviation.
+        images: How many images were seen.
+        kl_threshold: The KL in nats that an active dimension exceeds.
+        std_threshold: The standard deviation that an active dimension exceeds too.
     """
 
     kl: Tensor
@@ -50,7 +51,7 @@ class ActiveDimensions:
         return int(self.active.sum())
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and lists for JSON."""
+        """The numbers and lists for JSON."""
         return {
             "active": self.count,
             "dimensions": self.kl.numel(),
@@ -101,16 +102,17 @@ def active_dimensions(
 
     Args:
         mean: (N, D) or (N, D, *positions) posterior means.
-        log_variance: same shape.
-        kl_threshold: nats.
-        std_threshold: in units of the latent.
+        log_variance: Logarithms of the posterior variances, of the same shape.
+        kl_threshold: Nats that the KL of an active dimension exceeds.
+        std_threshold: Standard deviation that an active dimension exceeds, in units of the latent.
 
     Returns:
         The statistics; the standard deviation is the population's (divided by N), and for a
         spatial latent the root of the variance averaged over positions.
 
     Raises:
-        ValueError: the shapes differ or no image was given.
+        TypeError: An input is no tensor of floats, or a threshold no number.
+        ValueError: The shapes differ, a value is not finite, or no image was given.
     """
     accumulator = ActiveDimensionAccumulator(kl_threshold=kl_threshold, std_threshold=std_threshold)
     accumulator.update(mean, log_variance)
@@ -127,27 +129,53 @@ class ActiveDimensionAccumulator:
     def __init__(
         self, *, kl_threshold: float = ACTIVE_KL, std_threshold: float = ACTIVE_SPREAD
     ) -> None:
-        """Start empty; the thresholds are those of :func:`active_dimensions`."""
-        self.kl_threshold = kl_threshold
-        self.std_threshold = std_threshold
+        """Start empty.
+
+        Args:
+            kl_threshold: Nats that the KL of an active dimension exceeds.
+            std_threshold: Standard deviation that an active dimension exceeds.
+
+        Raises:
+            TypeError: A threshold is no number.
+            ValueError: A threshold is not finite or below 0.
+        """
+        self.kl_threshold = real_number("kl_threshold", kl_threshold, least=0)
+        self.std_threshold = real_number("std_threshold", std_threshold, least=0)
         self.sums: Tensor | None = None
         """(2 + 2 P, D) for P positions: image count, KL, then means and squared means."""
 
     def update(self, mean: Tensor, log_variance: Tensor) -> None:
-        """Add a batch of posteriors, (B, D) or (B, D, *positions) each."""
+        """Add a batch of posteriors.
+
+        Args:
+            mean: (B, D) or (B, D, *positions) posterior means.
+            log_variance: Logarithms of the posterior variances, of the same shape.
+
+        Raises:
+            TypeError: An input is no tensor of floats.
+            ValueError: The shapes differ, also from those of earlier batches, or a value is not
+                finite.
+        """
+        _check_finite("mean", mean)
+        _check_finite("log_variance", log_variance)
         mean, log_variance = mean.detach().double(), log_variance.detach().double()
         kl = kl_per_dimension(mean, log_variance).sum(0)
         positions = mean.flatten(2) if mean.ndim > 2 else mean.unsqueeze(2)
         first, second = positions.sum(0).T, positions.square().sum(0).T
         count = torch.full_like(kl, mean.shape[0])
         sums = torch.cat([count[None], kl[None], first, second])
+        if self.sums is not None and self.sums.shape != sums.shape:
+            raise ValueError(
+                f"mean has shape {tuple(mean.shape)}; wanted the dimensions and positions of the "
+                "batches before"
+            )
         self.sums = sums if self.sums is None else self.sums + sums
 
     def compute(self) -> ActiveDimensions:
         """The statistics of everything seen.
 
         Raises:
-            ValueError: nothing was seen.
+            ValueError: Nothing was seen.
         """
         if self.sums is None or self.sums[0, 0] == 0:
             raise ValueError("no image was given, so no dimension can be called active or not")
@@ -160,4 +188,15 @@ class ActiveDimensionAccumulator:
             images=int(count),
             kl_threshold=self.kl_threshold,
             std_threshold=self.std_threshold,
+        )
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        raise TypeError(f"{name} is {kind}; wanted a tensor of floats")
+    if not values.isfinite().all():
+        raise ValueError(
+            f"{name} has values that are NaN or infinite: the model diverged, or its input is not "
+            "finite"
         )

@@ -87,9 +87,8 @@ def used_dimensions(
     if kl is None:
         return codes.std(0) >= std_threshold
     if not isinstance(kl, Tensor) or not kl.is_floating_point():
-        raise TypeError(
-            f"kl is {getattr(kl, 'dtype', type(kl).__name__)}; wanted a tensor of floats"
-        )
+        kind = kl.dtype if isinstance(kl, Tensor) else f"a {type(kl).__name__}"
+        raise TypeError(f"kl is {kind}; wanted a tensor of floats")
     if kl.shape != codes.shape[1:]:
         raise ValueError(f"kl has shape {tuple(kl.shape)}; wanted ({codes.shape[1]},)")
     return is_active(kl.detach().to(codes.device), kl_threshold=kl_threshold)

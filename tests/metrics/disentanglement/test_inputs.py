@@ -75,7 +75,7 @@ BAD_OPTIONS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no vote": (lambda: VoteProtocol(10, 0, 10), ValueError, "training_votes=0"),
     "half a vote": (lambda: VoteProtocol(10, 10, 2.5), TypeError, "evaluation_votes=2.5"),
     "one sample": (lambda: VoteProtocol(1, 10, 10), ValueError, "samples=1"),
-    "kl list": (lambda: factor_vae_score(CODES, FACTORS, kl=[1, 1, 1]), TypeError, "kl is list"),
+    "kl list": (lambda: factor_vae_score(CODES, FACTORS, kl=[1, 1, 1]), TypeError, "kl is a list"),
     "kl of another size": (
         lambda: factor_vae_score(CODES, FACTORS, kl=torch.ones(2)),
         *(ValueError, r"kl has shape \(2,\)"),

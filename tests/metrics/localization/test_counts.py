@@ -166,7 +166,7 @@ def test_any_floats_equal_brute_force(scores: list[float], queries: list[float])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("share", [0.001, 0.25, 0.995, 1.0])
+@pytest.mark.parametrize("share", [0.001, 0.995, 1.0])
 def test_quantile_is_numpys_inverted_cdf(
     small_sizes: None, share: float, dtype: torch.dtype
 ) -> None:
@@ -197,15 +197,16 @@ def test_at_least_counts_scores_at_a_float64_threshold_between_two_float32() -> 
     assert counts.at_least(just_above) == 1
 
 
-def test_memory_does_not_grow_with_the_number_of_scores() -> None:
+def test_memory_does_not_grow_with_the_number_of_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slab holds one byte per float32 of a factor of two, however many scores fall into it."""
+    monkeypatch.setattr(counts_module, "_WAITING", 1 << 20)
     counts = ScoreCounts()
     for _ in range(6):
-        counts.add(1 + torch.rand(1 << 22))
+        counts.add(1 + torch.rand(1 << 20))
     counts.compact()
     held = sum(part.numel() * part.element_size() for part in (*counts.keys, *counts.counts))
     assert len(counts.slabs) == 1
-    assert held < 12 * (1 << 23) / 12 + 12 * counts.total() / 256
+    assert held < 12 * counts.total() / 256
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 1 << 19, (1 << 19) + 1])

@@ -1,6 +1,9 @@
 """Active dimensions against statistics worked by hand and computed over the whole set."""
 
 import json
+import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -73,3 +76,41 @@ def test_collapsed_posterior_warns() -> None:
 def test_no_image_is_an_error() -> None:
     with pytest.raises(ValueError, match="no image"):
         ActiveDimensionAccumulator().compute()
+
+
+ONES = torch.ones(4, 3)
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "array": (lambda: active_dimensions(ONES.numpy(), ONES), TypeError, "mean is a ndarray"),
+    "none": (lambda: active_dimensions(ONES, None), TypeError, "log_variance is a NoneType"),
+    "list": (lambda: active_dimensions([[1.0]], ONES), TypeError, "mean is a list"),
+    "integers": (lambda: active_dimensions(ONES.long(), ONES), TypeError, "mean is torch.int64"),
+    "complex": (lambda: active_dimensions(ONES, ONES.cfloat()), TypeError, "complex64"),
+    "nan": (lambda: active_dimensions(ONES * math.nan, ONES), ValueError, "mean has values"),
+    "infinite": (lambda: active_dimensions(ONES, ONES / 0), ValueError, "log_variance has values"),
+    "other shapes": (lambda: active_dimensions(ONES, ONES[:, :2]), ValueError, r"\(4, 3\) and \(4"),
+    "one axis": (lambda: active_dimensions(ONES[0], ONES[0]), ValueError, r"got \(3,\)"),
+    "no image": (lambda: active_dimensions(ONES[:0], ONES[:0]), ValueError, "no image"),
+    "threshold": (
+        lambda: active_dimensions(ONES, ONES, kl_threshold="low"),
+        *(TypeError, "kl_threshold"),
+    ),
+    "negative": (lambda: ActiveDimensionAccumulator(std_threshold=-1), ValueError, "std_threshold"),
+    "nan threshold": (
+        lambda: ActiveDimensionAccumulator(kl_threshold=math.nan),
+        *(ValueError, "kl_threshold"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_refused_by_name(kind: str) -> None:
+    call, error, message = BAD[kind]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_batch_of_other_dimensions_is_refused() -> None:
+    accumulator = ActiveDimensionAccumulator()
+    accumulator.update(ONES, ONES)
+    with pytest.raises(ValueError, match=r"mean has shape \(4, 2\)"):
+        accumulator.update(ONES[:, :2], ONES[:, :2])
