@@ -96,6 +96,28 @@ def real_number(
     return float(value)
 
 
+def floating_tensor(name: str, value: Any, *, wanted: str = "") -> None:
+    """Refuse what is no floating-point tensor.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it. It is judged by its methods, so that this needs no torch.
+        wanted: The shape or the range to give, put at the end of the message.
+
+    Raises:
+        TypeError: It is no tensor, or holds whole numbers, truth values or complex numbers.
+    """
+    advice = f" {wanted}" if wanted else ""
+    if not callable(getattr(value, "is_floating_point", None)) or not hasattr(value, "dtype"):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; wanted a floating-point tensor{advice}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name} holds {value.dtype}; wanted a floating-point tensor{advice}, as of .float()"
+        )
+
+
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the user's code, or of the command, that called into the library.
 

@@ -21,6 +21,7 @@ D (D - 1) / 2 sums of minima themselves; these come from the L1 distances of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from captum_vae.attr import LatentGradCAM
 from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.options import Order, Rectifier
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, floating_tensor, whole_number
 from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
 from captum_vae.losses.options import Aggregation, Gate, Mode
 
@@ -42,8 +43,15 @@ MAP_OPTIONS: dict[str, dict[str, Any]] = {
 """The maps that each mode is made for, as options of ``WatchedForward.maps``."""
 
 
+class NonFiniteMapsError(ValueError):
+    """Attention maps hold NaN or infinite values, so that their overlap means nothing."""
+
+
 class AttentionDisentanglementLoss(nn.Module):
     """Overlap of the attention maps of pairs of latent dimensions, to be minimised.
+
+    Maps that hold NaN or infinite values are refused on the CPU. On an accelerator they give NaN,
+    since looking at them would stall every step.
 
     Call it with maps, or let it make them: from the forward of the training step (``of_forward``),
     or from images in a forward of its own (``of_images``).
@@ -70,38 +78,41 @@ class AttentionDisentanglementLoss(nn.Module):
         """Choose what overlap means and which pairs count.
 
         Args:
-            mode: see this module's docstring.
+            mode: ``paper``, ``replication`` or ``normalised``: the overlap as published, as the
+                public replication computed it, or of maps of unit mass. See this module's
+                docstring.
             pairs: ``all`` pairs of latent dimensions, a number of them drawn anew at every call, or
                 a list of pairs.
-            aggregation: over pairs; ``mean`` is weighted by the gates.
+            aggregation: ``mean`` over pairs, weighted by the gates, or their ``sum``.
             gate: ``kl`` weighs a pair by the product of its dimensions' ``1 - exp(-KL)``, without
                 gradient, so that collapsed dimensions, whose maps are noise, do not count.
-            rectifier: of the maps made here; None takes the mode's, see ``MAP_OPTIONS``.
-            order: likewise.
-            seed: of the pairs drawn. Which ones a call draws depends on the seed and the number of
-                calls before it; the latter travels in ``state_dict``.
+            rectifier: Rectifier of the maps made here; None takes the mode's, see ``MAP_OPTIONS``.
+            order: Whether these maps are rectified after the channel sum or before it; None takes
+                the mode's, see ``MAP_OPTIONS``.
+            seed: Seed of the pairs drawn. Which ones a call draws depends on the seed and the
+                number of calls before it; the latter travels in ``state_dict``.
 
         Raises:
-            ValueError: an unknown name, a rectifier that leaves maps negative, or malformed pairs.
+            TypeError: A number is none, or ``pairs`` is something else.
+            ValueError: A name is unknown, the rectifier leaves maps negative, or the pairs are not
+                pairs.
         """
         super().__init__()
         check_choice("mode", mode, get_args(Mode))
         check_choice("aggregation", aggregation, get_args(Aggregation))
         check_choice("gate", gate, get_args(Gate))
-        if rectifier == "none":
+        if isinstance(rectifier, str) and rectifier == "none":
             raise ValueError("rectifier='none' leaves maps negative; choose 'relu' or 'abs'")
+        check_choice("rectifier", rectifier, (*get_args(Rectifier), None))
+        check_choice("order", order, (*get_args(Order), None))
         self.mode: Mode = mode
-        self.pairs = pairs if isinstance(pairs, (str, int)) else [tuple(pair) for pair in pairs]
+        self.pairs = _checked_pairs(pairs)
         self.aggregation: Aggregation = aggregation
         self.gate = gate
         self.rectifier = rectifier
         self.order = order
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
         self._calls = 0
-        if isinstance(pairs, str):
-            check_choice("pairs", pairs, ("all",))
-        elif isinstance(pairs, int) and pairs < 1:
-            raise ValueError(f"pairs is {pairs}; wanted 'all', a number of at least 1, or pairs")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -125,15 +136,19 @@ class AttentionDisentanglementLoss(nn.Module):
         """The overlap of given maps, a scalar.
 
         Args:
-            maps: (B, D, *spatial), not negative, with a graph if they are to be trained.
-            kl: (D,) or (B, D) KL to the prior in nats, for ``gate="kl"``.
+            maps: Maps (B, D, *spatial), not negative, with a graph if they are to be trained.
+            kl: KL to the prior in nats, (D,) or (B, D), for ``gate="kl"``.
 
         Raises:
-            ValueError: shapes that do not fit, negative maps, or no ``kl`` for the gate.
+            TypeError: An argument is no floating-point tensor.
+            ValueError: Shapes do not fit, the batch is empty, maps are negative, NaN or infinite,
+                or there is no ``kl`` for the gate.
         """
         _check_maps(maps)
         gates = None
         if self.gate == "kl":
+            if kl is not None:
+                floating_tensor("kl", kl, wanted="(D,) or (B, D)")
             if kl is None or kl.shape[-1:] != maps.shape[1:2] or kl.dim() > 2:
                 raise ValueError(
                     f"gate='kl' needs kl of shape ({maps.shape[1]},) or (B, {maps.shape[1]}), got "
@@ -154,10 +169,20 @@ class AttentionDisentanglementLoss(nn.Module):
         """The overlap of the maps of a watched forward.
 
         Args:
-            watched: see :func:`captum_vae.attr.watch_forward`.
-            mean: (B, D) posterior means that the forward returned.
-            log_variance: same shape, for ``gate="kl"``.
+            watched: The forward of the training step, see :func:`captum_vae.attr.watch_forward`.
+            mean: Posterior means (B, D) that the forward returned.
+            log_variance: Logarithms of the posterior variances (B, D), for ``gate="kl"``.
+
+        Raises:
+            TypeError: An argument is of another kind.
+            ValueError: The maps of this forward cannot be used, see :meth:`forward`.
         """
+        if not isinstance(watched, WatchedForward):
+            raise TypeError(
+                f"watched is a {type(watched).__name__}; wanted what `with watch_forward(model, "
+                "layer) as watched` gives"
+            )
+        floating_tensor("mean", mean, wanted="(B, D)")
         options = dict(MAP_OPTIONS[self.mode])
         options.update({k: v for k in ("rectifier", "order") if (v := getattr(self, k))})
         kl = None
@@ -170,9 +195,16 @@ class AttentionDisentanglementLoss(nn.Module):
         """The overlap of the maps of images, at the price of one forward.
 
         Args:
-            cam: model, one layer and how to read the posterior.
-            images: (B, C, H, W).
+            cam: The attribution that names the model, one layer and how to read the posterior.
+            images: Images (B, C, H, W).
+
+        Raises:
+            TypeError: An argument is of another kind.
+            ValueError: The maps of these images cannot be used, see :meth:`forward`.
         """
+        if not isinstance(cam, LatentGradCAM):
+            raise TypeError(f"cam is a {type(cam).__name__}; wanted a LatentGradCAM")
+        floating_tensor("images", images, wanted="(B, C, H, W)")
         cam.posterior.prepare(images)
         with watch_forward(
             cam.forward_func,
@@ -205,20 +237,21 @@ def attention_overlap(
     """Overlap of the maps of pairs of latent dimensions (Eq. 5), a scalar.
 
     Args:
-        maps: (B, D, *spatial), not negative.
-        mode: see this module's docstring.
-        pairs: (n, 2) integers, two different dimensions in each row; None for all D (D - 1) / 2.
-        aggregation: over pairs.
-        gates: (D,) in [0, 1]; a pair is weighted by the product of its two gates. ``mean`` divides
-            by the sum of these weights. Taken as constants.
+        maps: Maps (B, D, *spatial), not negative.
+        mode: ``paper``, ``replication`` or ``normalised``, see this module's docstring.
+        pairs: Two different dimensions in each row, (n, 2) integers; None for all D (D - 1) / 2.
+        aggregation: ``mean`` over pairs or their ``sum``.
+        gates: Weights (D,) in [0, 1], taken as constants; a pair is weighted by the product of its
+            two gates. ``mean`` divides by the sum of these weights.
 
     Returns:
         The aggregate over pairs of the mean over images; per pair in [0, 1], and in [0, 1 / B] for
         ``replication``. Maps without any mass overlap by 0.
 
     Raises:
-        ValueError: an unknown name, fewer than two maps, negative maps, or pairs or gates that do
-            not fit.
+        TypeError: Maps, pairs or gates are no tensors of that kind.
+        ValueError: A name is unknown, the batch is empty, there are fewer than two maps, maps are
+            negative, NaN or infinite, or pairs or gates do not fit.
     """
     check_choice("mode", mode, get_args(Mode))
     check_choice("aggregation", aggregation, get_args(Aggregation))
@@ -229,6 +262,7 @@ def attention_overlap(
     if gates is None:
         weights = torch.ones(len(first), dtype=flat.dtype, device=flat.device)
     else:
+        floating_tensor("gates", gates, wanted=f"({dims},)")
         if gates.shape != (dims,):
             raise ValueError(f"gates has shape {tuple(gates.shape)}; wanted ({dims},)")
         gates = gates.detach().to(flat)
@@ -253,7 +287,23 @@ def attention_overlap(
 
 
 def pair_overlap(first: Tensor, second: Tensor) -> Tensor:
-    """L(A1, A2) of Eq. 5 for each image: (B, *spatial) twice -> (B,), 0 where both are zero."""
+    """L(A1, A2) of Eq. 5 for each image, (B,); 0 where both maps are zero.
+
+    Args:
+        first: Maps (B, *spatial), not negative.
+        second: Maps of the same shape.
+
+    Raises:
+        TypeError: An argument is no floating-point tensor.
+        ValueError: The shapes differ, or have no spatial axis.
+    """
+    floating_tensor("first", first, wanted="(B, *spatial)")
+    floating_tensor("second", second, wanted="(B, *spatial)")
+    if first.shape != second.shape or first.dim() < 2:
+        raise ValueError(
+            "first and second must be maps (B, *spatial) of one shape, got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
+        )
     first, second = first.flatten(1), second.flatten(1)
     return _ratio(2 * torch.minimum(first, second).sum(1), (first + second).sum(1))
 
@@ -267,8 +317,8 @@ def sum_of_all_minima(maps: Tensor, gates: Tensor | None = None) -> Tensor:
     """Sum over all pairs and positions of the smaller value, by one sort: (B, D, P) -> (B,).
 
     Args:
-        maps: (B, D, P).
-        gates: (D,), which weigh a pair by the product of its two; None for 1.
+        maps: Maps (B, D, P) over P positions.
+        gates: Weights (D,), of which a pair has the product of its two; None weighs all alike.
     """
     values, order = maps.sort(dim=1)
     dims = maps.shape[1]
@@ -303,9 +353,9 @@ def random_pairs(dims: int, count: int, *, generator: torch.Generator | None = N
     """Different pairs of latent dimensions, (count, 2), the smaller one first.
 
     Args:
-        dims: D.
-        count: how many; all D (D - 1) / 2 where that is fewer.
-        generator: source of randomness, on the CPU.
+        dims: D, the number of latent dimensions.
+        count: How many pairs; all D (D - 1) / 2 where that is fewer.
+        generator: Source of randomness, on the CPU; PyTorch's own when None.
     """
     pairs = torch.combinations(torch.arange(dims), 2)
     return pairs[torch.randperm(len(pairs), generator=generator)[:count]]
@@ -314,14 +364,14 @@ def random_pairs(dims: int, count: int, *, generator: torch.Generator | None = N
 def kl_gates(kl: Tensor) -> Tensor:
     """How much a dimension counts: ``1 - exp(-KL)`` of its mean KL, detached.
 
-    0 for a collapsed dimension, 0.01 at the 0.01 nats where a dimension counts as active, 0.63 at
-    one nat.
+    It is 0 for a dimension that equals the prior, 0.01 at the 0.01 nats above which a dimension can
+    be active (:mod:`captum_vae.posterior.usage`), and 0.63 at one nat.
 
     Args:
-        kl: (D,) or (B, D) nats.
+        kl: KL to the prior in nats, (D,) or (B, D).
 
     Returns:
-        (D,) in [0, 1).
+        Weights (D,) in [0, 1).
     """
     mean = kl.detach() if kl.dim() == 1 else kl.detach().mean(0)
     return -torch.expm1(-mean.clamp(min=0))
@@ -369,6 +419,8 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _pair_columns(pairs: Tensor | None, dims: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    if pairs is not None and not isinstance(pairs, Tensor):
+        raise TypeError(f"pairs is a {type(pairs).__name__}; wanted a tensor (n, 2) of integers")
     if pairs is None:
         first, second = torch.triu_indices(dims, dims, 1, device=device)
         return first, second
@@ -386,11 +438,42 @@ def _pair_columns(pairs: Tensor | None, dims: int, device: torch.device) -> tupl
     return first, second
 
 
+def _checked_pairs(pairs: Any) -> Any:
+    """The option ``pairs``, with a list of pairs as a list of tuples."""
+    wanted = "wanted 'all', a number of at least 1, or pairs such as [(0, 1), (0, 2)]"
+    if isinstance(pairs, str):
+        check_choice("pairs", pairs, ("all",))
+        return pairs
+    if not isinstance(pairs, Sequence):
+        return whole_number("pairs", pairs, least=1, hint=wanted)
+    found = [tuple(pair) if isinstance(pair, Sequence) else (pair,) for pair in pairs]
+    if not found or any(len(pair) != 2 for pair in found):
+        raise ValueError(f"pairs={pairs!r}; {wanted}")
+    for one, other in found:
+        whole_number("pairs", one, least=0, hint=wanted)
+        whole_number("pairs", other, least=0, hint=wanted)
+        if one == other:
+            raise ValueError(f"pairs holds {(one, other)}; wanted two different dimensions")
+    return found
+
+
 def _check_maps(maps: Tensor) -> None:
+    floating_tensor("maps", maps, wanted="(B, D, *spatial)")
     if maps.dim() < 3 or maps.shape[1] < 2:
         raise ValueError(
             f"maps has shape {tuple(maps.shape)}; wanted (B, D, *spatial) with D of at least 2"
         )
+    if not maps.numel():
+        raise ValueError(f"maps has shape {tuple(maps.shape)}: the batch or the maps are empty")
     # On an accelerator reading a value back would stall every step.
-    if maps.device.type == "cpu" and maps.numel() and bool(maps.detach().min() < 0):
+    if maps.device.type != "cpu":
+        return
+    low, high = (float(bound) for bound in maps.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        image = int((~maps.detach().isfinite()).flatten(1).any(1).nonzero()[0])
+        raise NonFiniteMapsError(
+            f"maps hold NaN or infinite values, first those of image {image} of the batch: the "
+            "model has diverged, or the image itself is not finite"
+        )
+    if low < 0:
         raise ValueError("maps has negative values; rectify them, with 'relu' or 'abs'")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_vae.checks import floating_tensor
 from captum_vae.losses.elbo import at_least_float32
 
 
@@ -17,15 +18,17 @@ def permute_dims(z: Tensor, *, generator: torch.Generator | None = None) -> Tens
     """Shuffle every latent dimension over the batch independently (algorithm 1).
 
     Args:
-        z: (B, D) codes.
-        generator: source of randomness, on ``z``'s device; the global one by default.
+        z: Codes, (B, D).
+        generator: Source of randomness, on the device of ``z``; PyTorch's own when None.
 
     Returns:
-        (B, D): each column a permutation of the same column of ``z``.
+        Codes, (B, D), of which each column is a permutation of the same column of ``z``.
 
     Raises:
+        TypeError: ``z`` is no floating-point tensor.
         ValueError: ``z`` is not (B, D).
     """
+    floating_tensor("z", z, wanted="(B, D)")
     if z.ndim != 2:
         raise ValueError(f"z must be (B, D), got {tuple(z.shape)}; flatten a spatial latent first")
     order = torch.rand(z.shape, device=z.device, generator=generator).argsort(dim=0)
@@ -36,14 +39,15 @@ def total_correlation(discriminator_output: Tensor) -> Tensor:
     """Estimate of TC(z): the mean log-odds that codes are from q(z) (equation 3).
 
     Args:
-        discriminator_output: what the discriminator said of codes from q(z): (B, 2) logits of the
-            classes (q(z), permuted), or (B,) or (B, 1) logits of being from q(z).
+        discriminator_output: What the discriminator says of codes from q(z): logits (B, 2) of the
+            classes (q(z), permuted), or logits (B,) or (B, 1) of being from q(z).
 
     Returns:
         A scalar in nats; its gradient reaches the encoder through the codes.
 
     Raises:
-        ValueError: another shape.
+        TypeError: It is no floating-point tensor.
+        ValueError: It has another shape, or holds no code.
     """
     return _log_odds(discriminator_output).mean()
 
@@ -55,15 +59,16 @@ def discriminator_loss(joint_output: Tensor, permuted_output: Tensor) -> Tensor:
     ``permuted_output`` must come from a second batch drawn independently of the first.
 
     Args:
-        joint_output: the discriminator on codes from q(z); shapes as in
-            :func:`total_correlation`.
-        permuted_output: the discriminator on :func:`permute_dims` of the second batch's codes.
+        joint_output: What the discriminator says of codes from q(z), in one of the shapes that
+            :func:`total_correlation` takes.
+        permuted_output: What it says of :func:`permute_dims` of the second batch's codes.
 
     Returns:
         A scalar in nats: log 2 when the discriminator cannot tell them apart.
 
     Raises:
-        ValueError: another shape.
+        TypeError: An argument is no floating-point tensor.
+        ValueError: An argument has another shape, or holds no code.
     """
     wrong_on_joint = F.softplus(-_log_odds(joint_output)).mean()
     wrong_on_permuted = F.softplus(_log_odds(permuted_output)).mean()
@@ -71,6 +76,11 @@ def discriminator_loss(joint_output: Tensor, permuted_output: Tensor) -> Tensor:
 
 
 def _log_odds(output: Tensor) -> Tensor:
+    floating_tensor("the discriminator's output", output, wanted="(B, 2)")
+    if not output.numel():
+        raise ValueError(
+            f"the discriminator's output has shape {tuple(output.shape)}: the batch is empty"
+        )
     if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
         return at_least_float32(output.reshape(-1))
     if output.ndim == 2 and output.shape[1] == 2:

@@ -6,36 +6,36 @@ Everything is computed in float32 or wider, also under autocast.
 """
 
 import math
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_vae.losses.options import Likelihood
+from captum_vae.checks import check_choice, floating_tensor, real_number, whole_number
+from captum_vae.losses.options import Likelihood, OutputScale
 from captum_vae.posterior import standard_normal_kl
-
-Scale = Literal["probabilities", "logits"]
 
 
 def bernoulli_nll(
-    reconstruction: Tensor, target: Tensor, *, scale: Scale = "probabilities"
+    reconstruction: Tensor, target: Tensor, *, scale: OutputScale = "probabilities"
 ) -> Tensor:
-    """Binary cross-entropy summed over each image: the loss of the paper and of both seeds.
+    """Binary cross-entropy summed over each image, the likelihood of Liu et al. 2020.
 
     Args:
-        reconstruction: (B, ...) means in [0, 1], or their logits.
-        target: (B, ...) pixels in [0, 1].
-        scale: what ``reconstruction`` holds, ``"probabilities"`` or ``"logits"``.
+        reconstruction: Means in [0, 1], or their logits, (B, ...).
+        target: Pixels in [0, 1], (B, ...).
+        scale: What ``reconstruction`` holds, ``"probabilities"`` or ``"logits"``.
 
     Returns:
-        (B,) nats.
+        Nats of each image, (B,).
 
     Raises:
-        ValueError: shapes differ, values lie outside [0, 1], or ``scale`` is unknown.
+        TypeError: An argument is no floating-point tensor.
+        ValueError: The shapes differ, the batch is empty, values lie outside [0, 1], or ``scale``
+            is unknown.
     """
-    if scale not in get_args(Scale):
-        raise ValueError(f"scale must be one of {get_args(Scale)}, got {scale!r}")
+    check_choice("scale", scale, get_args(OutputScale))
     reconstruction, target = _matching(reconstruction, target)
     _check_unit_interval(target, "target")
     if scale == "probabilities":
@@ -54,18 +54,19 @@ def gaussian_nll(reconstruction: Tensor, target: Tensor, *, variance: float = 1.
     """Negative log-likelihood of a Gaussian with one fixed variance, summed over each image.
 
     Args:
-        reconstruction: (B, ...) means.
-        target: (B, ...) pixels.
-        variance: the variance of a pixel, in squared pixel units.
+        reconstruction: Means of the pixels, (B, ...).
+        target: Pixels, (B, ...).
+        variance: Variance of a pixel, in squared pixel units.
 
     Returns:
-        (B,) nats.
+        Nats of each image, (B,).
 
     Raises:
-        ValueError: shapes differ or ``variance`` is not positive.
+        TypeError: An image is no floating-point tensor, or the variance no number.
+        ValueError: The shapes differ, the batch is empty, or ``variance`` is not positive and
+            finite.
     """
-    if not variance > 0:
-        raise ValueError(f"variance must be positive, got {variance}")
+    variance = real_number("variance", variance, above=0)
     reconstruction, target = _matching(reconstruction, target)
     squared_error = (reconstruction - target).square().flatten(1)
     normaliser = 0.5 * squared_error.shape[1] * math.log(2 * math.pi * variance)
@@ -83,18 +84,19 @@ def optimal_gaussian_nll(
     ICML 2021, section 3.2.
 
     Args:
-        reconstruction: (B, ...) means.
-        target: (B, ...) pixels.
-        minimum_variance: floor that keeps a perfect reconstruction finite.
+        reconstruction: Means of the pixels, (B, ...).
+        target: Pixels, (B, ...).
+        minimum_variance: Floor of the variance, which keeps a perfect reconstruction finite.
 
     Returns:
-        (B,) nats.
+        Nats of each image, (B,).
 
     Raises:
-        ValueError: shapes differ or ``minimum_variance`` is not positive.
+        TypeError: An image is no floating-point tensor, or the minimum no number.
+        ValueError: The shapes differ, the batch is empty, or ``minimum_variance`` is not positive
+            and finite.
     """
-    if not minimum_variance > 0:
-        raise ValueError(f"minimum_variance must be positive, got {minimum_variance}")
+    minimum_variance = real_number("minimum_variance", minimum_variance, above=0)
     reconstruction, target = _matching(reconstruction, target)
     squared_error = (reconstruction - target).square().flatten(1)
     variance = squared_error.mean().clamp(min=minimum_variance)
@@ -106,15 +108,18 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL of the diagonal Gaussian posterior to the standard normal prior, per latent dimension.
 
     Args:
-        mean: (B, D) or (B, D, *positions) posterior means.
-        log_variance: the logarithms of the variances, same shape.
+        mean: Posterior means, (B, D) or (B, D, *positions).
+        log_variance: Logarithms of the posterior variances, in the same shape.
 
     Returns:
-        (B, D) nats; the positions of a spatial latent are summed.
+        Nats, (B, D); the positions of a spatial latent are summed.
 
     Raises:
-        ValueError: shapes differ or there are fewer than two dimensions.
+        TypeError: An argument is no floating-point tensor.
+        ValueError: The shapes differ, or there are fewer than two axes.
     """
+    floating_tensor("mean", mean, wanted="(B, D)")
+    floating_tensor("log_variance", log_variance, wanted="(B, D)")
     if mean.ndim < 2 or mean.shape != log_variance.shape:
         raise ValueError(
             "mean and log_variance must both be (B, D) or (B, D, *positions), got "
@@ -132,22 +137,44 @@ def free_bits(kl: Tensor, nats: float) -> Tensor:
     equation 15, with every dimension its own group.
 
     Args:
-        kl: (B, D) nats.
-        nats: the floor per dimension; 0 leaves the means unchanged.
+        kl: KL of each image and dimension in nats, (B, D).
+        nats: Floor per dimension; 0 leaves the means unchanged.
 
     Returns:
-        (D,) nats.
+        Nats of each dimension, (D,).
+
+    Raises:
+        TypeError: ``kl`` is no floating-point tensor, or ``nats`` no number.
+        ValueError: ``kl`` is not (B, D) with an image at least, or ``nats`` is negative.
     """
+    floating_tensor("kl", kl, wanted="(B, D)")
+    if kl.ndim != 2 or not len(kl):
+        raise ValueError(f"kl has shape {tuple(kl.shape)}; wanted (B, D) with B of at least 1")
+    nats = real_number("nats", nats, least=0)
     return kl.mean(0).clamp(min=nats)
 
 
 def linear_warmup(step: int, warmup_steps: int) -> float:
-    """Weight that climbs linearly from 0 at step 0 to 1 at ``warmup_steps`` and stays there."""
+    """Weight that climbs linearly from 0 at step 0 to 1 at ``warmup_steps`` and stays there.
+
+    Raises:
+        TypeError: An argument is no whole number.
+        ValueError: An argument is negative.
+    """
+    step = whole_number("step", step, least=0)
+    warmup_steps = whole_number("warmup_steps", warmup_steps, least=0)
     return 1.0 if warmup_steps <= 0 else min(1.0, step / warmup_steps)
 
 
 class ELBOTerms(TypedDict):
-    """What :class:`ELBO` returns: scalars in nats per image, and the KL's current weight."""
+    """What :class:`ELBO` returns.
+
+    Attributes:
+        loss: ``nll`` + ``beta`` times the KL after free bits: a scalar, nats per image.
+        nll: Negative log-likelihood, a scalar, nats per image.
+        kl: KL without free bits, a scalar, nats per image.
+        beta: The weight in use, a scalar.
+    """
 
     loss: Tensor
     nll: Tensor
@@ -176,38 +203,32 @@ class ELBO(nn.Module):
         warmup_steps: int = 0,
         free_bits: float = 0.0,
         variance: float = 1.0,
-        scale: Scale = "probabilities",
+        scale: OutputScale = "probabilities",
     ) -> None:
         """Choose the likelihood and the weight of the KL.
 
         Args:
             likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"optimal_gaussian"``.
-            beta: final weight of the KL (Higgins et al., beta-VAE, ICLR 2017).
-            warmup_steps: steps over which the weight climbs linearly from 0 to ``beta``.
-            free_bits: nats per dimension below which the KL is not rewarded.
-            variance: of a pixel, for ``"gaussian"``.
-            scale: what the decoder of a ``"bernoulli"`` returns, ``"probabilities"`` or
+            beta: Final weight of the KL (Higgins et al., beta-VAE, ICLR 2017).
+            warmup_steps: Steps over which the weight climbs linearly from 0 to ``beta``.
+            free_bits: Nats per dimension below which the KL is not rewarded.
+            variance: Variance of a pixel, for ``"gaussian"``, in squared pixel units.
+            scale: What the decoder of a ``"bernoulli"`` returns, ``"probabilities"`` or
                 ``"logits"``.
 
         Raises:
-            ValueError: an unknown name or a value out of range.
+            TypeError: A number is none.
+            ValueError: A name is unknown, or a number is out of range, NaN or infinite.
         """
         super().__init__()
-        for name, value, choices in (
-            ("likelihood", likelihood, get_args(Likelihood)),
-            ("scale", scale, get_args(Scale)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-        numbers = {"beta": beta, "warmup_steps": warmup_steps, "free_bits": free_bits}
-        for name, number in numbers.items():
-            if not number >= 0:
-                raise ValueError(f"{name} must be 0 or more, got {number}")
-        if not variance > 0:
-            raise ValueError(f"variance must be positive, got {variance}")
+        check_choice("likelihood", likelihood, get_args(Likelihood))
+        check_choice("scale", scale, get_args(OutputScale))
+        for name, number in (("beta", beta), ("free_bits", free_bits)):
+            real_number(name, number, least=0)
+        real_number("variance", variance, above=0)
         self.likelihood = likelihood
         self.beta = beta
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = whole_number("warmup_steps", warmup_steps, least=0)
         self.free_bits = free_bits
         self.variance = variance
         self.scale = scale
@@ -234,15 +255,18 @@ class ELBO(nn.Module):
         """The loss of a batch and its parts, averaged over images.
 
         Args:
-            reconstruction: (B, ...) from the decoder.
-            target: (B, ...) the images.
-            mean: (B, D) or (B, D, *positions) posterior means.
-            log_variance: same shape.
-            step: training step for the warm-up; None means that it is over.
+            reconstruction: What the decoder put out, (B, ...).
+            target: The images, (B, ...).
+            mean: Posterior means, (B, D) or (B, D, *positions).
+            log_variance: Logarithms of the posterior variances, in the shape of ``mean``.
+            step: Training step, for the warm-up; None means that the warm-up is over.
 
         Returns:
-            ``loss`` = ``nll`` + beta x ``kl`` (after free bits), all scalars in nats per image;
-            ``kl`` is the plain KL, ``beta`` the weight in use.
+            The loss and its parts, see :class:`ELBOTerms`.
+
+        Raises:
+            TypeError: An argument is no floating-point tensor, or ``step`` no whole number.
+            ValueError: Shapes do not fit, or the batch is empty.
         """
         nll = self.negative_log_likelihood(reconstruction, target).mean()
         kl = kl_per_dimension(mean, log_variance)
@@ -270,6 +294,10 @@ def at_least_float32(value: Tensor) -> Tensor:
 
 
 def _matching(reconstruction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    floating_tensor("reconstruction", reconstruction, wanted="(B, ...)")
+    floating_tensor("target", target, wanted="(B, ...)")
+    if not target.numel():
+        raise ValueError(f"target has shape {tuple(target.shape)}: the batch is empty")
     if reconstruction.shape != target.shape or reconstruction.ndim < 2:
         raise ValueError(
             "reconstruction and target must have the same shape (B, ...), got "
@@ -281,7 +309,7 @@ def _matching(reconstruction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def _check_unit_interval(values: Tensor, name: str) -> None:
     # A NaN must pass: a diverged model is the trainer's to report, with the step. The check reads
     # the values back, so on an accelerator it would stall every step and the kernel asserts anyway.
-    if values.device.type != "cpu" or not values.numel():
+    if values.device.type != "cpu":
         return
     low, high = values.detach().aminmax()
     if low < 0 or high > 1:

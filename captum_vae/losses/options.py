@@ -5,6 +5,9 @@ from typing import Literal
 Likelihood = Literal["bernoulli", "gaussian", "optimal_gaussian"]
 """What the decoder's output means; see :class:`captum_vae.losses.ELBO`."""
 
+OutputScale = Literal["probabilities", "logits"]
+"""What a decoder puts out under a Bernoulli likelihood."""
+
 Mode = Literal["paper", "replication", "normalised"]
 """What overlap means; see :mod:`captum_vae.losses.attention_disentanglement`."""
 

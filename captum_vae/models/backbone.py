@@ -15,10 +15,10 @@ class InputNormalization(nn.Module):
     """Images in [0, 1] to the scale that the backbone's pretrained weights expect.
 
     Args:
-        mean: per colour channel.
-        std: per colour channel.
-        in_channels: channels of the image; when they are not the colour channels, each one
-            is normalised by the averages.
+        mean: Mean of each colour channel.
+        std: Standard deviation of each colour channel.
+        in_channels: Number of channels of an image; when they are not the colour channels, each
+            one is normalised by the averages.
     """
 
     mean: Tensor
@@ -41,10 +41,10 @@ class CutBackbone(NamedTuple):
     """A timm model that ends at one of its feature layers.
 
     Attributes:
-        model: the timm model, with timm's names for the layers that are left.
-        layer: timm's name of the layer it ends at.
-        position: the layer's index among timm's intermediates.
-        feature_shape: (K, h, w) of the features at the image size it was built for.
+        model: The timm model, with timm's names for the layers that are left.
+        layer: The layer it ends at, by timm's name.
+        position: Index of this layer among timm's intermediates.
+        feature_shape: Shape (K, h, w) of the features at the image size it was built for.
     """
 
     model: Any
@@ -64,17 +64,17 @@ def cut_backbone(
     """The timm model ``name`` without everything behind ``feature_layer``.
 
     Args:
-        name: a timm architecture, with or without a pretrained tag.
-        feature_layer: where to cut, by timm's name; None takes the last.
-        image_size: (height, width) in pixels.
-        in_channels: channels of the image.
-        pretrained: whether timm downloads its published weights.
+        name: Name of a timm architecture, with or without a pretrained tag.
+        feature_layer: The layer to cut after, by timm's name; None takes the last.
+        image_size: Height and width in pixels.
+        in_channels: Number of channels of an image.
+        pretrained: Whether timm downloads its published weights.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: an unknown backbone or feature layer, or an image size the backbone
-            cannot take.
-        RuntimeError: the pretrained weights could not be had.
+        ValueError: The backbone or the feature layer is unknown, or the backbone cannot take
+            the image size.
+        RuntimeError: The pretrained weights could not be had.
     """
     model = create_backbone(
         name, image_size=image_size, in_channels=in_channels, pretrained=pretrained

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from captum_vae.checks import check_choice, floating_tensor, whole_number
+
 OUTPUTS = ("sigmoid", "logits", "linear")
 LATENTS = ("vector", "spatial")
 
@@ -25,20 +27,21 @@ class GaussianVAE(nn.Module):
 
     Args:
         latent_dims: D, the number of latent dimensions.
-        image_size: height and width in pixels; one number for square images.
-        in_channels: channels of the image.
-        output: what the decoder returns. ``"sigmoid"``: intensities in [0, 1].
+        image_size: Height and width in pixels; one number for square images.
+        in_channels: Number of channels of an image.
+        output: What the decoder returns. ``"sigmoid"``: intensities in [0, 1].
             ``"logits"``: the same before the sigmoid, for
             ``binary_cross_entropy_with_logits``. ``"linear"``: unbounded intensities,
             for Gaussian likelihoods.
-        latent: ``"vector"``: z is (B, D). ``"spatial"``: z is (B, D, h, w), a Gaussian
+        latent: Shape of z. ``"vector"``: z is (B, D). ``"spatial"``: z is (B, D, h, w), a Gaussian
             at each feature position, computed by a 1x1 convolution.
 
     Attributes:
-        latent_shape: shape of z without the batch, (D,) or (D, h, w); subclasses set it.
+        latent_shape: Shape of z without the batch, (D,) or (D, h, w); subclasses set it.
 
     Raises:
-        ValueError: an argument out of its range; the message names it.
+        TypeError: An argument is of another kind; the message names it.
+        ValueError: An argument is out of its range; the message names it.
     """
 
     POSTERIOR: ClassVar[Mapping[str, str]] = {"encode": "[0],[1]", "forward": "[1],[2]"}
@@ -61,9 +64,9 @@ class GaussianVAE(nn.Module):
     ) -> None:
         """Check and keep the arguments; the layers are the subclass's."""
         super().__init__()
-        self.latent_dims = positive_int("latent_dims", latent_dims)
+        self.latent_dims = whole_number("latent_dims", latent_dims, least=1)
         self.image_size = height_and_width(image_size)
-        self.in_channels = positive_int("in_channels", in_channels)
+        self.in_channels = whole_number("in_channels", in_channels, least=1)
         self.output = one_of("output", output, OUTPUTS)
         self.latent = one_of("latent", latent, LATENTS)
 
@@ -80,21 +83,30 @@ class GaussianVAE(nn.Module):
         """Posterior of a batch of images.
 
         Args:
-            x: images, (B, C, H, W), floating point, of the size the model was built for.
+            x: Images (B, C, H, W), floating point, of the size the model was built for.
 
         Returns:
             Mean and log-variance of q(z|x), each (B, D) or (B, D, h, w).
 
         Raises:
-            ValueError: other channels or another size than the model was built for.
-            TypeError: images that are not floating point.
+            TypeError: The images are no floating-point tensor.
+            ValueError: They have other channels or another size than the model was built for.
         """
         self._check_images(x)
         hidden = self.encoder(x)
         return self.mean(hidden), self.log_variance(hidden)
 
     def reparameterize(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """A sample of the posterior in train mode, its mean in eval mode; shaped as ``mean``."""
+        """A sample of the posterior in train mode, its mean in eval mode; shaped as ``mean``.
+
+        Raises:
+            ValueError: The shapes of mean and log-variance differ.
+        """
+        if mean.shape != log_variance.shape:
+            raise ValueError(
+                f"mean has shape {tuple(mean.shape)} and log_variance "
+                f"{tuple(log_variance.shape)}; they must be equal"
+            )
         if not self.training:
             return mean
         return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -103,14 +115,16 @@ class GaussianVAE(nn.Module):
         """Images of a batch of latents.
 
         Args:
-            z: latents, (B, D) or (B, D, h, w).
+            z: Latents, (B, D) or (B, D, h, w).
 
         Returns:
-            (B, C, H, W), on the scale that ``output`` names.
+            Images (B, C, H, W), on the scale that ``output`` names.
 
         Raises:
-            ValueError: latents of another shape than ``latent_shape``.
+            TypeError: The latents are no floating-point tensor.
+            ValueError: They have another shape than ``latent_shape``.
         """
+        floating_tensor("z", z, wanted=f"(B, {', '.join(map(str, self.latent_shape))})")
         if tuple(z.shape[1:]) != self.latent_shape:
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; this {type(self).__name__} decodes "
@@ -128,25 +142,22 @@ class GaussianVAE(nn.Module):
         """The image decoded from the posterior mean, in train mode as in eval mode.
 
         Args:
-            x: images, (B, C, H, W).
+            x: Images (B, C, H, W), floating point, of the size the model was built for.
 
         Returns:
-            (B, C, H, W) on the scale of ``x``: logits are passed through the sigmoid.
+            Images (B, C, H, W) on the scale of ``x``: logits are passed through the sigmoid.
         """
         decoded = self.decode(self.encode(x)[0])
         return torch.sigmoid(decoded) if self.output == "logits" else decoded
 
     def _check_images(self, x: Tensor) -> None:
+        floating_tensor("x", x, wanted="(B, C, H, W)")
         if tuple(x.shape[1:]) != (self.in_channels, *self.image_size):
             height, width = self.image_size
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; this {type(self).__name__} was built for "
                 f"(B, {self.in_channels}, {height}, {width}): resize or convert the images, or "
                 f"build the model with their in_channels and image_size"
-            )
-        if not x.is_floating_point():
-            raise TypeError(
-                f"x has dtype {x.dtype}; wanted floating point images, such as x.float() / 255"
             )
 
 
@@ -157,23 +168,44 @@ def constructor_arguments(module: nn.Module) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def positive_int(name: str, value: int) -> int:
-    """``value`` if it is a whole number of at least 1, else a ValueError naming ``name``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; wanted a whole number of at least 1")
-    return value
-
-
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    """``value`` if it is one of ``choices``, else a ValueError that lists them."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(map(repr, choices))}")
+    """``value`` if it is one of ``choices``.
+
+    Raises:
+        ValueError: It is none of them; the message lists them.
+    """
+    check_choice(name, value, choices)
     return value
+
+
+def widths(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Widths of at least one layer, each a whole number of at least 1.
+
+    Raises:
+        TypeError: They are no sequence, or one is no whole number.
+        ValueError: There is none, or one is below 1.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise TypeError(f"{name}={values!r} must be a list of whole numbers, such as (32, 64)")
+    if not values:
+        raise ValueError(f"{name} is empty; wanted the width of at least one layer")
+    return tuple(whole_number(name, value, least=1) for value in values)
 
 
 def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """``image_size`` as (height, width) in pixels; one number means a square."""
-    sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-    if len(sides) != 2:
+    """``image_size`` as (height, width) in pixels; one number means a square.
+
+    Raises:
+        TypeError: It is neither a whole number nor two of them.
+        ValueError: It has another length than two, or a side is below 1.
+    """
+    if isinstance(image_size, str | bytes) or not isinstance(image_size, Sequence):
+        side = whole_number(
+            "image_size", image_size, least=1, hint="wanted one number or (height, width)"
+        )
+        return side, side
+    if len(image_size) != 2:
         raise ValueError(f"image_size is {image_size!r}; wanted one number or (height, width)")
-    return positive_int("image_size", sides[0]), positive_int("image_size", sides[1])
+    return whole_number("image_size", image_size[0], least=1), whole_number(
+        "image_size", image_size[1], least=1
+    )

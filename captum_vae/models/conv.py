@@ -1,10 +1,11 @@
-"""The seeds' convolutional VAEs, MNIST and UCSD, as settings of one general model."""
+"""Convolutional VAEs: the published ones for MNIST and UCSD as settings of one general model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from captum_vae.models.base import GaussianVAE, one_of, positive_int
+from captum_vae.checks import whole_number
+from captum_vae.models.base import GaussianVAE, one_of, widths
 from captum_vae.models.layers import (
     conv_layers,
     halved_sizes,
@@ -34,17 +35,19 @@ class ConvVAE(GaussianVAE):
 
     Args:
         latent_dims: D, the number of latent dimensions.
-        image_size: height and width in pixels, each at least 2**n.
-        in_channels: channels of the image.
-        channels: of the feature maps, one number per halving convolution.
-        hidden: width of the Linear layer between features and posterior; None leaves it out.
+        image_size: Height and width in pixels, each at least 2**n.
+        in_channels: Number of channels of an image.
+        channels: Widths of the feature maps, one for each halving convolution.
+        hidden: Width of the Linear layer between features and posterior; None leaves it out.
             A spatial latent has none.
         norm: ``"none"``, as published, or ``"batch"``, batch normalisation before each ReLU.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"`` or ``"spatial"``.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"`` or ``"spatial"``.
 
     Raises:
-        ValueError: an argument out of its range, or an image too small for that many halvings.
+        TypeError: An argument is of another kind.
+        ValueError: An argument is out of its range, or the image is too small for that many
+            halvings.
 
     Example::
 
@@ -73,11 +76,9 @@ class ConvVAE(GaussianVAE):
             output=output,
             latent=latent,
         )
-        self.channels = tuple(positive_int("channels", c) for c in channels)
-        self.hidden = None if hidden is None else positive_int("hidden", hidden)
+        self.channels = widths("channels", channels)
+        self.hidden = None if hidden is None else whole_number("hidden", hidden, least=1)
         self.norm = one_of("norm", norm, NORMS)
-        if not self.channels:
-            raise ValueError("channels is empty; wanted the width of at least one convolution")
         smallest = halved_sizes(self.image_size, len(self.channels))[-1]
 
         layers = conv_layers(self.in_channels, self.channels, self.norm)
@@ -107,18 +108,18 @@ class MNISTVAE(ConvVAE):
 
     Convolutions 64-128 (kernel 4, stride 2, padding 1, ReLU), Linear 1024, a Linear each for
     mean and log-variance, and the mirrored decoder with a sigmoid. 13,216,193 parameters at
-    the published setting. The seeds trained it with binary cross-entropy, Adam at 1e-3, batch
-    128, 100 epochs.
+    the published setting. Published training: binary cross-entropy, Adam at 1e-3, batch 128,
+    100 epochs.
 
     Layers to explain: ``encoder.conv1``, ``encoder.relu1`` (14x14), ``encoder.conv2``,
     ``encoder.relu2`` (7x7).
 
     Args:
         latent_dims: D; 32 as published.
-        image_size: height and width in pixels; 28 as published.
-        in_channels: channels of the image; 1 as published.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"``, as published, or ``"spatial"``.
+        image_size: Height and width in pixels; 28 as published.
+        in_channels: Number of channels of an image; 1 as published.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"``, as published, or ``"spatial"``.
 
     Example::
 
@@ -155,18 +156,18 @@ class UCSDVAE(ConvVAE):
     Convolutions 64-128-256 (kernel 4, stride 2, padding 1, ReLU), Linear 1024, a Linear each
     for mean and log-variance, and the mirrored decoder with a sigmoid; 100 pixels become
     50, 25 and 12, and return to exactly 100. 76,948,161 parameters at the published setting.
-    The seeds trained it with Adam at 1e-4, batch 32, 1000 epochs.
+    Published training: Adam at 1e-4, batch 32, 1000 epochs.
 
     Layers to explain: ``encoder.conv1`` to ``encoder.conv3``, ``encoder.relu1`` to
     ``encoder.relu3``.
 
     Args:
         latent_dims: D; 32 as published.
-        image_size: height and width in pixels; 100 as published, UCSD Ped1 itself is
+        image_size: Height and width in pixels; 100 as published, UCSD Ped1 itself is
             (158, 238).
-        in_channels: channels of the image; 1 as published.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"``, as published, or ``"spatial"``.
+        in_channels: Number of channels of an image; 1 as published.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"``, as published, or ``"spatial"``.
 
     Example::
 

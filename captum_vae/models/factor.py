@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_vae.models.base import constructor_arguments, positive_int
+from captum_vae.checks import floating_tensor, real_number, whole_number
+from captum_vae.models.base import constructor_arguments
 from captum_vae.models.conv import ConvVAE
 from captum_vae.models.layers import Layers, named_sequence
 
@@ -30,10 +31,10 @@ class FactorVAE(ConvVAE):
 
     Args:
         latent_dims: D; 32 in the attention-disentanglement paper, 10 in Kim and Mnih.
-        image_size: height and width in pixels; 64 as published.
-        in_channels: channels of the image; 1 as published.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"``, as published, or ``"spatial"``.
+        image_size: Height and width in pixels; 64 as published.
+        in_channels: Number of channels of an image; 1 as published.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"``, as published, or ``"spatial"``.
 
     Example::
 
@@ -75,12 +76,13 @@ class FactorDiscriminator(nn.Module):
 
     Args:
         latent_dims: D, as in the VAE.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
-        slope: LeakyReLU's negative slope; 0.2 by Table 1 of replication b.
+        hidden: Width of the hidden layers.
+        layers: Number of hidden layers.
+        slope: Slope of LeakyReLU below zero; 0.2 by Table 1 of replication b.
 
     Raises:
-        ValueError: an argument that is not a whole number of at least 1.
+        TypeError: An argument is no number.
+        ValueError: A count is below 1, or the slope is not finite.
 
     Example::
 
@@ -99,10 +101,10 @@ class FactorDiscriminator(nn.Module):
     ) -> None:
         """Build the layers with PyTorch's default initialisation."""
         super().__init__()
-        self.latent_dims = positive_int("latent_dims", latent_dims)
-        self.hidden = positive_int("hidden", hidden)
-        self.layers = positive_int("layers", layers)
-        self.slope = slope
+        self.latent_dims = whole_number("latent_dims", latent_dims, least=1)
+        self.hidden = whole_number("hidden", hidden, least=1)
+        self.layers = whole_number("layers", layers, least=1)
+        self.slope = real_number("slope", slope)
         named: Layers = {}
         for i in range(1, self.layers + 1):
             named[f"fc{i}"] = nn.Linear(self.latent_dims if i == 1 else self.hidden, self.hidden)
@@ -119,8 +121,10 @@ class FactorDiscriminator(nn.Module):
         """Logits (B, 2) of latents (B, D).
 
         Raises:
-            ValueError: latents of another shape.
+            TypeError: The latents are no floating-point tensor.
+            ValueError: They have another shape.
         """
+        floating_tensor("z", z, wanted=f"(B, {self.latent_dims})")
         if z.ndim != 2 or z.shape[1] != self.latent_dims:
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; this FactorDiscriminator reads "

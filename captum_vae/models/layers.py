@@ -13,7 +13,7 @@ def halved_sizes(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
     """``size`` and what ``times`` convolutions of kernel 4, stride 2, padding 1 make of it.
 
     Raises:
-        ValueError: nothing would be left of an image that small.
+        ValueError: Nothing would be left of an image that small.
     """
     if min(size) < 2**times:
         raise ValueError(
@@ -68,13 +68,13 @@ def image_decoder(
     follow every one but the last.
 
     Args:
-        latent_shape: (D,) or (D, h, w).
-        hidden: width between the two Linear layers of a vector latent.
-        channels: of the feature maps, from the smallest to the largest map.
-        out_channels: of the image.
-        image_size: (height, width) in pixels.
-        norm: ``"none"`` or ``"batch"``.
-        output: one of the names of ``GaussianVAE``.
+        latent_shape: Shape of z without the batch, (D,) or (D, h, w).
+        hidden: Width between the two Linear layers of a vector latent.
+        channels: Widths of the feature maps, from the smallest to the largest map.
+        out_channels: Number of channels of an image.
+        image_size: Height and width in pixels.
+        norm: ``"none"`` or ``"batch"``, batch normalisation before each ReLU.
+        output: What to return, one of the names of ``GaussianVAE``.
     """
     sizes = halved_sizes(image_size, len(channels))[::-1]
     layers: Layers = {}

@@ -17,20 +17,22 @@ def build_model(name: str, **config: Any) -> GaussianVAE:
     :class:`GaussianVAE`, by inheriting from it or by offering the same.
 
     Args:
-        name: the name it is registered under (``captum-vae plugins`` lists them), or the class's
-            own name, as a checkpoint stores it.
-        config: the model's constructor arguments, such as a ``model.config``.
+        name: Name that the model is registered under (``captum-vae plugins`` lists them), or the
+            class's own name, as a checkpoint stores it.
+        config: Constructor arguments of the model, such as a ``model.config``.
 
     Raises:
-        ValueError: an unknown name, one registered twice, or a plugin that does not import; the
+        TypeError: The name is no string, or the model does not take an argument.
+        ValueError: The name is unknown or registered twice, or its plugin does not import; the
             message lists the known ones.
-        TypeError: an argument that the model does not take.
 
     Example::
 
         >>> vae = build_model("mnist", latent_dims=16)
         >>> twin = build_model(type(vae).__name__, **vae.config)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} must be the name of a model, such as 'mnist'")
     registry = Registry("models")
     constructor = registry.load(_registered_name(registry, name))
     model: GaussianVAE = constructor(**config)

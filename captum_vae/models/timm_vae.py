@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_vae.checks import whole_number
 from captum_vae.models.backbone import (
     InputNormalization,
     cut_backbone,
     intermediate_features,
     upsampling_steps,
 )
-from captum_vae.models.base import GaussianVAE, one_of, positive_int
+from captum_vae.models.base import GaussianVAE, one_of, widths
 from captum_vae.models.layers import (
     Layers,
     hidden_layers,
@@ -65,32 +66,33 @@ class TimmVAE(GaussianVAE):
     decoder starts with a 1x1 convolution, ``project``.
 
     Args:
-        backbone: a timm architecture, with or without a pretrained tag.
+        backbone: Name of a timm architecture, with or without a pretrained tag.
         latent_dims: D, the number of latent dimensions.
-        image_size: height and width in pixels.
-        in_channels: channels of the image.
-        pretrained: whether timm downloads its published weights. :attr:`config` says False:
+        image_size: Height and width in pixels.
+        in_channels: Number of channels of an image.
+        pretrained: Whether timm downloads its published weights. :attr:`config` says False:
             a model rebuilt from its checkpoint takes its weights from there.
-        feature_layer: where the encoder takes its features, by timm's name; None takes the
-            last.
+        feature_layer: Layer whose output the encoder takes as features, by timm's name; None
+            takes the last.
         head: ``"flatten"`` keeps the features' positions, ``"pool"`` averages over them.
-        hidden: width of the first of the two Linear layers on each side; None leaves them
+        hidden: Width of the first of the two Linear layers on each side; None leaves them
             out. A spatial latent has none.
-        decoder_channels: of the decoder's feature maps, from the smallest to the largest.
+        decoder_channels: Widths of the decoder's feature maps, from the smallest to the largest.
             Images too small for that many doublings from a 4x4 map, and spatial latents on
             a finer grid, use the last ones.
         input_scale: ``"unit"`` feeds images as they are; ``"backbone"`` first applies the
             mean and standard deviation of the pretrained weights. None means ``"backbone"``
             if ``pretrained``.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"`` or ``"spatial"``.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"`` or ``"spatial"``.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: an argument out of its range, an unknown backbone (near names are
-            listed) or feature layer (the layers are listed), or an image size that the
-            backbone cannot take.
-        RuntimeError: the pretrained weights could not be had.
+        TypeError: An argument is of another kind.
+        ValueError: An argument is out of its range, the backbone (near names are listed) or
+            the feature layer (the layers are listed) is unknown, or the backbone cannot take
+            the image size.
+        RuntimeError: The pretrained weights could not be had.
 
     Example::
 
@@ -123,15 +125,20 @@ class TimmVAE(GaussianVAE):
             output=output,
             latent=latent,
         )
+        for word, text in (("backbone", backbone), ("feature_layer", feature_layer or "")):
+            if not isinstance(text, str):
+                raise TypeError(f"{word}={text!r} must be a name that timm knows")
+        if not isinstance(pretrained, bool):
+            raise TypeError(f"pretrained={pretrained!r} must be True or False")
         self.backbone = backbone
         self.pretrained = pretrained
         self.head = one_of("head", head, HEADS)
-        self.hidden = None if hidden is None else positive_int("hidden", hidden)
-        self.decoder_channels = tuple(positive_int("decoder_channels", c) for c in decoder_channels)
-        if not self.decoder_channels:
-            raise ValueError("decoder_channels is empty; wanted the width of at least one map")
+        self.hidden = None if hidden is None else whole_number("hidden", hidden, least=1)
+        self.decoder_channels = widths("decoder_channels", decoder_channels)
         default_scale = "backbone" if pretrained else "unit"
-        self.input_scale = one_of("input_scale", input_scale or default_scale, INPUT_SCALES)
+        self.input_scale = one_of(
+            "input_scale", default_scale if input_scale is None else input_scale, INPUT_SCALES
+        )
         cut = cut_backbone(
             backbone,
             feature_layer=feature_layer,
@@ -189,20 +196,20 @@ class ResNet18VAE(TimmVAE):
     a's code, the encoder's 1024 mirrors it. The last convolution has neither normalisation
     nor ReLU: a ReLU in front of a sigmoid could not paint below 0.5.
 
-    72,803,363 parameters at the published setting. The seeds trained it on 256x256 images with
-    Adam at 1e-4, batch 8, 100 epochs over 10,000 augmented images.
+    72,803,363 parameters at the published setting. Published training: 256x256 images, Adam at
+    1e-4, batch 8, 100 epochs over 10,000 augmented images.
 
     Layers to explain: ``encoder.backbone.layer1`` (64x64) to ``encoder.backbone.layer4`` (8x8).
 
     Args:
         latent_dims: D; 32 by default.
-        image_size: height and width in pixels; 256 as published.
-        in_channels: channels of the image; 3 as published.
-        pretrained: whether timm downloads its published weights.
+        image_size: Height and width in pixels; 256 as published.
+        in_channels: Number of channels of an image; 3 as published.
+        pretrained: Whether timm downloads its published weights.
         input_scale: ``"unit"``, as published, or ``"backbone"``, which is the default if
             ``pretrained``.
-        output: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
-        latent: ``"vector"``, as published, or ``"spatial"``.
+        output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
+        latent: Shape of z: ``"vector"``, as published, or ``"spatial"``.
 
     Example::
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.plugins import Registry
 from captum_vae.posterior.calling import (
     FORWARD,
@@ -16,7 +17,12 @@ from captum_vae.posterior.calling import (
     unwrap,
 )
 from captum_vae.posterior.detection import Search, agree, detect, first_broken
-from captum_vae.posterior.gaussian import Posterior, Spatial, posterior_of_latent
+from captum_vae.posterior.gaussian import (
+    Posterior,
+    Spatial,
+    check_spatial,
+    posterior_of_latent,
+)
 from captum_vae.posterior.probe import PROBING, Probe, training_twin, undisturbed
 from captum_vae.posterior.reading import (
     SPREADS,
@@ -39,9 +45,10 @@ class PosteriorAdapter:
 
     | words | mean | log-variance |
     |---|---|---|
-    | `auto` | by evidence, else an error that lists the candidates | likewise |
+    | `auto` | by how the model computes it, else an error that lists the candidates | by the same |
     | `mean` | the output itself (or its entry called mean) | none |
     | `chunk` | first half of dim 1 | second half |
+    | `chunk[1],chunk[0]` | second half of dim 1 | first half |
     | `1`, `[1]`, `mu`, `out[0].mu` | that index, key or attribute | none |
     | `1,2` or `mu,logvar` | the first path | the second path, see `spread` |
     | `latent_dist` | the mean (or mode) of that distribution object | the distribution's own |
@@ -49,27 +56,33 @@ class PosteriorAdapter:
     | `[0].chunk` | first half of dim 1 of that tensor | second half |
     | `module:fc_mu` | output of that submodule | none |
     | `module:fc_mu,fc_logvar` | output of the first | output of the second |
-    | `module:moments:chunk` | what follows, read in the submodule's output | likewise |
-    | a callable f | f(output) -> mean, (mean, second) or a distribution | likewise |
+    | `module:moments:chunk` | what follows, read in the submodule's output | by the same |
+    | a callable f | f(output) -> mean, (mean, second) or a distribution | by the same |
+
+    What `auto` rests on holds for every batch: names of outputs, how the model draws
+    z = mean + std * noise, names of layers such as `fc_mu`, what is decoded. A class that knows its
+    reading states it as `POSTERIOR = {"encode": "[0],[1]"}`, words by method, and is believed; all
+    models of this package do.
 
     Args:
-        model: a VAE as nn.Module, a bound method of one, or any callable. DataParallel,
+        model: A VAE as nn.Module, a bound method of one, or any callable. DataParallel,
             DistributedDataParallel, torch.compile, Fabric and bare LightningModule wrappers are
             unwrapped: the module inside is called, on its own device.
-        call: "auto" (encode, or encoder, or the module itself), "forward", the dotted name of a
-            method or submodule, or a callable that takes the inputs. A callable `read` with "auto"
-            gets the output of the module itself.
-        read: the words above. A plain callable that returns one tensor is taken as the mean.
-        spatial: for latents (B, C, h, w): "mean" over positions, "flatten", or a position (i, j).
-        level: which item of a hierarchical model's list of levels.
-        spread: what the second tensor is: "log_variance", "variance", "std" or "log_std". None
-            takes it as log-variance unless its name says otherwise; in detection, a second tensor
-            without a name that is positive everywhere stays unread, since it could be a standard
-            deviation.
+        call: How to call the model: "auto" (encode, or encoder, or the module itself), "forward",
+            the dotted name of a method or submodule, or a callable that takes the inputs. A
+            callable `read` with "auto" gets the output of the module itself.
+        read: How to read the output, in the words above. A plain callable that returns one tensor
+            is taken as the mean.
+        spatial: What to do with latents (B, C, h, w): "mean" over positions, "flatten", or a
+            position (i, j).
+        level: Which item of a hierarchical model's list of levels.
+        spread: What the second tensor is: "log_variance", "variance", "std" or "log_std". None
+            takes what detection finds, or in a stated reading what the name says, else
+            log-variance.
 
     Raises:
-        ValueError: for words that name nothing; for an unknown `spatial` or `spread`.
-        TypeError: for arguments of another kind.
+        TypeError: An argument is of another kind.
+        ValueError: Words name nothing, or `spatial` or `spread` is unknown.
     """
 
     def __init__(
@@ -83,10 +96,10 @@ class PosteriorAdapter:
         spread: Spread | None = None,
     ) -> None:
         """Checks the words; the model is not run before `prepare` or the first call."""
-        if not (spatial in ("mean", "flatten") or isinstance(spatial, tuple)):
-            raise ValueError(f"spatial={spatial!r}: want 'mean', 'flatten' or a position (i, j)")
-        if spread is not None and spread not in SPREADS:
-            raise ValueError(f"spread={spread!r}: want one of {', '.join(SPREADS)}, or None")
+        check_spatial(spatial)
+        check_choice("spread", spread, (*SPREADS, None))
+        if level is not None:
+            level = whole_number("level", level)
         self.model = _module_of_forward(unwrap(model))
         self.spatial = spatial
         self.level = level
@@ -183,8 +196,8 @@ class PosteriorAdapter:
         Differentiable; gradients are recorded or not as the caller's grad mode says.
 
         Raises:
-            PosteriorError: when the output cannot be read as decided, or its batch is not that of
-                the inputs.
+            PosteriorError: The output cannot be read as decided, its batch is not that of the
+                inputs, or the model wants other arguments.
         """
         self.prepare(*inputs)
         function, reading = self._chosen()
@@ -224,11 +237,11 @@ def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
     """What a user gives as `posterior=` turned into an adapter of `forward_func`.
 
     Args:
-        forward_func: the model, one of its bound methods, or any callable.
-        posterior: None detects; a PosteriorAdapter is returned as it is; the name of a registered
-            posterior asks that plugin; a str, int or pair are the words of the table in
-            `PosteriorAdapter`, with a call before them or not; any other callable reads the
-            model's own output, f(output) -> mean or (mean, log_variance).
+        forward_func: The model, one of its bound methods, or any callable.
+        posterior: How to read the posterior. None detects; a PosteriorAdapter is returned as it
+            is; the name of a registered posterior asks that plugin; a str, int or pair are the
+            words of the table in `PosteriorAdapter`, with a call before them or not; any other
+            callable reads the model's own output, f(output) -> mean or (mean, log_variance).
 
     A plugin of the entry-point group ``captum_vae.posteriors`` is a callable (a class or a
     function) that takes the model and returns a `PosteriorAdapter`, whose `call` and `read` may
@@ -236,9 +249,9 @@ def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
     same spelling, but never before `auto`, `mean`, `chunk`, `encode`, `encoder` or `forward`.
 
     Raises:
-        ValueError: for words that name nothing, a plugin's name that is registered twice, or a
-            plugin that does not import.
-        TypeError: for anything else, also from a plugin.
+        TypeError: The posterior is of another kind, or a plugin gives no adapter.
+        ValueError: Words name nothing, a plugin's name is registered twice, or a plugin does not
+            import.
     """
     if isinstance(posterior, PosteriorAdapter):
         return posterior

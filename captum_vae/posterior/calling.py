@@ -31,7 +31,7 @@ def unwrap(model: Any) -> Any:
     one child with parameters is then the VAE.
 
     Raises:
-        ValueError: when such a LightningModule has several children with parameters.
+        ValueError: Such a LightningModule has several children with parameters.
     """
     if isinstance(model, nn.DataParallel | DistributedDataParallel):
         return unwrap(model.module)
@@ -99,8 +99,8 @@ def routes_of(model: Any, call: Any) -> dict[str, ModelCall]:
     "auto" on a module: encode (or, without one, encoder), then the module itself.
 
     Raises:
-        ValueError: when `call` names no method or submodule.
-        TypeError: when the model or `call` is not callable.
+        TypeError: The model or `call` is not callable.
+        ValueError: `call` names no method or submodule.
     """
     if not callable(model):
         raise TypeError(f"the model must be a module or a callable, got {type(model).__name__}")

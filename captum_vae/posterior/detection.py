@@ -147,8 +147,9 @@ def agree(routes: Sequence[str], reading: Reading, probe: Probe) -> str:
         except Exception as error:  # the call or the reading does not suit the model
             failures[route] = error
     if not means:
-        unread = [error for error in failures.values() if isinstance(error, PosteriorError)]
-        if not unread:
+        told = [e for e in failures.values() if isinstance(e, ModelArgumentsError)]
+        unread = [e for e in failures.values() if isinstance(e, PosteriorError)]
+        if not unread or len(told) == len(failures):
             raise next(iter(failures.values()))
         listed = "; ".join(f"{route}: {error}" for route, error in failures.items())
         raise PosteriorError(f"no call of the model can be read as {reading}. {listed}")

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import floating_tensor, whole_number
 
 Spatial = Literal["mean", "flatten"] | tuple[int, ...]
 
@@ -25,10 +25,12 @@ class Posterior:
     """A diagonal Gaussian posterior over D latent dimensions.
 
     Attributes:
-        mean: (B, D).
-        log_variance: (B, D), or None when the model's second output is unknown or absent.
-        latent_shape: the latent's own shape without the batch: (D,), or (C, h, w) when spatial.
-        unpooled: mean and log-variance (or None), each (B, C, h, w), when the D dimensions are
+        mean: Posterior means, (B, D).
+        log_variance: Logarithms of the posterior variances, (B, D); None when the model's second
+            output is unknown or absent.
+        latent_shape: Shape of the latent itself without the batch: (D,), or (C, h, w) when it has
+            positions.
+        unpooled: Mean and log-variance (or None), each (B, C, h, w), when the D dimensions are
             channels averaged over positions; None otherwise.
     """
 
@@ -44,7 +46,7 @@ class Posterior:
         term, so the sum over its positions (the averaged latent's own prior is not N(0, 1)).
 
         Raises:
-            ValueError: when the log-variance is unknown.
+            ValueError: The log-variance is unknown.
         """
         log_variance = self._known_log_variance("kl")
         if self.unpooled is not None and self.unpooled[1] is not None:
@@ -57,13 +59,18 @@ class Posterior:
         """Draw z = mean + std * noise, reparametrised so that gradients reach both: (B, D).
 
         Args:
-            generator: source of independent noise for every image; PyTorch's own when None.
-            seed: instead, one noise vector for all images, so that an image's sample does not
-                depend on its place in the batch.
+            generator: Source of independent noise for every image; PyTorch's own when None.
+            seed: Seed of one noise vector for all images, so that an image's sample does not
+                depend on its place in the batch; None draws for each image.
 
         Raises:
-            ValueError: when the log-variance is unknown, or both arguments are given.
+            TypeError: The generator or the seed is of another kind.
+            ValueError: The log-variance is unknown, or both arguments are given.
         """
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator is a {type(generator).__name__}; wanted a torch.Generator")
+        if seed is not None:
+            seed = whole_number("seed", seed, least=-(2**63), most=2**63 - 1)
         std = torch.exp(0.5 * self._known_log_variance("sample"))
         if seed is not None and generator is not None:
             raise ValueError("sample() takes a generator or a seed, not both")
@@ -81,7 +88,7 @@ class Posterior:
         """Standard deviation per dimension: (B, D).
 
         Raises:
-            ValueError: when the log-variance is unknown.
+            ValueError: The log-variance is unknown.
         """
         return torch.exp(0.5 * self._known_log_variance("std"))
 
@@ -89,12 +96,16 @@ class Posterior:
         """The posterior at one location of a spatial latent: D = C, its channels there.
 
         Args:
-            location: one index per position axis, such as (i, j); negative ones count from the
+            location: One index per position axis, such as (i, j); negative ones count from the
                 end.
 
         Raises:
-            ValueError: the latent has no positions, was read at one only, or none such.
+            TypeError: The location is no sequence of whole numbers.
+            ValueError: The latent has no positions, was read at one only, or has none such.
         """
+        if isinstance(location, str) or not isinstance(location, Sequence):
+            raise TypeError(f"location={location!r} must be one index per axis, such as (0, 1)")
+        location = tuple(whole_number("location", index) for index in location)
         if self.unpooled is None:
             shape = ", ".join(map(str, self.latent_shape))
             raise ValueError(
@@ -112,14 +123,25 @@ class Posterior:
         if self.log_variance is None:
             raise ValueError(
                 f"{wanted_by}() needs the posterior's log-variance, which is unknown here: "
-                "name it, as in posterior='MEAN,LOGVAR', or say what the second output is with "
-                "PosteriorAdapter(model, read='MEAN,SECOND', spread='std')"
+                "name it with the words posterior='MEAN,LOGVAR' (--posterior on the command line), "
+                "or say what the second output is, PosteriorAdapter(model, read='MEAN,SECOND', "
+                "spread='std')"
             )
         return self.log_variance
 
 
 def standard_normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL( N(mean, exp(log_variance)) || N(0, 1) ) of each element, in nats; any shape."""
+    """KL( N(mean, exp(log_variance)) || N(0, 1) ) of each element, in nats.
+
+    Args:
+        mean: Posterior means, of any shape.
+        log_variance: Logarithms of the posterior variances, in the same shape.
+
+    Raises:
+        TypeError: An argument is no floating-point tensor.
+        ValueError: The shapes differ.
+    """
+    _check_moments(mean, log_variance)
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
@@ -129,15 +151,21 @@ def posterior_of_latent(
     """Turn a latent of any shape (B, C, ...) into a `Posterior` over D dimensions.
 
     Args:
-        mean: (B, D) or (B, C, h, w), with one, two, three or more position axes.
-        log_variance: the mean's shape, or None.
-        spatial: "mean" averages over positions, D = C: the posterior is then exactly that of the
-            averaged latent (positions being independent, its variance is mean(variance) / (h*w));
-            "flatten" makes each element a dimension, D = C*h*w; a tuple (i, j) reads one position.
+        mean: Means (B, D) or (B, C, h, w), with one, two, three or more position axes.
+        log_variance: Logarithms of the variances in the same shape, or None.
+        spatial: How positions become dimensions. "mean" averages over positions, D = C: the
+            posterior is then exactly that of the averaged latent (positions being independent, its
+            variance is mean(variance) / (h*w)); "flatten" makes each element a dimension,
+            D = C*h*w; a tuple (i, j) reads one position.
 
     Raises:
-        ValueError: when the position does not exist.
+        TypeError: A tensor or the option is of another kind.
+        ValueError: The shapes differ, or the position does not exist.
     """
+    _check_moments(mean, log_variance)
+    check_spatial(spatial)
+    if mean.ndim < 2:
+        raise ValueError(f"mean has shape {tuple(mean.shape)}; wanted (B, D) or (B, C, h, w)")
     latent_shape = tuple(mean.shape[1:])
     if isinstance(spatial, tuple):
         return Posterior(
@@ -156,6 +184,36 @@ def posterior_of_latent(
     positions = math.prod(latent_shape[1:])
     pooled_log_variance = log_variance.flatten(2).logsumexp(2) - 2 * math.log(positions)
     return Posterior(pooled, pooled_log_variance, latent_shape, unpooled=(mean, log_variance))
+
+
+def check_spatial(spatial: object) -> None:
+    """Refuse what is neither "mean", "flatten" nor a tuple of whole numbers.
+
+    Raises:
+        TypeError: It is of another kind.
+        ValueError: It is another word.
+    """
+    wanted = "want 'mean', 'flatten' or a position (i, j)"
+    if isinstance(spatial, str):
+        if spatial not in ("mean", "flatten"):
+            raise ValueError(f"spatial={spatial!r}: {wanted}")
+    elif isinstance(spatial, tuple) and spatial:
+        for index in spatial:
+            whole_number("spatial", index, hint=wanted)
+    else:
+        raise TypeError(f"spatial={spatial!r}: {wanted}")
+
+
+def _check_moments(mean: Tensor, log_variance: Tensor | None) -> None:
+    floating_tensor("mean", mean, wanted="(B, D)")
+    if log_variance is None:
+        return
+    floating_tensor("log_variance", log_variance, wanted="(B, D)")
+    if mean.shape != log_variance.shape:
+        raise ValueError(
+            f"mean and log_variance must have one shape, got {tuple(mean.shape)} and "
+            f"{tuple(log_variance.shape)}"
+        )
 
 
 def _at(latent: Tensor, position: tuple[int, ...], argument: str = "spatial") -> Tensor:

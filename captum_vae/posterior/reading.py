@@ -45,15 +45,15 @@ class Reading:
     """Where the mean and its spread are in the model's output.
 
     Attributes:
-        mean: path to the mean, or to a distribution object, which brings its own spread.
-        second: path to the second tensor, None when there is none to read.
-        spread: what the second tensor is.
-        level: item of the output to take before anything else (hierarchical models).
-        modules: names of submodules whose outputs are read instead of the model's; the paths then
+        mean: Path to the mean, or to a distribution object, which brings its own spread.
+        second: Path to the second tensor; None when there is none to read.
+        spread: What the second tensor is.
+        level: Item of the output to take before anything else, of hierarchical models.
+        modules: Names of submodules whose outputs are read instead of the model's; the paths then
             start with such a name.
-        function: the user's own f(output) -> mean | (mean, second) | distribution, which then
+        function: The user's own f(output) -> mean, (mean, second) or a distribution, which then
             replaces the paths.
-        note: what detection has to say about the choice.
+        note: What detection has to say about the choice.
     """
 
     mean: Path = ()
@@ -68,7 +68,7 @@ class Reading:
         """The mean (B, ...) and the log-variance in the same shape, or None.
 
         Raises:
-            PosteriorError: when the path does not exist or does not lead to a floating tensor.
+            PosteriorError: A path does not exist or does not lead to a floating tensor.
         """
         if self.level is not None:
             output = _take_level(output, self.level)
@@ -112,8 +112,8 @@ def parse_reading(read: object, *, level: int | None, spread: Spread | None) -> 
     """Turn the words of the table in `PosteriorAdapter` into a Reading; None for "auto".
 
     Raises:
-        ValueError: for words that are no path.
-        TypeError: for anything but a str, an int, a pair of those, or a callable.
+        TypeError: It is no str, int, pair of those, or callable.
+        ValueError: The words are no path.
     """
     if read == "auto":
         return None
@@ -202,7 +202,7 @@ def follow(output: object, path: Path) -> object:
     """Walk the path from the output.
 
     Raises:
-        PosteriorError: naming the step that does not exist, and what exists.
+        PosteriorError: A step does not exist; the message names it and what exists.
     """
     found = output
     for depth, step in enumerate(path):
@@ -273,7 +273,7 @@ def to_log_variance(second: Tensor, spread: Spread) -> Tensor:
     """Log-variance from whatever the model's second tensor is; same shape.
 
     Raises:
-        PosteriorError: when a variance or standard deviation is negative.
+        PosteriorError: A variance or standard deviation on the CPU is negative.
     """
     if spread == "log_variance":
         return second

@@ -1,5 +1,6 @@
 """Attention disentanglement as an extra term of the training objective."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.checks import real_number
-from captum_vae.losses.attention_disentanglement import AttentionDisentanglementLoss
+from captum_vae.losses.attention_disentanglement import (
+    AttentionDisentanglementLoss,
+    NonFiniteMapsError,
+)
 from captum_vae.training.configuration import AttentionConfig
 from captum_vae.training.objectives import VAEOutputs
 
@@ -86,5 +90,8 @@ class AttentionTerm(nn.Module):
             raise RuntimeError(
                 "AttentionTerm saw no forward: run the model inside `with term.watching(model)`"
             )
-        overlap = self.loss.of_forward(watched, outputs.mean, outputs.log_variance)
+        try:
+            overlap = self.loss.of_forward(watched, outputs.mean, outputs.log_variance)
+        except NonFiniteMapsError:  # the trainer stops at a loss of NaN, and says at which step
+            overlap = outputs.mean.sum() * math.nan
         return self.weight * overlap

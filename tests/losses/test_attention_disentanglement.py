@@ -317,7 +317,7 @@ def test_random_pairs_go_on_from_a_checkpoint():
         ({"aggregation": "max"}, "aggregation='max'"),
         ({"gate": "std"}, "gate='std'"),
         ({"pairs": "some"}, "pairs='some'"),
-        ({"pairs": 0}, "pairs is 0"),
+        ({"pairs": 0}, "pairs=0"),
         ({"rectifier": "none"}, "rectifier='none' leaves maps negative"),
     ],
 )

@@ -196,26 +196,6 @@ def test_latents_of_another_shape_are_refused(latent, wanted):
         small_vae(latent=latent).decode(torch.rand(2, 6))
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("latent_dims", 0),
-        ("image_size", (1, 2, 3)),
-        ("image_size", 20.5),
-        ("in_channels", True),
-        ("channels", ()),
-        ("channels", (4, -1)),
-        ("hidden", 0),
-        ("norm", "layer"),
-        ("output", "tanh"),
-        ("latent", "matrix"),
-    ],
-)
-def test_a_bad_argument_is_named(argument, value):
-    with pytest.raises(ValueError, match=argument):
-        ConvVAE(**{argument: value})
-
-
 def test_an_image_too_small_for_the_halvings_is_refused():
     with pytest.raises(ValueError, match=r"image_size \(7, 64\) .* at least 8 pixels"):
         UCSDVAE(image_size=(7, 64))
