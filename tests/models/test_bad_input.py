@@ -38,7 +38,7 @@ BUILT = [
     *[(FactorDiscriminator, "layers", value) for value in WHOLE_NUMBERS],
     *[(FactorDiscriminator, "slope", value) for value in ("0.2", None, True, np.nan, np.inf)],
     *[(TimmVAE, "decoder_channels", value) for value in WIDTHS],
-    *[(TimmVAE, "backbone", value) for value in (3, None, ["resnet18"], "no_such_net")],
+    *[(TimmVAE, "backbone", value) for value in (3, None, ["resnet18"], "")],
     *[(TimmVAE, "feature_layer", value) for value in (3, True, ["layer4"], "layer9")],
     *[(TimmVAE, "pretrained", value) for value in ("yes", 1, None)],
     *[(TimmVAE, "head", value) for value in WORDS],
