@@ -36,7 +36,7 @@ from captum_vae.experiments.map_figures import draw_examples
 from captum_vae.experiments.measured_maps import METRICS, MeasuredMaps, measured
 from captum_vae.experiments.results import Cell, Findings, Illustration, ResultTable
 from captum_vae.experiments.specification import Budget, Specification
-from captum_vae.experiments.verdicts import Estimate, doubted
+from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.model_pass import ModelPass
@@ -46,6 +46,7 @@ from captum_vae.localization.scorer import Scorer
 from captum_vae.metrics.localization.metric import Units
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
+from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.trainer import Trainer
@@ -110,7 +111,7 @@ class AnomalyStudy:
     """What sets one anomaly experiment apart from another.
 
     Attributes:
-        name: The name of the specification in ``published/``.
+        specification: The claims and the words of the page.
         settings: The settings per budget: a frozen dataclass with the attributes that
             :class:`~captum_vae.experiments.ucsd.UCSDSettings` has, but those of rendered clips.
         layers: The layers of the maps with a baseline, by their names in the tables.
@@ -133,7 +134,7 @@ class AnomalyStudy:
         published_images: Images seen in training as published, from the number of training images.
     """
 
-    name: str
+    specification: Specification
     settings: Mapping[Budget, Any]
     layers: Mapping[str, str]
     published_layers: Mapping[str, str]
@@ -146,7 +147,7 @@ class AnomalyStudy:
     stand_in: str
     places: Callable[[Any, Path | None, int], list[Place]]
     data: Callable[[Any, Sequence[MeasuredPlace]], str]
-    tables: Callable[[Specification, Sequence[MeasuredPlace]], list[ResultTable]]
+    tables: Callable[[Sequence[MeasuredPlace]], list[ResultTable]]
     values: Callable[[Any, Sequence[MeasuredPlace]], dict[str, Any]]
     published_images: Callable[[int], int]
     shrunk: Mapping[str, Frames] = field(default_factory=dict)
@@ -155,20 +156,14 @@ class AnomalyStudy:
 
     def experiment(self) -> Experiment[Any]:
         """The experiment, ready to run."""
-        specification = Specification.read(self.name)
+        return Experiment(self.specification, self.settings, self.run)
 
-        def run(settings: Any, data_root: Path | None, work: Work) -> Findings:
-            return self._findings(specification, settings, data_root, work)
-
-        return Experiment(specification, self.settings, run)
-
-    def _findings(
-        self, specification: Specification, settings: Any, data_root: Path | None, work: Work
-    ) -> Findings:
+    def run(self, settings: Any, data_root: Path | None, work: Work) -> Findings:
+        """Train a VAE per place, measure every map there, and judge the claims."""
         parts: list[MeasuredPlace] = []
         figures: list[Illustration] = []
         for place in self.places(settings, data_root, work.seed):
-            part, draw = self._measured(specification, settings, place, work)
+            part, draw = self._measured(settings, place, work)
             parts.append(part)
             if part.variant == parts[0].variant:
                 figures.append(draw())
@@ -176,11 +171,11 @@ class AnomalyStudy:
         values = {"s": settings, "paper": self.settings["paper"], **self.values(settings, parts)}
         return Findings(
             data=self.data(settings, parts),
-            verdicts=doubted(judge(specification, parts), doubts),
-            tables=self.tables(specification, parts),
+            verdicts=doubted(judge(self.specification, parts), doubts),
+            tables=self.tables(parts),
             figures=figures,
-            protocol=specification.protocol_words(**values),
-            charts=specification.drawn(**values),
+            protocol=self.specification.protocol_words(**values),
+            charts=self.specification.drawn(**values),
             training_share=min(
                 part.steps * settings.batch_size / self.published_images(part.training)
                 for part in parts
@@ -188,7 +183,7 @@ class AnomalyStudy:
         )
 
     def _measured(
-        self, specification: Specification, settings: Any, place: Place, work: Work
+        self, settings: Any, place: Place, work: Work
     ) -> tuple[MeasuredPlace, Callable[[], Illustration]]:
         """Train, choose without labels, measure every map, and draw two of them."""
         training = cast(SampleDataset, build_dataset(place.normal))
@@ -210,7 +205,7 @@ class AnomalyStudy:
                 device=work.device,
                 against=[
                     (row_name(first, primary), row_name(second, primary))
-                    for first, second in compared(specification, self.published)
+                    for first, second in compared(self.specification, self.published)
                 ],
                 units=self.units,
                 batch_size=self.batch_size,

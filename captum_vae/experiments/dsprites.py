@@ -135,23 +135,4 @@ def _training(run: Run, steps: int) -> dict[str, Any]:
     }
 
 
-EXPERIMENT = Experiment(
-    SPECIFICATION,
-    {
-        "smoke": DSpritesSettings(
-            2, 2, (40.0,), aggregations=("mean",), rectifiers=("relu",), batch_size=8, samples=500
-        ),
-        # So few steps at the published rate of 1e-4 hardly leave the initial weights.
-        "cpu": DSpritesSettings(
-            400,
-            3,
-            (40.0,),
-            batch_size=32,
-            learning_rate=5e-4,
-            samples=10_000,
-            precision="bfloat16",
-        ),
-        "paper": DSpritesSettings(300_000, 8, (10.0, 20.0, 30.0, 40.0, 100.0)),
-    },
-    run,
-)
+EXPERIMENT = Experiment(SPECIFICATION, SPECIFICATION.settings(DSpritesSettings), run)

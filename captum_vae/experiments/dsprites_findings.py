@@ -12,7 +12,7 @@ from captum_vae.experiments.results import Cell, ResultTable, rows_of
 from captum_vae.experiments.seed_comparison import BASELINE, t_interval
 from captum_vae.experiments.seed_run import SeedRun
 from captum_vae.experiments.specification import Specification
-from captum_vae.experiments.verdicts import Estimate
+from captum_vae.report.estimate import Estimate
 
 HEADLINE_GAMMA = 40.0
 """The gamma of the paper's best score, at which claims are judged."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.specification import Claim, Figure, Specification
 from captum_vae.experiments.verdicts import (
-    Estimate,
     Verdict,
     all_of,
     apart,
@@ -19,6 +18,7 @@ from captum_vae.experiments.verdicts import (
     not_testable,
     stays_within,
 )
+from captum_vae.report.estimate import Estimate
 
 _BEST = "best of "
 _ALL = "all"

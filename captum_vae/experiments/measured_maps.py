@@ -8,9 +8,10 @@ from typing import Any
 
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly_maps import row_name
-from captum_vae.experiments.verdicts import Estimate, negated
+from captum_vae.experiments.verdicts import negated
 from captum_vae.localization.measuring import Scorers, benchmark
 from captum_vae.localization.scorer_result import ScorerResult
+from captum_vae.report.estimate import Estimate
 
 METRICS = ("auroc", "aupro", "average_precision", "best_iou")
 """The pixel metrics that are kept; the best IoU is an oracle's."""

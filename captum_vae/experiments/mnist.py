@@ -27,8 +27,6 @@ from captum_vae.training.configuration import DataConfig, ModelConfig, Objective
 DIGITS: Mapping[int, tuple[int, ...]] = {1: (9, 7, 2, 4), 3: (8, 5)}
 """What each VAE is shown, by the digit that it was trained on."""
 
-PUBLISHED_EPOCHS = 100
-
 SPECIFICATION = Specification.read("mnist")
 
 
@@ -84,6 +82,7 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
     where = "MNIST, 28 x 28 pixels"
     if data is None:
         where = "scikit-learn's 1,797 digits, 8 x 8 pixels brought to 28 x 28, in place of MNIST"
+    paper = EXPERIMENT.settings["paper"]
     doubts = work.doubts(rendered=where if data is None else "")
     return Findings(
         where,
@@ -92,7 +91,7 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
         figures,
         _protocol(settings, lengths),
         [chart for part in parts for chart in SPECIFICATION.drawn(digit=part.name)],
-        min(steps * settings.batch_size / (PUBLISHED_EPOCHS * n) for steps, n in lengths),
+        min(steps * settings.batch_size / (paper.epochs * n) for steps, n in lengths),
     )
 
 
@@ -162,12 +161,4 @@ def _protocol(settings: MNISTSettings, lengths: Sequence[tuple[int, int]]) -> di
     return SPECIFICATION.protocol_words(s=settings, paper=paper, trained=trained)
 
 
-EXPERIMENT = Experiment(
-    SPECIFICATION,
-    {
-        "smoke": MNISTSettings(20, 0, 32, 32, 1e-3, 40, 16, 50),
-        "cpu": MNISTSettings(400, 0, 64, 32, 1e-3, 300, 200, 1000),
-        "paper": MNISTSettings(0, PUBLISHED_EPOCHS, 128, 32, 1e-3, 2000, 1000, 1000),
-    },
-    run,
-)
+EXPERIMENT = Experiment(SPECIFICATION, SPECIFICATION.settings(MNISTSettings), run)

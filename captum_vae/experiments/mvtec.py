@@ -25,7 +25,7 @@ from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, RECTIFIE
 from captum_vae.experiments.judging import best
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.results import Cell, ResultTable
-from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.experiments.specification import Specification
 from captum_vae.localization.options import ScoreScale
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, Precision
@@ -94,43 +94,8 @@ class MVTecSettings:
     every: ClassVar[int] = 1
 
 
-SETTINGS: dict[Budget, MVTecSettings] = {
-    "smoke": MVTecSettings(
-        image_size=64,
-        augmented=64,
-        steps=16,
-        warmup_steps=8,
-        learning_rate=1e-3,
-        normal_images=16,
-        painted=4,
-        twice="grain",
-        smoothing=(0.0, 2.0),
-        scales=("none",),
-        resamples=100,
-        rendered=12,
-        model="timm",
-        options={"latent_dims": 8, "hidden": 32, "decoder_channels": [64, 32, 16, 8]},
-    ),
-    "cpu": MVTecSettings(
-        image_size=128,
-        augmented=10_000,
-        steps=1000,
-        warmup_steps=300,
-        learning_rate=1e-3,
-        precision="bfloat16",
-        normal_images=40,
-        painted=32,
-    ),
-    "paper": MVTecSettings(
-        image_size=256,
-        augmented=10_000,
-        steps=125_000,
-        warmup_steps=1250,
-        normal_images=200,
-        painted=100,
-        smoothing=(0.0, 4.0, 8.0, 12.0),
-    ),
-}
+SPECIFICATION = Specification.read("mvtec")
+SETTINGS = SPECIFICATION.settings(MVTecSettings)
 
 
 def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) -> list[Place]:
@@ -218,9 +183,7 @@ def _values(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> dict[str
     }
 
 
-def result_tables(
-    specification: Specification, parts: Sequence[MeasuredPlace]
-) -> list[ResultTable]:
+def result_tables(parts: Sequence[MeasuredPlace]) -> list[ResultTable]:
     """The tables of the page."""
     found = [part for part in parts if part.variant == parts[0].variant]
     maps: list[list[Cell]] = [
@@ -229,18 +192,18 @@ def result_tables(
         for name in part.maps
     ]
     return [
-        _beside(specification, found, "auroc"),
-        _beside(specification, found, "best_iou"),
-        specification.table(
+        _beside(found, "auroc"),
+        _beside(found, "best_iou"),
+        SPECIFICATION.table(
             "maps", ["category", "map", *METRIC_COLUMNS, f"pixel AUROC, {DEFECTIVE}"], maps
         ),
         *(
-            _paddings(specification, first, second)
+            _paddings(first, second)
             for second in parts
             for first in found
             if first.name == second.name and first is not second
         ),
-        choice_table(specification, [(part.name, part.chosen[0]) for part in found]),
+        choice_table(SPECIFICATION, [(part.name, part.chosen[0]) for part in found]),
     ]
 
 
@@ -253,9 +216,7 @@ def published(
     )
 
 
-def _beside(
-    specification: Specification, found: Sequence[MeasuredPlace], metric: BesideMetric
-) -> ResultTable:
+def _beside(found: Sequence[MeasuredPlace], metric: BesideMetric) -> ResultTable:
     rows: list[list[Cell]] = []
     for part in found:
         paper = published("paper", part.name, metric)
@@ -290,22 +251,20 @@ def _beside(
         "ours, chosen without labels",
         "minus paper (chosen)",
     ]
-    return specification.table(metric, columns, rows)
+    return SPECIFICATION.table(metric, columns, rows)
 
 
-def _paddings(
-    specification: Specification, first: MeasuredPlace, second: MeasuredPlace
-) -> ResultTable:
+def _paddings(first: MeasuredPlace, second: MeasuredPlace) -> ResultTable:
     measured = [(metric, part) for metric in _COLUMNS for part in (first, second)]
     rows: list[list[Cell]] = [
         [name, *(part.level(name, metric) for metric, part in measured)] for name in first.maps
     ]
     columns = ["map", *(f"{_WORDS[metric]}, {part.variant}" for metric, part in measured)]
-    return specification.table("padding", columns, rows, category=first.name)
+    return SPECIFICATION.table("padding", columns, rows, category=first.name)
 
 
 STUDY = AnomalyStudy(
-    name="mvtec",
+    specification=SPECIFICATION,
     settings=SETTINGS,
     layers=LAYERS,
     published_layers=PUBLISHED_LAYERS,

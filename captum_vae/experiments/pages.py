@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.results import Chart, Scatter, read_chart, rows_of
-from captum_vae.experiments.verdicts import Estimate
+from captum_vae.experiments.results import rows_of
 from captum_vae.files import reading, write_json, write_text
 from captum_vae.report import Picture, Section, Table, write_page
+from captum_vae.report.chart_drawing import chart_svg
+from captum_vae.report.charts import Chart, Scatter, read_chart
+from captum_vae.report.estimate import Estimate
 
 _BUDGETS = {
     "smoke": "Scale smoke: it shows that everything runs; its numbers mean nothing.",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from captum_vae.experiments.verdicts import Estimate, Verdict
+from captum_vae.experiments.verdicts import Verdict
+from captum_vae.report.charts import Chart, Scatter
+from captum_vae.report.estimate import Estimate
 
 if TYPE_CHECKING:
     from captum_vae.report import Picture
@@ -93,108 +94,6 @@ class Illustration:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A value that every row of a chart is read against.
-
-    Attributes:
-        value: Where its line stands.
-        name: What the line is called, such as ``chance``.
-    """
-
-    value: float
-    name: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A table's numbers as dots with their intervals, one row per label.
-
-    Attributes:
-        name: The name of its SVG file.
-        title: The headline.
-        table: The name of the table that it draws.
-        labels: The columns whose words, joined, name a row.
-        ours: The columns of this run's numbers.
-        axis: The quantity, with its unit.
-        caption: How to read it.
-        alt: What it shows, for those who cannot see it.
-        published: The columns of the sources' numbers.
-        reference: A line across all rows.
-    """
-
-    name: str
-    title: str
-    table: str
-    labels: Sequence[str]
-    ours: Sequence[str]
-    axis: str
-    caption: str
-    alt: str
-    published: Sequence[str] = ()
-    reference: Reference | None = None
-    kind: Literal["rows"] = "rows"
-
-    @property
-    def words(self) -> list[str]:
-        """The columns whose cells are words."""
-        return list(self.labels)
-
-    @property
-    def numbers(self) -> list[str]:
-        """The columns whose cells are drawn."""
-        return [*self.published, *self.ours]
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Two numbers of every row against each other, with their intervals.
-
-    Attributes:
-        name: The name of its SVG file.
-        title: The headline.
-        table: The name of the table that it draws.
-        series: The column of a row's series, whose points a line joins in the table's order.
-        point: The column of what tells the points of a series apart, written beside them where
-            there is room.
-        x: The column of the horizontal number.
-        y: The column of the vertical number.
-        caption: How to read it.
-        alt: What it shows, for those who cannot see it.
-        published: The series that are the sources'.
-    """
-
-    name: str
-    title: str
-    table: str
-    series: str
-    point: str
-    x: str
-    y: str
-    caption: str
-    alt: str
-    published: Sequence[str] = ()
-    kind: Literal["scatter"] = "scatter"
-
-    @property
-    def words(self) -> list[str]:
-        """The columns whose cells are words."""
-        return [self.series, self.point]
-
-    @property
-    def numbers(self) -> list[str]:
-        """The columns whose cells are drawn."""
-        return [self.x, self.y]
-
-
-def read_chart(entries: Mapping[str, Any]) -> Chart | Scatter:
-    """The chart that JSON or TOML data describe; missing entries have their defaults."""
-    if entries.get("kind") == "scatter":
-        return Scatter(**entries)
-    reference = entries.get("reference")
-    return Chart(**{**entries, "reference": reference and Reference(**reference)})
-
-
-@dataclass(frozen=True)
 class Findings:
     """What a run of an experiment found.
 
@@ -228,14 +127,6 @@ class Findings:
             raise ValueError(f"charts are named {names}; wanted a name for each, for its file")
         for chart in self.charts:
             check_drawn(chart, self.tables)
-
-
-def read_cell(cell: Any) -> Estimate | None:
-    """A number of a table as the results' JSON holds it; None where a source does not say."""
-    if cell is None:
-        return None
-    found = Estimate.from_dict(dict(cell)) if isinstance(cell, Mapping) else Estimate(float(cell))
-    return Estimate(None) if found.value is not None and math.isnan(found.value) else found
 
 
 def check_drawn(chart: Chart | Scatter, tables: Sequence[ResultTable]) -> None:

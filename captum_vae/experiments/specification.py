@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from captum_vae.experiments.results import Chart, ResultTable, Row, Scatter, read_chart
+from captum_vae.experiments.results import ResultTable, Row
 from captum_vae.files import reading
+from captum_vae.report.charts import Chart, Scatter, read_chart
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +26,8 @@ FOLDER = Path(__file__).parent / "published"
 Budget = Literal["smoke", "cpu", "paper"]
 """How much an experiment may cost: smoke shows in under a minute that everything runs, cpu measures
 what a laptop can in minutes, paper takes the published settings."""
+
+Settings = TypeVar("Settings")
 
 Pairs = Sequence[tuple[str, str]]
 Figure = Mapping[str, str] | float
@@ -89,6 +92,7 @@ class Specification:
         title: The headline of the page.
         about: What the experiment is, in a paragraph.
         claims: What is to be confirmed or refuted.
+        budgets: The settings of every budget.
         words: What verdicts say is judged, by rule, as templates for ``str.format``.
         tables: Title and note of each table, as templates.
         charts: What is drawn from the tables; the texts are templates.
@@ -99,6 +103,7 @@ class Specification:
     title: str
     about: str
     claims: Sequence[Claim]
+    budgets: Mapping[Budget, Mapping[str, Any]] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     charts: Sequence[Mapping[str, Any]] = ()
@@ -117,6 +122,13 @@ class Specification:
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
             claims = [Claim(**entry) for entry in entries.pop("claims")]
             return cls(name, claims=claims, **entries)
+
+    def settings(self, kind: type[Settings]) -> dict[Budget, Settings]:
+        """The settings of every budget, as values of a dataclass; lists become tuples."""
+        return {
+            budget: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+            for budget, entries in self.budgets.items()
+        }
 
     def table(
         self,

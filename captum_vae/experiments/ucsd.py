@@ -33,7 +33,7 @@ from captum_vae.experiments.anomaly_maps import (
 from captum_vae.experiments.judging import best
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.results import Cell, ResultTable
-from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.experiments.specification import Specification
 from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.samples import SampleSubset
 from captum_vae.training.building import build_dataset
@@ -53,7 +53,6 @@ UNSCALED = ChoiceNames(
 )
 """The choice among maps that are not scaled by location."""
 
-PUBLISHED_EPOCHS = 1000
 STAND_IN = "rendered scenes"
 
 
@@ -98,51 +97,8 @@ class UCSDSettings:
     scales: ClassVar[tuple[ScoreScale, ...]] = ("none", "location")
 
 
-SETTINGS: dict[Budget, UCSDSettings] = {
-    "smoke": UCSDSettings(
-        model="conv",
-        options={"latent_dims": 8, "channels": [8, 16, 32], "hidden": 64},
-        image_size=(48, 72),
-        steps=60,
-        epochs=0,
-        warmup_steps=30,
-        batch_size=16,
-        learning_rate=1e-3,
-        every=1,
-        normal_images=32,
-        painted=8,
-        smoothing=(0.0, 1.0),
-        resamples=200,
-        rendered_clips=4,
-        rendered_frames=12,
-    ),
-    "cpu": UCSDSettings(
-        model="conv",
-        options={"latent_dims": 32, "channels": [32, 64, 128], "hidden": 256},
-        image_size=(96, 96),
-        steps=200,
-        epochs=0,
-        warmup_steps=200,
-        batch_size=32,
-        learning_rate=1e-3,
-        every=10,
-        normal_images=120,
-        painted=40,
-    ),
-    "paper": UCSDSettings(
-        model="ucsd",
-        options={"latent_dims": 32},
-        image_size=(100, 100),
-        steps=0,
-        epochs=PUBLISHED_EPOCHS,
-        warmup_steps=800,
-        batch_size=32,
-        learning_rate=1e-4,
-        every=1,
-        normal_images=500,
-        painted=100,
-    ),
-}
+SPECIFICATION = Specification.read("ucsd")
+SETTINGS = SPECIFICATION.settings(UCSDSettings)
 
 
 def find_scene(settings: UCSDSettings, data_root: Path | None, seed: int = 0) -> list[Place]:
@@ -209,9 +165,7 @@ def _values(settings: UCSDSettings, parts: Sequence[MeasuredPlace]) -> dict[str,
     }
 
 
-def result_tables(
-    specification: Specification, parts: Sequence[MeasuredPlace]
-) -> list[ResultTable]:
+def result_tables(parts: Sequence[MeasuredPlace]) -> list[ResultTable]:
     """The tables of the page."""
     (part,) = parts
     labels = [label for pair in zip(PROTOCOLS, SHRUNK, strict=True) for label in pair]
@@ -229,16 +183,16 @@ def result_tables(
     ]
     metrics: list[list[Cell]] = [[name, *part.metrics(name)] for name in part.maps]
     return [
-        _beside(specification, part),
-        specification.table(
+        _beside(part),
+        SPECIFICATION.table(
             "protocols", ["map", "replication b, Ped1", *labels], grid, scene=part.name
         ),
-        specification.table("metrics", ["map", *METRIC_COLUMNS], metrics),
-        choice_table(specification, [(c.names.ours, c) for c in part.chosen]),
+        SPECIFICATION.table("metrics", ["map", *METRIC_COLUMNS], metrics),
+        choice_table(SPECIFICATION, [(c.names.ours, c) for c in part.chosen]),
     ]
 
 
-def _beside(specification: Specification, part: MeasuredPlace) -> ResultTable:
+def _beside(part: MeasuredPlace) -> ResultTable:
     def row(
         name: str, paper: float | None, theirs: float | None, faithful: str, ours: str = ""
     ) -> list[Cell]:
@@ -287,7 +241,7 @@ def _beside(specification: Specification, part: MeasuredPlace) -> ResultTable:
         else f" These are not frames of Ped1 ({part.name} instead), so a difference to the paper "
         "mixes the scene with the method."
     )
-    return specification.table("beside", columns, rows, other_scene=other_scene)
+    return SPECIFICATION.table("beside", columns, rows, other_scene=other_scene)
 
 
 def _published(source: str, layer: str, **wanted: str) -> float | None:
@@ -316,7 +270,7 @@ def _highest(values: Iterable[float | None]) -> float | None:
 
 
 STUDY = AnomalyStudy(
-    name="ucsd",
+    specification=SPECIFICATION,
     settings=SETTINGS,
     layers=LAYERS,
     published_layers=LAYERS,
@@ -334,7 +288,7 @@ STUDY = AnomalyStudy(
     data=_data,
     tables=result_tables,
     values=_values,
-    published_images=lambda training: PUBLISHED_EPOCHS * training,
+    published_images=lambda training: SETTINGS["paper"].epochs * training,
 )
 
 EXPERIMENT = STUDY.experiment()

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from captum_vae.report.estimate import Estimate, known
 
 Outcome = Literal["confirmed", "refuted", "undecided", "not testable here"]
 
 _ORDER: tuple[Outcome, ...] = ("refuted", "not testable here", "undecided", "confirmed")
 """The first that any part of a claim has is the claim's."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval.
-
-    Attributes:
-        value: None where undefined.
-        low: lower end; None where there is no interval.
-        high: upper end.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    def to_dict(self) -> dict[str, float | None]:
-        """For JSON, NaN as None; the form of a table's cell."""
-        return {"value": _known(self.value), "low": _known(self.low), "high": _known(self.high)}
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> Estimate:
-        """The estimate of :meth:`to_dict`."""
-        return cls(entries["value"], entries["low"], entries["high"])
-
-    def __str__(self) -> str:
-        """Three decimals, as ``0.930 [0.921, 0.938]``."""
-        return format(self, "")
-
-    def __format__(self, sign: str) -> str:
-        """The same; with ``+`` as ``+0.930 [+0.921, +0.938]``, for a difference."""
-        number = f"{sign}.3f"
-        value, low, high = _known(self.value), _known(self.low), _known(self.high)
-        if value is None:
-            return "undefined"
-        if low is None or high is None:
-            return format(value, number)
-        return f"{value:{number}} [{low:{number}}, {high:{number}}]"
 
 
 @dataclass(frozen=True)
@@ -81,7 +44,7 @@ def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdic
         >>> exceeds(Estimate(0.61, 0.58, 0.64), 0.86, what="AUROC", than="the paper").because
         'AUROC 0.610 [0.580, 0.640], 0.250 below the paper (0.860)'
     """
-    value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
+    value, low, high = known(ours.value), known(ours.low), known(ours.high)
     if value is None:
         return Verdict("not testable here", f"{what} has no value here")
     side = "above" if value > threshold else "below"
@@ -103,7 +66,7 @@ def is_positive(ours: Estimate, *, what: str) -> Verdict:
         what: names it.
     """
     verdict = exceeds(ours, 0.0, what=what, than="zero")
-    if _known(ours.value) is None:
+    if known(ours.value) is None:
         return verdict
     return Verdict(verdict.outcome, f"{what} {ours:+}")
 
@@ -121,7 +84,7 @@ def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
     """
     if not margin > 0:
         raise ValueError(f"margin is {margin}; wanted a positive difference that counts as small")
-    value, low, high = _known(ours.value), _known(ours.low), _known(ours.high)
+    value, low, high = known(ours.value), known(ours.low), known(ours.high)
     if value is None:
         return Verdict("not testable here", f"{what} has no value here")
     because = f"{what} {ours:+}, against a margin of {margin:g}"
@@ -201,10 +164,6 @@ def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str,
 def best_of(found: Mapping[str, Estimate]) -> str:
     """The name with the highest value; of equals, and where none is defined, the first."""
     return max(found, key=lambda name: _or_lowest(found[name].value))
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
 
 
 def _or_lowest(value: float | None) -> float:

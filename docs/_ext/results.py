@@ -31,11 +31,11 @@ INTERVAL = re.compile(r"(?<=[\d*|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
 
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
-from captum_vae.experiments.charts import chart_svg  # noqa: E402
 from captum_vae.experiments.pages import markdown_page  # noqa: E402
-from captum_vae.experiments.results import Chart, Scatter  # noqa: E402
 from captum_vae.experiments.seed_comparison import comparison_table  # noqa: E402
-from captum_vae.experiments.verdicts import Estimate  # noqa: E402
+from captum_vae.report.chart_drawing import chart_svg  # noqa: E402
+from captum_vae.report.charts import Chart, Scatter  # noqa: E402
+from captum_vae.report.estimate import Estimate  # noqa: E402
 
 Result = Mapping[str, Any]
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from captum_vae.experiments.charts import chart_svg
-from captum_vae.experiments.results import Chart
+from captum_vae.report.chart_drawing import chart_svg
+from captum_vae.report.charts import Chart
 from tests.docs.blocks import DOCS
 
 pytest.importorskip("sphinx")

@@ -25,7 +25,6 @@ from captum_vae.experiments.anomaly_maps import (
 )
 from captum_vae.experiments.judging import compared, judge
 from captum_vae.experiments.mvtec_rendered import RenderedTexture
-from captum_vae.experiments.specification import Specification
 from captum_vae.experiments.work import Work
 from captum_vae.localization import LatentAttention, ReconstructionError
 from captum_vae.localization.candidates import Candidates
@@ -49,7 +48,7 @@ def measured(
     vae = ConvVAE(2, image_size=16, channels=(2, 2, 2), hidden=4)
     scorer = LatentAttention(vae, "encoder.conv1")
     chosen = [ChosenMaps(n, scorer, 4.0, "conv1, sigma 4", 0.9, 36, 32) for n in study.choices]
-    pairs = compared(Specification.read(study.name), study.published)
+    pairs = compared(study.specification, study.published)
     maps = list(dict.fromkeys([*study.published, *(name for pair in pairs for name in pair)]))
     maps += [f"{layer}, method 1, abs, baseline mean activation" for layer in study.layers]
     rows = {
@@ -85,7 +84,7 @@ def measured(
 
 def cells(study: AnomalyStudy, parts: list[MeasuredPlace], table_name: str) -> dict[Any, Any]:
     """The cells of a table by the first cell of their row and their column's title."""
-    tables = study.tables(Specification.read(study.name), parts)
+    tables = study.tables(parts)
     (table,) = (table for table in tables if table.name == table_name)
     return {
         (row[0], column): cell
@@ -101,7 +100,7 @@ def vae() -> ConvVAE:
 
 def test_every_claim_on_ucsd_is_judged_by_the_numbers() -> None:
     values = {RECONSTRUCTION: 0.8, "conv3, method 2, abs": 0.85, CHOSEN: 0.9}
-    found = judge(Specification.read("ucsd"), [measured(ucsd.STUDY, "Ped1", values)])
+    found = judge(ucsd.SPECIFICATION, [measured(ucsd.STUDY, "Ped1", values)])
     assert {name: verdict.outcome for name, verdict in found.items()} == {
         "attention_beats_reconstruction": "confirmed",
         "conv2_is_best": "refuted",
@@ -122,7 +121,7 @@ def test_every_claim_on_ucsd_is_judged_by_the_numbers() -> None:
 def test_every_claim_on_mvtec_is_judged_by_the_numbers() -> None:
     black = measured(mvtec.STUDY, "leather", {LAST_ABS: 0.6, CHOSEN: 0.9}, "black")
     corner = measured(mvtec.STUDY, "leather", {LAST_ABS: 0.7}, "corner")
-    found = judge(Specification.read("mvtec"), [black, corner])
+    found = judge(mvtec.SPECIFICATION, [black, corner])
     assert {name: verdict.outcome for name, verdict in found.items()} == {
         "paper_auroc": "refuted",
         "below_paper": "confirmed",

@@ -17,8 +17,8 @@ from captum_vae.experiments.dsprites_findings import (
 )
 from captum_vae.experiments.judging import judge
 from captum_vae.experiments.seed_run import SeedRun
-from captum_vae.experiments.verdicts import Estimate
 from captum_vae.experiments.work import Work
+from captum_vae.report.estimate import Estimate
 
 
 def run(variant: str, seed: int, score: float | None) -> Run:

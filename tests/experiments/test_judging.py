@@ -8,7 +8,8 @@ import pytest
 
 from captum_vae.experiments.judging import RULES, best, compared, judge
 from captum_vae.experiments.specification import Claim, Specification
-from captum_vae.experiments.verdicts import Estimate, Verdict
+from captum_vae.experiments.verdicts import Verdict
+from captum_vae.report.estimate import Estimate
 
 WORDS = {
     "difference": "{part}: {first} minus {second}",

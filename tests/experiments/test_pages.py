@@ -18,10 +18,12 @@ from captum_vae.experiments.pages import (
     write_pages,
     write_results,
 )
-from captum_vae.experiments.results import Chart, Findings, Illustration, ResultTable
+from captum_vae.experiments.results import Findings, Illustration, ResultTable
 from captum_vae.experiments.specification import Claim, Specification
-from captum_vae.experiments.verdicts import Estimate, Verdict
+from captum_vae.experiments.verdicts import Verdict
 from captum_vae.report import save_picture
+from captum_vae.report.charts import Chart
+from captum_vae.report.estimate import Estimate
 from tests.report.page_check import Page
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

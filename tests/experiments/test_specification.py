@@ -9,9 +9,10 @@ import pytest
 from captum_vae.experiments import specification as module
 from captum_vae.experiments.judging import compared
 from captum_vae.experiments.reproduce import NAMES, load_experiment
-from captum_vae.experiments.results import ResultTable, Scatter, check_drawn
+from captum_vae.experiments.results import ResultTable, check_drawn
 from captum_vae.experiments.specification import Specification
 from captum_vae.files import DamagedFileError
+from captum_vae.report.charts import Scatter
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 VALUES = {"scene": "Ped2", "digit": "1"}

@@ -5,7 +5,6 @@ import math
 import pytest
 
 from captum_vae.experiments.verdicts import (
-    Estimate,
     Verdict,
     all_of,
     apart,
@@ -17,6 +16,7 @@ from captum_vae.experiments.verdicts import (
     not_testable,
     stays_within,
 )
+from captum_vae.report.estimate import Estimate
 
 
 @pytest.mark.parametrize(

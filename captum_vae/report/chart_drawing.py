@@ -15,8 +15,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from captum_vae.experiments.results import Chart, Scatter, read_cell
-from captum_vae.experiments.verdicts import Estimate
+from captum_vae.report.charts import Chart, Scatter
+from captum_vae.report.estimate import Estimate, read_cell
 
 _LOOK: Mapping[str, Any] = {
     # The font comes with matplotlib, and its outlines look the same everywhere.

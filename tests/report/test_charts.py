@@ -17,17 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from captum_vae.experiments.charts import chart_svg, draw
 from captum_vae.experiments.pages import charts_of, load_results, markdown_page
-from captum_vae.experiments.results import (
-    Chart,
-    Findings,
-    Reference,
-    ResultTable,
-    read_chart,
-)
+from captum_vae.experiments.results import Findings, ResultTable
 from captum_vae.experiments.specification import Specification
-from captum_vae.experiments.verdicts import Estimate
+from captum_vae.report.chart_drawing import chart_svg, draw
+from captum_vae.report.charts import Chart, Reference, read_chart
+from captum_vae.report.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -165,8 +160,8 @@ def test_the_same_json_gives_the_same_bytes() -> None:
 def test_another_process_gives_the_same_bytes(seed: str) -> None:
     code = (
         "import json, sys\n"
-        "from captum_vae.experiments.charts import chart_svg\n"
-        "from captum_vae.experiments.results import read_chart\n"
+        "from captum_vae.report.chart_drawing import chart_svg\n"
+        "from captum_vae.report.charts import read_chart\n"
         "chart, table = json.load(sys.stdin)\n"
         "sys.stdout.buffer.write(chart_svg(read_chart(chart), table).encode())"
     )

@@ -11,9 +11,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from captum_vae.experiments.charts import chart_svg, draw
-from captum_vae.experiments.results import Cell, Findings, ResultTable, Scatter, read_chart
-from captum_vae.experiments.verdicts import Estimate
+from captum_vae.experiments.results import Cell, Findings, ResultTable
+from captum_vae.report.chart_drawing import chart_svg, draw
+from captum_vae.report.charts import Scatter, read_chart
+from captum_vae.report.estimate import Estimate
 
 COLUMNS = ("model", "gamma", "error", "score", "note")
 TABLE = ResultTable(
