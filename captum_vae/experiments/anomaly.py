@@ -49,6 +49,7 @@ from captum_vae.posterior import as_adapter
 from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer
 
 METRIC_COLUMNS = ("pixel AUROC", "AUPRO", "average precision", "best IoU (oracle)")
@@ -187,7 +188,7 @@ class AnomalyStudy:
     ) -> tuple[MeasuredPlace, Callable[[], Illustration]]:
         """Train, choose without labels, measure every map, and draw two of them."""
         training = cast(SampleDataset, build_dataset(place.normal))
-        steps = steps_of(settings, len(training))
+        steps = steps_of(settings.steps, settings.epochs, settings.batch_size, len(training))
         vae = self._trained(settings, place, steps, work)
         chosen = self._chosen(settings, place, vae, training, work)
         maps = self.maps(vae, chosen)
@@ -197,7 +198,7 @@ class AnomalyStudy:
         primary = next(iter(self.protocols))
 
         def measure() -> dict[str, Any]:
-            work.say(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
+            say(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
             return measured(
                 rows,
                 normal,

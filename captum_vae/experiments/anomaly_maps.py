@@ -18,12 +18,13 @@ from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import Scorer
+from captum_vae.training.logs import say
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 """The paper's two methods by the replications' numbers."""
 
 RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs")
-"""Of the paper, and of the authors' code."""
+"""The paper's rectifier, and that of the authors' code."""
 
 RECONSTRUCTION = "reconstruction error"
 MEAN_IMAGE = "mean image"
@@ -56,9 +57,9 @@ class AnomalyMap:
     """A scorer with its name in the tables.
 
     Attributes:
-        name: in the tables.
-        scorer: fitted or not.
-        smoothing: sigma in pixels of the mask.
+        name: The name in the tables.
+        scorer: The scorer, which need not be fitted.
+        smoothing: The sigma of its smoothing, in pixels of the mask.
     """
 
     name: str
@@ -87,8 +88,8 @@ def published_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap
     normalised (paper section 3.1; method 2 is that of its anomaly section).
 
     Args:
-        vae: the model.
-        layers: dotted names of encoder layers by their names in the tables.
+        vae: The model.
+        layers: The dotted names of encoder layers by their names in the tables.
     """
     return [
         AnomalyMap(
@@ -105,8 +106,8 @@ def baseline_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap]
     """Weights times the features' distance to a baseline, and the distance without weights.
 
     Args:
-        vae: the model.
-        layers: as for :func:`published_maps`.
+        vae: The model.
+        layers: The dotted names of encoder layers by their names in the tables.
     """
     maps = []
     for name, layer in layers.items():
@@ -125,22 +126,11 @@ def baseline_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap]
 
 
 def pixel_maps(vae: nn.Module) -> list[AnomalyMap]:
-    """Reconstruction error and mean-image difference."""
+    """The absolute differences of an image to its reconstruction and to the mean image."""
     return [
         AnomalyMap(RECONSTRUCTION, ReconstructionError(vae, distance="absolute")),
         AnomalyMap(MEAN_IMAGE, MeanImageDifference(vae, distance="absolute")),
     ]
-
-
-def smoothed(maps: Sequence[AnomalyMap], ending: str, sigma: float) -> list[AnomalyMap]:
-    """The maps under another smoothing; each shares its scorer, which scores an image once.
-
-    Args:
-        maps: as they are.
-        ending: of their new names.
-        sigma: in pixels of the mask.
-    """
-    return [replace(m, name=m.name + ending, smoothing=sigma) for m in maps]
 
 
 @dataclass(frozen=True)
@@ -148,13 +138,13 @@ class ChosenMaps:
     """What was chosen without test labels.
 
     Attributes:
-        names: in the tables.
-        scorer: the chosen variant.
-        smoothing: of the chosen variant, sigma in pixels of the mask.
-        variant: its options in words.
-        synthetic: its pixel AUROC on the synthetic defects.
-        among: number of variants.
-        painted: number of images with synthetic defects.
+        names: What the maps are called in the tables.
+        scorer: The chosen variant.
+        smoothing: The sigma of the chosen variant, in pixels of the mask.
+        variant: The options of the chosen variant, in words.
+        synthetic: Its pixel AUROC on the synthetic defects.
+        among: How many variants there were to choose from.
+        painted: How many images synthetic defects were painted on.
     """
 
     names: ChoiceNames
@@ -171,11 +161,15 @@ class ChosenMaps:
         return AnomalyMap(self.names.ours, self.scorer, self.smoothing)
 
     def beside(self, pixel: Sequence[AnomalyMap]) -> list[AnomalyMap]:
-        """Pixel maps under the same smoothing, the chosen map, and its control."""
+        """Pixel maps under the same smoothing, the chosen map, and its control.
+
+        A smoothed pixel map shares its scorer with the map as it is, so that an image is scored
+        once.
+        """
         own = self.scorer
         control = FeatureDifference(own.model, own.layers, baselines=own.baselines, scale=own.scale)
         return [
-            *smoothed(pixel, self.names.smoothed, self.smoothing),
+            *(AnomalyMap(m.name + self.names.smoothed, m.scorer, self.smoothing) for m in pixel),
             self.ours,
             AnomalyMap(self.names.control, control, self.smoothing),
         ]
@@ -195,19 +189,19 @@ def choose_maps(
     """Choose a variant on synthetic defects painted on normal images; no test image is read.
 
     Args:
-        vae: trained last by ``work``.
-        candidates: the variants.
-        normal: normal training images.
-        work: keeps how all of them did.
-        name: of the choice among the kept cells.
-        normal_images: how many images the variants are fitted on at most.
-        batch_size: images per pass.
-        names: what the maps are called, and which variants may be chosen.
+        vae: The model that ``work`` trained last.
+        candidates: The variants.
+        normal: The normal training images.
+        work: It keeps how all variants did.
+        name: What the choice is called among the kept cells.
+        normal_images: How many images the variants are fitted on at most.
+        batch_size: Images per pass.
+        names: What the maps are called, and which variants may be chosen.
     """
     variants = candidate_scorers(candidates, vae, protocol=Protocol(threshold="oracle"))
 
     def look() -> dict[str, Any]:
-        work.say(f"choosing among {len(variants)} variants on synthetic defects: {name}")
+        say(f"choosing among {len(variants)} variants on synthetic defects: {name}")
         return choose(
             variants,
             normal,
@@ -220,16 +214,19 @@ def choose_maps(
 
     key = [work.trainings[-1]["model"], asdict(candidates), len(normal), normal_images]
     found = work.stored(f"choice-{name}", key, look)
-    scorers = {variant: scorer for variant, (scorer, _) in variants.items()}
-    sigmas = {variant: protocol.smoothing for variant, (_, protocol) in variants.items()}
     # Best first.
-    allowed = {
-        variant: (scorer, synthetic)
-        for variant, synthetic in found["synthetic"].items()
-        if isinstance(scorer := scorers[variant], LatentAttention)
-        and (names.scales is None or scorer.scale in names.scales)
-    }
-    variant, (scorer, synthetic) = next(iter(allowed.items()))
+    allowed = [
+        variant
+        for variant in found["synthetic"]
+        if names.scales is None or variants[variant][0].scale in names.scales
+    ]
+    scorer, protocol = variants[allowed[0]]
     return ChosenMaps(
-        names, scorer, sigmas[variant], variant, synthetic, len(allowed), found["painted"]
+        names=names,
+        scorer=scorer,
+        smoothing=protocol.smoothing,
+        variant=allowed[0],
+        synthetic=found["synthetic"][allowed[0]],
+        among=len(allowed),
+        painted=found["painted"],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,10 +37,10 @@ class DemoImages:
     """The images to explain.
 
     Attributes:
-        normal_digit: the digit that the VAE was trained on.
-        normal: (B, 1, H, W) test images of it.
-        other_digits: the digit on each of ``others``.
-        others: (B, 1, H, W) test images of other digits.
+        normal_digit: The digit that the VAE was trained on.
+        normal: Test images (B, 1, H, W) of that digit.
+        other_digits: The digit on each of ``others``.
+        others: Test images (B, 1, H, W) of other digits.
     """
 
     normal_digit: int
@@ -70,11 +71,11 @@ def draw_demo(
     """Draw and save every figure.
 
     Args:
-        vae: trained, in eval mode, on the images' device.
-        layer: whose features are explained.
-        images: to explain.
-        active: dimensions of the VAE.
-        folder: for the PNG files.
+        vae: The trained VAE, in eval mode, on the images' device.
+        layer: The layer whose features are explained.
+        images: The images to explain.
+        active: Which dimensions of the VAE are active, and how much.
+        folder: The folder of the PNG files.
 
     Returns:
         The pictures by name, in the order of the page.
@@ -102,13 +103,10 @@ def draw_rectifiers(vae: GaussianVAE, layer: str, images: DemoImages, folder: Pa
     shown = list(images.others)
     rows = [GridRow("image", [Strip(shown), Strip(shown)])]
     for rectifier, label in RECTIFIERS.items():
-        averaged = first.attribute(
-            images.others, rectifier=rectifier, aggregate="mean", size="input"
-        )
-        summed = second.attribute(images.others, rectifier=rectifier, size="input")
-        rows.append(
-            GridRow(label, [Strip(shown, _planes(averaged)), Strip(shown, _planes(summed))])
-        )
+        options: dict[str, Any] = {"rectifier": rectifier, "size": "input"}
+        averaged = first.attribute(images.others, aggregate="mean", **options)
+        summed = second.attribute(images.others, **options)
+        rows.append(GridRow(label, [Strip(shown, list(maps[:, 0])) for maps in (averaged, summed)]))
     titles = [str(digit) for digit in images.other_digits]
     figure = draw_map_grid(
         rows,
@@ -209,10 +207,6 @@ def most_informative(active: ActiveDimensions, count: int = SHOWN_DIMENSIONS) ->
     """Up to ``count`` active dimensions, highest KL first."""
     order: list[int] = active.kl.argsort(descending=True).tolist()
     return [dim for dim in order if active.active[dim]][:count]
-
-
-def _planes(maps: Tensor) -> Sequence[Tensor]:
-    return list(maps[:, 0])
 
 
 def _from_zero(maps: Tensor) -> ColorScale:

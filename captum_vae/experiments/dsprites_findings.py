@@ -70,7 +70,7 @@ class MeasuredRuns:
     Attributes:
         runs: The runs of the whole grid.
         name: What was measured on; the grid is one part, without a name.
-        variant: As of every measured part; the grid has one.
+        variant: How the models were trained; the grid has one way, without a name.
         published: The names that ``best of`` chooses from; there are none.
     """
 

@@ -29,9 +29,9 @@ def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Illus
     """Draw and save the figures of one VAE.
 
     Args:
-        vae: trained on the digit ``demo.normal``, in eval mode on the work's device.
-        demo: which digits to show.
-        work: where to save.
+        vae: The VAE of the digit ``demo.normal``, in eval mode on the work's device.
+        demo: It says which digits to show.
+        work: It says where to save.
     """
     images = choose_images(demo).to(work.device)
     folder = work.out / "figures" / f"digit_{demo.normal}"

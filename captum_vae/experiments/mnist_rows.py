@@ -22,12 +22,7 @@ from captum_vae.models import GaussianVAE
 LAYERS = ("encoder.conv1", "encoder.conv2")
 HEADLINE_LAYER = "encoder.conv2"
 RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs", "sigmoid")
-BASELINES: dict[Baseline, str] = {
-    "reconstruction": "reconstruction",
-    "mean_activation": "mean activation",
-}
-
-BRIGHTNESS = "control: the ink itself"
+BASELINES: tuple[Baseline, ...] = ("reconstruction", "mean_activation")
 PROTOCOL = Protocol(threshold="oracle")
 
 
@@ -35,7 +30,7 @@ class Ink:
     """The control without any model: how white a pixel is."""
 
     def fit(self, normal: Iterable[Tensor]) -> Ink:
-        """Nothing to learn."""
+        """Learn nothing from the normal images."""
         return self
 
     def score(self, images: Tensor) -> Tensor:
@@ -43,42 +38,27 @@ class Ink:
         return images.mean(1)
 
 
-def published_name(method: str, rectifier: str, layer: str) -> str:
-    """Name of the row of a map as published."""
-    return f"method {method}, {rectifier}, {layer.removeprefix('encoder.')}"
-
-
-def relative_name(baseline: Baseline, layer: str) -> str:
-    """Name of the row of a map relative to a baseline."""
-    words = f"method 1, abs per channel, relative to {BASELINES[baseline]}"
-    return f"{words}, {layer.removeprefix('encoder.')}"
-
-
-def control_name(baseline: Baseline, layer: str) -> str:
-    """Name of the row of a feature difference without latent weights."""
-    words = f"control: feature difference to {BASELINES[baseline]}"
-    return f"{words}, {layer.removeprefix('encoder.')}"
-
-
 def attention_scorers(vae: GaussianVAE) -> dict[str, AnomalyScorer]:
     """All scorers by their names: pixel baselines, the maps as published, ours, and controls."""
     scorers: dict[str, AnomalyScorer] = {
         RECONSTRUCTION: ReconstructionError(vae),
         MEAN_IMAGE: MeanImageDifference(vae),
-        BRIGHTNESS: Ink(),
+        "control: the ink itself": Ink(),
     }
-    for layer in LAYERS:
-        for method, kind in METHODS.items():
+    short = {layer: layer.removeprefix("encoder.") for layer in LAYERS}
+    for layer, name in short.items():
+        for number, method in METHODS.items():
             for rectifier in RECTIFIERS:
-                scorers[published_name(method, rectifier, layer)] = LatentAttention(
-                    vae, layer, method=kind, rectifier=rectifier
+                scorers[f"method {number}, {rectifier}, {name}"] = LatentAttention(
+                    vae, layer, method=method, rectifier=rectifier
                 )
-    for layer in LAYERS:
+    for layer, name in short.items():
         for baseline in BASELINES:
-            scorers[relative_name(baseline, layer)] = LatentAttention(
+            to = f"{baseline.replace('_', ' ')}, {name}"
+            scorers[f"method 1, abs per channel, relative to {to}"] = LatentAttention(
                 vae, layer, rectifier="abs", order="channelwise", baselines=baseline
             )
-            scorers[control_name(baseline, layer)] = FeatureDifference(
+            scorers[f"control: feature difference to {to}"] = FeatureDifference(
                 vae, layer, baselines=baseline
             )
     return scorers

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.data import perlin_noise
 from captum_vae.data.sample import Sample, SampleDataset
 
@@ -20,14 +21,14 @@ class RenderedTexture(SampleDataset):
     Image i depends on (texture, split, seed, i) alone.
 
     Args:
-        texture: "grain" or "weave".
-        split: "train" or "test".
-        length: number of images.
+        texture: The kind of surface: "grain" or "weave".
+        split: The part of the data: "train" or "test".
+        length: The number of images.
         image_size: h = w, at least 32.
-        seed: a non-negative number.
+        seed: The seed of the images, 0 or more.
 
     Raises:
-        ValueError: for options out of range.
+        ValueError: An option is out of range.
     """
 
     def __init__(
@@ -40,17 +41,11 @@ class RenderedTexture(SampleDataset):
         seed: int = 0,
     ) -> None:
         """Check the options; images are rendered on access."""
-        if texture not in get_args(Texture):
-            raise ValueError(
-                f"texture is {texture!r}; wanted one of {', '.join(get_args(Texture))}"
-            )
-        if split not in ("train", "test"):
-            raise ValueError(f"split is {split!r}; wanted 'train' or 'test'")
-        if length < 1 or image_size < 32 or seed < 0:
-            raise ValueError(
-                f"length={length}, image_size={image_size}, seed={seed}; wanted at least 1 image "
-                "of at least 32 pixels, and no negative seed"
-            )
+        check_choice("texture", texture, get_args(Texture))
+        check_choice("split", split, ("train", "test"))
+        whole_number("length", length, least=1)
+        whole_number("image_size", image_size, least=32)
+        whole_number("seed", seed, least=0)
         self._texture, self._split, self._length = texture, split, length
         self._size, self._seed = image_size, seed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,8 +20,8 @@ class Verdict:
     """What the numbers say about a claim.
 
     Attributes:
-        outcome: confirmed, refuted, undecided, or not testable here.
-        because: the numbers behind it, in words.
+        outcome: Confirmed, refuted, undecided, or not testable here.
+        because: The numbers behind it, in words.
     """
 
     outcome: Outcome
@@ -34,10 +35,10 @@ def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdic
     the interval holds the threshold or is not known.
 
     Args:
-        ours: the quantity.
-        threshold: such as chance, or a published figure.
-        what: names the quantity.
-        than: names the threshold.
+        ours: The quantity.
+        threshold: A number such as chance, or a published figure.
+        what: What the quantity is called.
+        than: What the threshold is called.
 
     Example::
 
@@ -59,11 +60,11 @@ def exceeds(ours: Estimate, threshold: float, *, what: str, than: str) -> Verdic
 
 
 def is_positive(ours: Estimate, *, what: str) -> Verdict:
-    """Is a difference above zero? As :func:`exceeds`, in the words of a difference.
+    """Is a difference above zero? Its whole interval must lie on one side, as in :func:`exceeds`.
 
     Args:
-        ours: the difference.
-        what: names it.
+        ours: The difference.
+        what: What the difference is called.
     """
     verdict = exceeds(ours, 0.0, what=what, than="zero")
     if known(ours.value) is None:
@@ -75,12 +76,12 @@ def stays_within(ours: Estimate, margin: float, *, what: str) -> Verdict:
     """Is a difference small? Its whole interval must lie inside, or outside, the margin.
 
     Args:
-        ours: the difference.
-        margin: the largest one that counts as small, positive.
-        what: names the difference.
+        ours: The difference.
+        margin: The largest difference that counts as small, positive.
+        what: What the difference is called.
 
     Raises:
-        ValueError: the margin is not positive.
+        ValueError: The margin is not positive.
     """
     if not margin > 0:
         raise ValueError(f"margin is {margin}; wanted a positive difference that counts as small")
@@ -103,7 +104,7 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
     One refuted part refutes it; else one that cannot be tested, or is undecided, leaves it so.
 
     Raises:
-        ValueError: no parts.
+        ValueError: There are no parts.
     """
     if not verdicts:
         raise ValueError("verdicts is empty; wanted at least one part of the claim")
@@ -116,8 +117,8 @@ def not_testable(verdict: Verdict, why: str) -> Verdict:
     """What was measured does not bear on the claim: say why, and what it would have said.
 
     Args:
-        verdict: on the numbers at hand.
-        why: such as "measured on rendered scenes, not on UCSD Ped1".
+        verdict: The verdict on the numbers at hand.
+        why: The reason, such as "measured on rendered scenes, not on UCSD Ped1".
     """
     alone = f"by the numbers alone {verdict.outcome}: {verdict.because}"
     if verdict.outcome == "not testable here":
@@ -150,8 +151,9 @@ def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str,
     """The verdicts, or that nothing can be tested where there are doubts about what was measured.
 
     Args:
-        verdicts: by claim.
-        doubts: such as "measured on rendered scenes, not on UCSD"; none leaves the verdicts.
+        verdicts: The verdicts by claim.
+        doubts: Reasons such as "measured on rendered scenes, not on UCSD"; without any, the
+            verdicts stay.
     """
     return {
         name: not_testable(verdict, "; ".join(doubts))
@@ -163,8 +165,6 @@ def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str,
 
 def best_of(found: Mapping[str, Estimate]) -> str:
     """The name with the highest value; of equals, and where none is defined, the first."""
-    return max(found, key=lambda name: _or_lowest(found[name].value))
-
-
-def _or_lowest(value: float | None) -> float:
-    return float("-inf") if value is None else value
+    lowest = -math.inf
+    values = {name: lowest if e.value is None else e.value for name, e in found.items()}
+    return max(values, key=values.__getitem__)

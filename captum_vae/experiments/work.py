@@ -7,7 +7,6 @@ import json
 import math
 import shutil
 import time
-import typing
 from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -62,35 +61,26 @@ class Work:
         )
         return torch.device("cuda" if cuda else "cpu")
 
-    @property
-    def collapsed(self) -> list[str]:
-        """Names of the trainings that left no latent dimension active: their maps are noise."""
-        return [t["name"] for t in self.trainings if t["active_dimensions"]["active"] == 0]
-
-    @property
-    def unlearned(self) -> list[str]:
-        """Names of the trainings whose VAE is no better than the mean of its training images."""
-        return [t["name"] for t in self.trainings if not t["explained_variance"] > 0]
-
     def doubts(self, *, rendered: str = "") -> list[str]:
         """Why verdicts would mean nothing: other data, or a VAE that has learned nothing.
+
+        A VAE has learned nothing if it left no dimension active, so that its maps are noise, or if
+        the mean of its training images reconstructs them as well as it does.
 
         Args:
             rendered: What was measured on in place of the published data; empty if on those.
         """
         doubts = [f"measured on {rendered}"] if rendered else []
-        if self.collapsed:
-            doubts.append(f"no dimension is active in the VAE of {', '.join(self.collapsed)}")
-        if self.unlearned:
+        collapsed = [t["name"] for t in self.trainings if not t["active_dimensions"]["active"]]
+        if collapsed:
+            doubts.append(f"no dimension is active in the VAE of {', '.join(collapsed)}")
+        unlearned = [t["name"] for t in self.trainings if not t["explained_variance"] > 0]
+        if unlearned:
             doubts.append(
                 "the mean of the training images is nearer to them than the reconstruction by the "
-                f"VAE of {', '.join(self.unlearned)}"
+                f"VAE of {', '.join(unlearned)}"
             )
         return doubts
-
-    def say(self, message: str) -> None:
-        """Tell the person at the terminal."""
-        say(message)
 
     def trained(
         self,
@@ -134,7 +124,7 @@ class Work:
         folder = self.models / f"{model.name}-{digest(configuration)}"
         weights, record = folder / "weights.pt", folder / "training.json"
         if not record.is_file():
-            self.say(f"training: {name}, {trainer.steps} steps")
+            say(f"training: {name}, {trainer.steps} steps")
             started = time.perf_counter()
             _, _, result = train(model, data, objective, trainer, out=folder)
             # Optimizer states are two thirds of a checkpoint, and no longer needed.
@@ -150,17 +140,18 @@ class Work:
                 "seconds": round(time.perf_counter() - started, 1),
                 "configuration": configuration,
             }
-            write_record(record, outcome)
+            explained = explained_variance(self._loaded(weights), sample_images(dataset))
+            write_record(record, {**outcome, "explained_variance": explained})
             shutil.rmtree(folder / "checkpoints")
-        vae = cast(GaussianVAE, load_vae(weights, device=self.device))
+        vae = self._loaded(weights)
         trained = read_record(record, "the record of a training")
-        if "explained_variance" not in trained:
-            trained["explained_variance"] = explained_variance(vae, sample_images(dataset))
-            write_record(record, trained)
         self.trainings.append({"name": name, "model": folder.name, **trained})
         active = trained["active_dimensions"]
-        self.say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
+        say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
         return vae
+
+    def _loaded(self, weights: Path) -> GaussianVAE:
+        return cast(GaussianVAE, load_vae(weights, device=self.device))
 
     def stored(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """``compute()``, or what it gave when it was last called under the same name and key.
@@ -183,25 +174,9 @@ class Work:
         return read_record(path, "a finished cell of this experiment")
 
 
-class Length(typing.Protocol):
-    """Settings that say how long to train: for so many steps, or if 0 for so many epochs."""
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images per step."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training images."""
-
-
-def steps_of(settings: Length, images: int) -> int:
-    """Optimizer steps of a training on so many images."""
-    return settings.steps or round(settings.epochs * images / settings.batch_size)
+def steps_of(steps: int, epochs: int, batch_size: int, images: int) -> int:
+    """Optimizer steps of a training: ``steps``, or if 0 those of so many epochs of the images."""
+    return steps or round(epochs * images / batch_size)
 
 
 def explained_variance(vae: Any, images: Tensor) -> float:

@@ -338,7 +338,7 @@ def _always_read(app: Sphinx, env: Any, added: Any, changed: Any, removed: Any) 
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Hook in."""
+    """Connect the functions of this file with Sphinx."""
     app.connect("source-read", _replace)
     app.connect("env-get-outdated", _always_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,13 +15,13 @@ from captum_vae.experiments.anomaly_maps import (
     MEAN_IMAGE,
     RECONSTRUCTION,
     SMOOTHED,
+    AnomalyMap,
     ChosenMaps,
     baseline_maps,
     choose_maps,
     pixel_maps,
     published_maps,
     row_name,
-    smoothed,
 )
 from captum_vae.experiments.judging import compared, judge
 from captum_vae.experiments.mvtec_rendered import RenderedTexture
@@ -207,7 +207,7 @@ def test_the_published_maps_are_those_of_the_paper(vae: ConvVAE) -> None:
 
 def test_masks_shrink_to_the_size_of_each_layers_features(vae: ConvVAE) -> None:
     images = MovingPedestrians(clips=1, frames=1, image_size=(32, 48))
-    smooth = smoothed(pixel_maps(vae), SMOOTHED, 2.0)
+    smooth = [AnomalyMap(m.name + SMOOTHED, m.scorer, 2.0) for m in pixel_maps(vae)]
     maps = [
         *pixel_maps(vae),
         *smooth,

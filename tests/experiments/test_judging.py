@@ -42,7 +42,7 @@ class Numbers:
 
 def verdict(parts: Sequence[Numbers], rule: str, **options: Any) -> Verdict:
     claim = Claim("claim", "text", "source", rule, **options)
-    return judge(Specification("toy", "Toy", "About.", [claim], WORDS), parts)["claim"]
+    return judge(Specification("toy", "Toy", "About.", [claim], words=WORDS), parts)["claim"]
 
 
 def test_above_needs_every_pair_of_every_part() -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.experiments import work as work_module
-from captum_vae.experiments.ucsd import SETTINGS
 from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
 from captum_vae.files import DamagedFileError
 from captum_vae.models import GaussianVAE
@@ -257,7 +256,5 @@ def test_images_that_are_all_alike_leave_nothing_to_explain() -> None:
 
 
 def test_a_length_in_epochs_follows_the_number_of_images() -> None:
-    settings = SETTINGS["paper"]
-    assert (settings.steps, settings.epochs) == (0, 1000)
-    assert steps_of(settings, 2550) == round(1000 * 2550 / 32)
-    assert steps_of(replace(settings, steps=7), 2550) == 7
+    assert steps_of(0, 1000, 32, images=2550) == 79688  # 79687.5, to the even number
+    assert steps_of(7, 1000, 32, images=2550) == 7
