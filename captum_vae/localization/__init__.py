@@ -11,10 +11,8 @@ if TYPE_CHECKING:
     from captum_vae.localization.gradient_scorers import ELBOGradient, GradientProjection
     from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
     from captum_vae.localization.measuring import benchmark
-    from captum_vae.localization.model_pass import ModelPass, NormalImages
     from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
     from captum_vae.localization.protocol import Protocol
-    from captum_vae.localization.samples import SampleSubset
     from captum_vae.localization.scorer import AnomalyScorer, Scorer
     from captum_vae.localization.scorer_result import ScorerResult
 
@@ -28,11 +26,8 @@ __all__ = [
     "GradientProjection",
     "LatentAttention",
     "MeanImageDifference",
-    "ModelPass",
-    "NormalImages",
     "Protocol",
     "ReconstructionError",
-    "SampleSubset",
     "Scorer",
     "ScorerResult",
     "benchmark",

@@ -23,7 +23,7 @@ import torch
 from captum_vae.checks import whole_number
 from captum_vae.data.defects import SyntheticDefects
 from captum_vae.data.sample import Sample
-from captum_vae.localization.candidates import Candidates as Candidates
+from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.layer_scorers import LatentAttention
 from captum_vae.localization.measuring import benchmark
@@ -228,12 +228,3 @@ def _ranking(evaluation: Evaluation) -> dict[str, float]:
 def _mask_size(sample: Sample) -> tuple[int, int]:
     found: Sequence[int] = sample.image.shape[1:] if sample.mask is None else sample.mask.shape
     return found[0], found[1]
-
-
-def __getattr__(name: str) -> Any:  # Temporary: see former.py.
-    from captum_vae.localization import former
-
-    found = {"Chosen": SampleSubset, "spaced": evenly_spaced, "load": former.load}
-    if name not in found:
-        raise AttributeError(name)
-    return found[name]

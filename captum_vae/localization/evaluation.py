@@ -174,11 +174,3 @@ def _html_table(table: Table) -> str:
     head = line(table.columns, "th")
     body = "".join(line(cells, "td") for cells in table.cells)
     return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def __getattr__(name: str) -> Any:  # Temporary: see former.py.
-    from importlib import import_module
-
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return getattr(import_module("captum_vae.localization.former"), name)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
 from captum_vae.data.loading import loaded
 from captum_vae.data.sample import SampleBatch, collate_samples
@@ -47,7 +47,8 @@ class ImageBatches:
 
     Raises:
         TypeError: The data is of another type, or can be gone through once only.
-        ValueError: The data cannot be shared, or is found to be empty or malformed when it is read.
+        ValueError: The data cannot be shared; or, when it is read, it is empty or malformed, or
+            holds an anomalous image where no truth is wanted.
     """
 
     def __init__(
@@ -111,6 +112,8 @@ class ImageBatches:
             elif number % self._processes != self._rank:
                 continue
             if len(batch.image):
+                if not self._truth:
+                    _check_normal(batch, self.argument)
                 self.shape = tuple(batch.image.shape[1:])
                 images = batch.image if self.device is None else batch.image.to(self.device)
                 yield places, batch._replace(image=images)
@@ -155,6 +158,11 @@ def _check_batches(data: object, argument: str, processes: int) -> None:
                 f"{argument} is a DataLoader with a DistributedSampler, which repeats images to "
                 "fill up; pass the data set itself, whose images are shared among the processes"
             )
+        if isinstance(data.sampler, RandomSampler):
+            raise ValueError(
+                f"{argument} is a DataLoader that shuffles, so that images come in another order "
+                "in every process and cannot be shared; pass the data set itself"
+            )
 
 
 def _as_sample_batch(found: Any, argument: str, seen: int, truth: bool) -> SampleBatch:
@@ -195,6 +203,16 @@ def _as_sample_batch(found: Any, argument: str, seen: int, truth: bool) -> Sampl
                 f"the mask of {name!r} in {argument} has dtype {mask.dtype}; wanted torch.bool"
             )
     return batch
+
+
+def _check_normal(batch: SampleBatch, argument: str) -> None:
+    """Refuse images known to be anomalous where scorers and thresholds learn what is normal."""
+    for name, mask, label in zip(batch.name, batch.mask, batch.label, strict=True):
+        if label == 1 or (mask is not None and mask.any()):
+            raise ValueError(
+                f"{argument} holds {name!r}, which is anomalous; wanted normal images only (a "
+                "study of impure ones passes images alone, without masks and labels)"
+            )
 
 
 def _finite(image: Tensor) -> bool:

@@ -21,7 +21,7 @@ print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 def every_help():
     yield []
     for name in sorted(COMMANDS):
-        moving = {"demo", "disentangle-seeds", "evaluate", "reproduce"}
+        moving = {"demo", "disentangle-seeds", "reproduce"}
         marks = [pytest.mark.xfail(reason="still imports what it runs")] if name in moving else []
         yield pytest.param([name], marks=marks)
 

@@ -94,6 +94,8 @@ REFUSED = {
     "normal with NaN": ({"normal": IMAGES * NAN}, "image '0' of normal holds NaN or infinite"),
     "normal a dict": ({"normal": {"image": IMAGES}}, "normal is"),
     "normal of dicts": ({"normal": [{"image": IMAGES}]}, "a batch of normal is"),
+    "normal with a defect": ({"normal": (IMAGES, MASKS)}, "normal holds '0', which is anomalous"),
+    "normal labelled": ({"normal": an_image(mask=None)}, "normal holds 'a.png', which is anoma"),
     # test
     "test without masks": ({"test": IMAGES}, "test has no masks"),
     "test empty": ({"test": (IMAGES[:0], MASKS[:0])}, "test is empty"),
@@ -250,7 +252,7 @@ def test_candidates_out_of_their_range_are_refused_by_name(options, words):
         (None, {}, "normal is None"),
         (IMAGES[:2], {}, "2 normal images with held_out=0.2 leave 2"),
         (IMAGES[:0], {}, "0 normal images"),
-        (Spots(10, defects=True), {}, "labelled anomalous; wanted normal images only"),
+        (Spots(10, defects=True), {}, "which is anomalous; wanted normal"),
         (Spots(10, defects=False), {"normal_images": 0}, "normal_images=0"),
         (Spots(10, defects=False), {"batch_size": 0}, "batch_size=0"),
         (Spots(10, defects=False), {"device": "x"}, "device is 'x'"),

@@ -13,9 +13,9 @@ from captum_vae.localization import (
     GradientProjection,
     LatentAttention,
     MeanImageDifference,
-    ModelPass,
     ReconstructionError,
 )
+from captum_vae.localization.model_pass import ModelPass
 from captum_vae.models import ConvVAE
 from tests.attr.toys import SIDE, ToyVAE, assert_equal, features_and_gradients
 
