@@ -46,13 +46,13 @@ def parse(
         FileNotFoundError: There is no such configuration.
         SystemExit: The help or the configuration was asked for, and is printed.
     """
+    kinds = dict(_kinds(function))
     jsonargparse.set_loader(_MODE, load_yaml, (YAMLTextError,))
     parser = jsonargparse.ArgumentParser(
         prog=f"captum-vae {name}", description=doc, exit_on_error=False, parser_mode=_MODE
     )
     parser.add_argument("--config", action="config", help=_wanted_config(configs))
     parser.add_function_arguments(function, fail_untyped=True, as_positional=positional)
-    kinds = dict(_kinds(get_type_hints(function)))
     try:
         parsed = parser.parse_args(_spelled_out(_with_configs(arguments, configs), kinds))
     except (jsonargparse.ArgumentError, YAMLTextError) as error:
@@ -73,15 +73,28 @@ def _reason(message: str) -> str:
     return said[0] if "Union subtypes" in message and said else message
 
 
-def _kinds(hints: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names of all options with their types, those of option groups included."""
+def _kinds(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    """Dotted names of all options with their types, those of option groups included.
+
+    The types are also written into the signatures. Of a signature in words, jsonargparse would
+    import what its module imports for type checkers alone, and so torch.
+    """
+    hints = get_type_hints(function)
+    function.__annotations__.update(hints)
     for name, kind in hints.items():
-        if name == "return":
-            continue
-        yield prefix + name, kind
-        for part in _alternatives(kind):
-            if is_dataclass(part):
-                yield from _kinds(get_type_hints(part), f"{prefix}{name}.")
+        if name != "return":
+            yield name, kind
+            yield from _kinds_of_group(kind, name)
+
+
+def _kinds_of_group(kind: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for part in _alternatives(kind):
+        if isinstance(part, type) and is_dataclass(part):
+            hints = get_type_hints(part)
+            vars(part)["__init__"].__annotations__.update(hints)
+            for name, inner in hints.items():
+                yield f"{prefix}.{name}", inner
+                yield from _kinds_of_group(inner, f"{prefix}.{name}")
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -216,7 +229,7 @@ def as_typed(message: str, function: Callable[..., Any]) -> str:
     ``steps=0`` becomes ``--trainer.steps 0``, where only one option of the command ends in that
     name, and ``images is missing`` becomes ``--images is missing``.
     """
-    options = dict(_kinds(get_type_hints(function)))
+    options = dict(_kinds(function))
     dotted: dict[str, list[str]] = {}
     for option in options:
         dotted.setdefault(option.rpartition(".")[2], []).append(option)
