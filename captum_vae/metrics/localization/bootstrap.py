@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,11 @@ from captum_vae.metrics.localization.units import UnitTable
 _FEWEST_UNITS = 2
 _GRID_ERROR = 0.01
 """How far the grid may be from the exact value even where the interval is narrower than that."""
+
+_TOO_CLOSE = (
+    "the scores are too close together for the bootstrap, whose bins are float32 numbers; stretch "
+    "them, as by subtracting their mean"
+)
 
 
 @dataclass(frozen=True)
@@ -175,12 +180,8 @@ def bootstrap_intervals(
         grid = float(whole.values(metric, fpr_limit))
         low, high, valid, reason = _percentiles(drawn.values(metric, fpr_limit), confidence, units)
         exact = exact_values.get(metric, grid)
-        if not reason and abs(exact - grid) > max(_GRID_ERROR, (high - low) / 2):
-            low = high = math.nan
-            reason = (
-                f"the scores are too close together for the bootstrap's grid: {grid:.3f} on it, "
-                f"{exact:.3f} exactly; stretch them, as by subtracting their mean"
-            )
+        if not reason and _too_coarse(abs(exact - grid), low, high):
+            low, high, reason = math.nan, math.nan, _TOO_CLOSE
         # No metric leaves [0, 1]; what is undefined stays NaN.
         low, high = (min(max(end + exact - grid, 0.0), 1.0) for end in (low, high))
         found[metric] = Interval(metric, low, high, confidence, grid, units, valid, reason)
@@ -225,6 +226,8 @@ def paired_difference(
     drawn = [_Resampled.of(table, weights).values(metric, fpr_limit) for table in tables]
     difference = drawn[0] - drawn[1]
     low, high, valid, reason = _percentiles(difference, confidence, len(first.units))
+    if not reason and _too_coarse(max(first.grid_error, second.grid_error), low, high):
+        low, high, reason = math.nan, math.nan, _TOO_CLOSE
     below, above = int((difference <= 0).sum()), int((difference >= 0).sum())
     p_value = math.nan if reason else min(1.0, 2 * (min(below, above) + 1) / (valid + 1))
     return PairedDifference(
@@ -238,6 +241,14 @@ def paired_difference(
         valid,
         reason,
     )
+
+
+def with_grid_error(table: UnitTable, auroc: float) -> UnitTable:
+    """The table with the distance of its own AUROC to the exact one; 0 where that is undefined."""
+    if math.isnan(auroc):
+        return table
+    whole = _Resampled.of(table, torch.ones(1, len(table.units)))
+    return replace(table, grid_error=abs(float(whole.values("auroc", 1.0)) - auroc))
 
 
 def draw_units(units: int, resamples: int, seed: int) -> Tensor:
@@ -332,6 +343,11 @@ def _percentiles(values: Tensor, confidence: float, units: int) -> tuple[float, 
         ends = torch.quantile(valid, torch.tensor([tail, 1 - tail], dtype=valid.dtype))
         return float(ends[0]), float(ends[1]), len(valid), ""
     return math.nan, math.nan, len(valid), reason
+
+
+def _too_coarse(error: float, low: float, high: float) -> bool:
+    """Whether the grid's error is larger than what the resamples differ by."""
+    return error > max(_GRID_ERROR, (high - low) / 2)
 
 
 def _check_table(name: str, table: object) -> None:

@@ -24,6 +24,7 @@ from captum_vae.metrics.localization.anomalous import (
     packed,
     sorted_pixels,
 )
+from captum_vae.metrics.localization.bootstrap import with_grid_error
 from captum_vae.metrics.localization.counts import SLAB, ScoreCounts, append_block, reverse_
 from captum_vae.metrics.localization.curves import (
     LocalizationScore,
@@ -348,7 +349,9 @@ class PixelMetrics(PixelCountsMetric):
                 source = self.threshold_source
                 scores |= at_threshold(counts, self.threshold, false, source=source)
             entries = self._unit_entries()
-            units = unit_table(entries) if any(len(part) for part in entries.bins) else None
+            units = None
+            if any(len(part) for part in entries.bins):
+                units = with_grid_error(unit_table(entries), scores["auroc"].value)
         return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
 
 

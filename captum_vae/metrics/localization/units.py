@@ -38,12 +38,14 @@ class UnitTable:
         positives: (U, G) int64 numbers of anomalous pixels.
         negatives: (U, G) int64 numbers of normal pixels.
         overlap: (U, G) float64 sums over anomalous pixels of 1 / size of their region.
+        grid_error: How far the AUROC of all units on the grid is from the exact one.
     """
 
     units: Tensor
     positives: Tensor
     negatives: Tensor
     overlap: Tensor
+    grid_error: float = 0.0
 
 
 @dataclass

@@ -74,6 +74,8 @@ def test_scores_that_share_the_bins_of_the_grid_have_no_interval_and_a_reason(
     interval = bootstrap_interval(result.units, value=result.scores["auroc"].value)
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert "too close together" in interval.reason
+    test = paired_difference(result.units, measured(maps, masks).units)
+    assert math.isnan(test.low) and math.isnan(test.p_value) and "too close" in test.reason
 
 
 def test_an_interval_never_leaves_the_range_of_its_metric() -> None:
