@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from captum_vae.data import (
     ImageFile,
     ImageFileDataset,
+    UndecidedMaskError,
     UnreadableImageError,
     collate_samples,
     image_dataset,
@@ -234,3 +235,95 @@ def test_a_batch_keeps_unknown_masks_and_labels(tmp_path: Path, write_image: Wri
     assert batch.mask[1] is None
     assert batch.label == [0, None]
     assert batch.group == ["g", "h"]
+
+
+def changed(folder: Path, change: str, write_image: WriteImage) -> ImageFileDataset:
+    if change == "a pixel":
+        pixels = np.zeros((20, 24), dtype=np.uint8)
+        pixels[0, 0] = 1
+        write_image(folder / "3.png", pixels)
+    if change == "a name":
+        (folder / "3.png").rename(folder / "33.png")
+    if change == "an image less":
+        (folder / "5.png").unlink()
+    options = {"a size": {"image_size": 8}, "a range": {"pixel_range": (0, 1)}}.get(change, {})
+    return dataset(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "change", ["a pixel", "a name", "an image less", "a size", "a range", "channels", "order"]
+)
+def test_the_digest_tells_other_samples_apart(
+    folder: Path, change: str, write_image: WriteImage
+) -> None:
+    data = dataset(folder)
+    before = data.digest
+    assert before == dataset(folder).digest == data.digest
+    if change == "channels":
+        assert dataset(folder, image_channels=3).digest != before
+    elif change == "order":
+        assert ImageFileDataset(data.files[::-1]).digest != before
+    else:
+        assert changed(folder, change, write_image).digest != before
+
+
+def test_the_digest_does_not_depend_on_where_the_images_lie(folder: Path, tmp_path: Path) -> None:
+    before = dataset(folder).digest
+    folder.rename(tmp_path / "elsewhere")
+    assert dataset(tmp_path / "elsewhere").digest == before
+
+
+def test_masks_count_for_the_digest(tmp_path: Path, write_image: WriteImage) -> None:
+    image = write_image(tmp_path / "a.png")
+    digests = set()
+    for value in (0, 255):
+        mask = write_image(tmp_path / "m.png", value)
+        digests.add(ImageFileDataset([ImageFile(image, "a", "g", 1, mask)]).digest)
+    digests.add(ImageFileDataset([ImageFile(image, "a", "g", 1, "empty")]).digest)
+    digests.add(ImageFileDataset([ImageFile(image, "a", "g", 1, "unknown")]).digest)
+    assert len(digests) == 4
+
+
+def test_an_undecided_mask_names_itself_through_a_worker(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    image, mask = write_image(tmp_path / "a.png"), write_image(tmp_path / "m.png", 7)
+    data = ImageFileDataset([ImageFile(image, "a", "g", 1, mask)])
+    loader = DataLoader(data, num_workers=1, collate_fn=collate_samples)
+    with pytest.raises(UndecidedMaskError, match="m.png holds only the value 7"):
+        list(loader)
+
+
+def test_an_undecided_mask_is_never_skipped(tmp_path: Path, write_image: WriteImage) -> None:
+    image, mask = write_image(tmp_path / "a.png"), write_image(tmp_path / "m.png", 7)
+    with pytest.raises(UndecidedMaskError, match="m.png"):
+        ImageFileDataset([ImageFile(image, "a", "g", 1, mask)], on_error="skip")
+
+
+def test_joined_masks_of_different_sizes_are_an_error(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    image = write_image(tmp_path / "a.png")
+    masks = (write_image(tmp_path / "m.png"), write_image(tmp_path / "n.png", size=(4, 4)))
+    with pytest.raises(ValueError, match=r"the masks of .*a\.png differ in size"):
+        ImageFileDataset([ImageFile(image, "a", "g", 1, masks)])
+
+
+def test_synthetic_data_tell_their_digest_from_what_they_are_made_of(folder: Path) -> None:
+    from captum_vae.data import Augmented, MovingPedestrians, OneClassDigits, SyntheticDefects
+
+    makers = [
+        lambda: Augmented(dataset(folder)),
+        lambda: Augmented(dataset(folder), rotation=10),
+        lambda: Augmented(dataset(folder, image_size=9)),
+        lambda: SyntheticDefects(dataset(folder)),
+        lambda: SyntheticDefects(dataset(folder), seed=1),
+        lambda: MovingPedestrians(clips=1, frames=1),
+        lambda: MovingPedestrians(clips=1, frames=1, seed=1),
+        lambda: OneClassDigits(digits=[1]),
+        lambda: OneClassDigits(digits=[2]),
+        lambda: OneClassDigits("test", digits=[1]),
+    ]
+    digests = [make().digest for make in makers]
+    assert digests == [make().digest for make in makers]
+    assert len(set(digests)) == len(makers) and None not in digests
