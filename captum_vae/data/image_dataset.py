@@ -42,6 +42,12 @@ MaskState: TypeAlias = Literal["empty", "unknown"]
 EMPTY: MaskState = "empty"
 UNKNOWN: MaskState = "unknown"
 
+_CONTRADICTIONS = (
+    "is labelled normal, and its mask marks anomalous pixels",
+    "is labelled anomalous, and its mask marks no pixel",
+)
+"""What is remarked on where label and mask do not agree, by label."""
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -172,8 +178,12 @@ class ImageFileDataset(SampleDataset):
         image = torch.from_numpy(array.astype(np.float32)).div_(255)
         mask, ignored = self._truth(slot)
         label = file.label
-        if label is None and mask is not None:
-            label = int(mask.any())
+        if mask is not None and file.mask_files:
+            marked = bool(mask.any())
+            if label is None:
+                label = int(marked)
+            elif label != marked:
+                self._remark(file.path, _CONTRADICTIONS[label])
         if mask is not None:
             mask = resize_mask(mask, self._mask_size)
         if ignored is not None:

@@ -228,16 +228,14 @@ def _by_look(layers: _Layers) -> NDArray[np.bool_]:
         brightness = seen.sum(axis=1)
         agree = brightness[-1] > 0 if used[-1] == 1 else brightness[0] == 0
         if not agree or (len(used) == 2 and brightness[1] <= brightness[0]):
-            raise _Undecided(f"the palette indices {_listed(used)} with {_listed_colours(seen)}")
+            raise _Undecided(f"{_listed(used)}, palette indices of {_listed_colours(seen)}")
         return np.asarray(numbers == 1)
     if (seen == seen[:, :1]).all():
         return _by_value(colours[..., 0], layers.lossy)
     try:
         return _by_colour(colours)
     except _Undecided:
-        raise _Undecided(
-            f"the palette indices {_listed(used)} with {_listed_colours(seen)}"
-        ) from None
+        raise _Undecided(f"{_listed(used)}, palette indices of {_listed_colours(seen)}") from None
 
 
 def _by_value(values: NDArray[Any], lossy: bool) -> NDArray[np.bool_]:

@@ -327,3 +327,20 @@ def test_synthetic_data_tell_their_digest_from_what_they_are_made_of(folder: Pat
     digests = [make().digest for make in makers]
     assert digests == [make().digest for make in makers]
     assert len(set(digests)) == len(makers) and None not in digests
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "said"),
+    [
+        (0, 255, "is labelled normal, and its mask marks anomalous pixels"),
+        (1, 0, "is labelled anomalous, and its mask marks no pixel"),
+    ],
+)
+def test_a_label_that_its_mask_contradicts_is_warned_of_once(
+    tmp_path: Path, write_image: WriteImage, label: int, value: int, said: str
+) -> None:
+    image, mask = write_image(tmp_path / "a.png"), write_image(tmp_path / "m.png", value)
+    data = ImageFileDataset([ImageFile(image, "a", "g", label, mask)] * 2)
+    with pytest.warns(UserWarning, match=f"a.png {said}") as caught:
+        assert [sample.label for sample in data] == [label] * 2
+    assert len(caught) == 1

@@ -53,6 +53,7 @@ def test_ped2_training_has_16_clips_of_2550_frames(data_root: Path) -> None:
     assert data.image_shape == tuple(data[0].image.shape) == (1, 100, 100)
 
 
+@pytest.mark.filterwarnings("error")
 def test_ped2_test_has_12_clips_of_2010_frames_with_masks_that_match_the_flags(
     data_root: Path,
 ) -> None:
@@ -102,6 +103,7 @@ def test_the_original_format_slice_of_ped1(data_root: Path) -> None:
     ("category", "train", "test", "masks"),
     [("bottle", 209, 83, 63), ("hazelnut", 50, 10, 8), ("transistor", 50, 10, 8)],
 )
+@pytest.mark.filterwarnings("error")
 def test_mvtec_counts_and_masks(
     data_root: Path, category: str, train: int, test: int, masks: int
 ) -> None:
@@ -127,6 +129,7 @@ def test_mvtec_categories_are_all_found(data_root: Path) -> None:
     assert mvtec_categories(data_root / "mvtec_ad") == ["bottle", "hazelnut", "transistor"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_magnetic_tile_counts_and_masks_of_sizes_that_vary(data_root: Path) -> None:
     root = data_root / "magnetic_tile"
     train, data = MVTec(root, "mt", image_size=128), MVTec(root, "mt", "test")
