@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from captum_vae.data.dsprites_renderer import render, render_classes
     from captum_vae.data.folder import ImageFolder
     from captum_vae.data.frame_flags import read_frame_flags
-    from captum_vae.data.image_dataset import ImageFile, ImageFileDataset
+    from captum_vae.data.image_dataset import ImageFileDataset
+    from captum_vae.data.image_file import ImageFile
     from captum_vae.data.mask_values import UndecidedMaskError
     from captum_vae.data.mvtec import MVTec, mvtec_categories
     from captum_vae.data.pedestrians import MovingPedestrians

@@ -15,7 +15,8 @@ from torch import Tensor
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.array_files import array_names, read_npy, read_npz
 from captum_vae.data.decode import probe_image
-from captum_vae.data.image_dataset import UNKNOWN, ImageFile, ImageFileDataset
+from captum_vae.data.image_dataset import ImageFileDataset
+from captum_vae.data.image_file import UNKNOWN, ImageFile
 from captum_vae.data.listing import Listing, as_path, counted_reasons, list_images, readable_name
 from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.data.sample import Sample, SampleDataset, digest_of

@@ -18,6 +18,9 @@ from captum_vae.files import DamagedFileError
 PixelRange: TypeAlias = tuple[float, float]
 """The values that are black and white in files of more than eight bits."""
 
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+"""Tags of the sides as they are stored."""
+
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
@@ -96,9 +99,10 @@ def probe_image(path: Path) -> ImageHeader:
     with opened(path) as image:
         height, width = image.height, image.width
         orientation = _orientation(image)
-        # Pillow itself turns TIFF files, and already says the size that they will have.
-        if orientation >= 5 and image.format != "TIFF":
-            height, width = width, height
+        if orientation >= 5:
+            # Of TIFF files some versions of Pillow already say the size that they will have.
+            tags: Any = getattr(image, "tag_v2", {})
+            height, width = tags.get(_TIFF_WIDTH, width), tags.get(_TIFF_HEIGHT, height)
         channels = 1 if image.mode in GREY_MODES else 3
         return ImageHeader(height, width, channels, orientation != 1)
 

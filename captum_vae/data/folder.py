@@ -4,7 +4,8 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from captum_vae.data.image_dataset import EMPTY, UNKNOWN, ImageFile, ImageFileDataset
+from captum_vae.data.image_dataset import ImageFileDataset
+from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile
 from captum_vae.data.listing import (
     Listing,
     counted_reasons,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +23,14 @@ from captum_vae.data.decode import (
     probe_image,
     read_image,
 )
+from captum_vae.data.image_file import (
+    EMPTY,
+    UNKNOWN,
+    ImageFile,
+    check_mask_sizes,
+    check_one_size,
+    resolve_channels,
+)
 from captum_vae.data.listing import PassedOver, counted_reasons
 from captum_vae.data.mask_values import (
     ANOMALOUS,
@@ -38,42 +45,11 @@ from captum_vae.data.resize import ImageSize, height_width, resize_mask
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.files import reading
 
-MaskState: TypeAlias = Literal["empty", "unknown"]
-EMPTY: MaskState = "empty"
-UNKNOWN: MaskState = "unknown"
-
 _CONTRADICTIONS = (
     "is labelled normal, and its mask marks anomalous pixels",
     "is labelled anomalous, and its mask marks no pixel",
 )
 """What is remarked on where label and mask do not agree, by label."""
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One image on disk and its ground truth.
-
-    Attributes:
-        path: The image file.
-        name: Its path relative to the data set's root, with forward slashes.
-        group: Clip, kind of defect or folder.
-        label: 0 normal, 1 anomalous; None to go by the mask, and unknown without one.
-        mask: The file of the mask, or several that are joined; "empty" when the image is known
-            to be normal everywhere; "unknown".
-    """
-
-    path: Path
-    name: str
-    group: str
-    label: int | None
-    mask: Path | tuple[Path, ...] | MaskState
-
-    @property
-    def mask_files(self) -> tuple[Path, ...]:
-        """The files that the mask is read from."""
-        if isinstance(self.mask, str):
-            return ()
-        return self.mask if isinstance(self.mask, tuple) else (self.mask,)
 
 
 class Skipped(NamedTuple):
@@ -148,8 +124,8 @@ class ImageFileDataset(SampleDataset):
         self._digest: str | None = None
         found = len(files)
         self._files, images, masks = self._probe(files)
-        self.channels = _resolve_channels(image_channels, self._files, images)
-        _check_mask_sizes(self._files, images, masks)
+        self.channels = resolve_channels(image_channels, self._files, images)
+        check_mask_sizes(self._files, images, masks)
         self._image_shapes = [(self.channels, *(self._size or header[:2])) for header in images]
         mask_shapes = [(mask.height, mask.width) if mask else (0,) for mask in masks]
         shapes = [*self._image_shapes, *mask_shapes]
@@ -352,7 +328,7 @@ class ImageFileDataset(SampleDataset):
                 continue
             kept.append(file)
             images.append(image)
-            _check_one_size(file, headers)
+            check_one_size(file, headers)
             masks.append(headers[0] if headers else None)
         self._own_sizes = [(image.height, image.width) for image in images]
         turned = [file.path for file, image in zip(kept, images, strict=True) if image.turned]
@@ -376,38 +352,3 @@ class ImageFileDataset(SampleDataset):
             else:
                 kept.append(slot)
         self._kept = kept
-
-
-def _resolve_channels(
-    asked: ImageChannels, files: Sequence[ImageFile], headers: Sequence[ImageHeader]
-) -> int:
-    if asked != "auto":
-        return asked
-    example = {header.channels: file.path for file, header in zip(files, headers, strict=True)}
-    if len(example) > 1:
-        raise ValueError(
-            f"images mix grey ({example[1]}) and colour ({example[3]}); "
-            "pass image_channels=1 or image_channels=3 to convert them"
-        )
-    return next(iter(example), 1)
-
-
-def _check_one_size(file: ImageFile, headers: Sequence[ImageHeader]) -> None:
-    for path, header in zip(file.mask_files, headers, strict=True):
-        if header[:2] != headers[0][:2]:
-            raise ValueError(
-                f"the masks of {file.path} differ in size: {file.mask_files[0]} and {path}"
-            )
-
-
-def _check_mask_sizes(
-    files: Sequence[ImageFile],
-    images: Sequence[ImageHeader],
-    masks: Sequence[ImageHeader | None],
-) -> None:
-    for file, image, mask in zip(files, images, masks, strict=True):
-        if mask is not None and mask[:2] != image[:2]:
-            raise ValueError(
-                f"the mask {file.mask_files[0]} is {mask.height} x {mask.width} pixels and its "
-                f"image {file.path} is {image.height} x {image.width}; wanted the same size"
-            )

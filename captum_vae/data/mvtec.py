@@ -6,7 +6,8 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from captum_vae.checks import check_choice
-from captum_vae.data.image_dataset import EMPTY, UNKNOWN, ImageFile, ImageFileDataset
+from captum_vae.data.image_dataset import ImageFileDataset
+from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile
 from captum_vae.data.listing import (
     PassedOver,
     as_path,

@@ -11,13 +11,8 @@ from typing_extensions import Unpack
 
 from captum_vae.checks import check_choice
 from captum_vae.data.frame_flags import read_frame_flags
-from captum_vae.data.image_dataset import (
-    EMPTY,
-    UNKNOWN,
-    ImageFile,
-    ImageFileDataset,
-    MaskState,
-)
+from captum_vae.data.image_dataset import ImageFileDataset
+from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile, MaskState
 from captum_vae.data.listing import (
     PassedOver,
     existing_folder,
