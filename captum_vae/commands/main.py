@@ -7,9 +7,10 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from captum_vae.provenance import running
@@ -23,12 +24,17 @@ class Command(NamedTuple):
         doc: One line for ``captum-vae --help``, kept here so that help imports nothing.
         configs: Folder in this package of the YAML files that ``--config NAME`` finds.
         positional: Whether what is required is given by its place, not as ``--options``.
+        nested: Arguments of the library that the command takes inside an option, by the option with
+            NAME for the argument.
     """
 
     doc: str
     configs: str = ""
     positional: bool = False
+    nested: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
+
+_READING = ("on_error", "image_channels", "mask_values", "mask_size", "pixel_range", "cache")
 
 COMMANDS = {
     "demo": Command("Train a small VAE and show what each latent reads"),
@@ -39,6 +45,7 @@ COMMANDS = {
     "evaluate": Command(
         "Score a test set with anomaly maps of a VAE and report how well they localize",
         configs="configs/evaluate",
+        nested={"normal.options.NAME or --test.options.NAME": _READING},
     ),
     "explain": Command("Show what each latent dimension of your own VAE reads in your images"),
     "fit": Command("Train a VAE and report which latent dimensions it uses", configs="configs/fit"),
@@ -142,7 +149,12 @@ def _spelled_for(command: str, message: str) -> str:
     try:
         from captum_vae.commands.options import as_typed
 
-        return as_typed(message, _function(command))
+        nested = {
+            name: option.replace("NAME", name)
+            for option, names in COMMANDS[command].nested.items()
+            for name in names
+        }
+        return as_typed(message, _function(command), nested)
     # What the command needs is not installed, which the message itself says.
     except ImportError:
         return message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import re
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -223,22 +223,36 @@ def _wanted(kind: Any) -> str:
     return " or ".join(told)
 
 
-def as_typed(message: str, function: Callable[..., Any]) -> str:
+def as_typed(
+    message: str, function: Callable[..., Any], nested: Mapping[str, str] | None = None
+) -> str:
     """A refusal from below with arguments as this command spells them.
 
     ``steps=0`` becomes ``--trainer.steps 0``, where only one option of the command ends in that
     name, and ``images is missing`` becomes ``--images is missing``.
+
+    Args:
+        message: The refusal, in Python's words.
+        function: The function behind the command.
+        nested: How the command takes further arguments, by their name: inside other options.
     """
     options = dict(_kinds(function))
     dotted: dict[str, list[str]] = {}
     for option in options:
         dotted.setdefault(option.rpartition(".")[2], []).append(option)
+    for name, option in (nested or {}).items():
+        dotted.setdefault(name, [option])
 
     def spell(found: re.Match[str]) -> str:
-        named = dotted.get(found[1], [])
-        return f"--{named[0]} " if len(named) == 1 else found[0]
+        name, value = found[1], found[2]
+        if len(dotted.get(name, [])) != 1:
+            return found[0]
+        option = f"--{dotted[name][0]}"
+        if value == "lambda":
+            return f"{option} NAME with NAME = lambda"
+        return f"{option} {value}" if value else option
 
     subject = re.match(r"([a-z_.]+) (?:is|has|does|do|wants)\b", message)
     if subject is not None and subject[1] in options:
         message = f"--{message}"
-    return re.sub(r"(?<![\w.-])([a-z_]+)=(?=\S)", spell, message)
+    return re.sub(r"(?<![\w.-])([a-z_]+)=(lambda|[^\s,;.)]|)", spell, message)

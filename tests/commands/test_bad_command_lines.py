@@ -156,7 +156,7 @@ LINES = [
     (["explain", "--model", "weights.pt", "--model_options", "{a: 1}"], "model_options"),
     ([*ON, "--model_options", "{depth: 3}"], "the options {'depth': 3} do not fit model"),
     ([*ON, "--model_options", "3"], "--model_options is 3; wanted options by name"),
-    ([*ON, "--model_options.latent_dims", "x"], "latent_dims is 'x'"),
+    ([*ON, "--model_options.latent_dims", "x"], "raised TypeError: latent_dims="),
     ([*ON[:-1], "encoder.conv9"], "encoder.conv9"),
     ([*ON[:-1], ""], "layer"),
     ([*ON[:-1], "mean"], "without spatial positions"),

@@ -113,11 +113,13 @@ def test_values_that_can_only_be_values_are_taken_and_the_next_word_is_not():
         ("size matters", "size matters"),
         ("beta=3 is no option here", "beta=3 is no option here"),
         ("x.dims=3 and my-dims=3", "x.dims=3 and my-dims=3"),
-        ("dims= names none", "dims= names none"),
+        ("say dims= and size=, or size=", "say --dims and --size, or --size"),
+        ("pass model=lambda t: t", "pass --model NAME with NAME = lambda t: t"),
+        ("pass decoder=NAME", "pass --options.decoder NAME"),
     ],
 )
 def test_refusals_name_options_as_they_are_typed(message, typed):
-    assert as_typed(message, command) == typed
+    assert as_typed(message, command, {"decoder": "options.decoder"}) == typed
 
 
 def bomb(levels: int) -> str:
