@@ -29,24 +29,27 @@ def maps_of_images(maps: Maps) -> list[Tensor]:
     return planes
 
 
-def masks_of_images(masks: Masks, maps: Sequence[Tensor]) -> list[Tensor | None]:
+def masks_of_images(
+    masks: Masks, maps: Sequence[Tensor], name: str = "masks"
+) -> list[Tensor | None]:
     """The masks of the maps' images, (H, W) each; None where the truth is unknown.
 
     Args:
         masks: (B, H, W) or (B, 1, H, W) bool, or a sequence of B masks (H, W) or (1, H, W), each
             of its map's size, or None.
         maps: B maps (H, W).
+        name: The argument, for the message.
 
     Raises:
         TypeError: A mask is no tensor of bool.
         ValueError: Number or sizes are not those of the maps.
     """
-    planes = _planes("masks", masks, unknown=True)
+    planes = _planes(name, masks, unknown=True)
     if len(planes) != len(maps):
-        raise ValueError(f"{len(maps)} maps and {len(planes)} masks; wanted one mask per map")
+        raise ValueError(f"{len(maps)} maps and {len(planes)} {name}; wanted one per map")
     for index, (scores, mask) in enumerate(zip(maps, planes, strict=True)):
         if mask is not None:
-            check_mask(mask, scores, f"masks[{index}]", f"maps[{index}]")
+            check_mask(mask, scores, f"{name}[{index}]", f"maps[{index}]")
     return planes
 
 

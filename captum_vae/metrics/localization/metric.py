@@ -176,7 +176,9 @@ class PixelCountsMetric(ListStatesMetric):
         planes = maps_of_images(maps)
         known = masks_of_images(masks, planes)
         units = self._named(names, len(planes))
-        without = [None] * len(planes) if ignored is None else masks_of_images(ignored, planes)
+        without = (
+            [None] * len(planes) if ignored is None else masks_of_images(ignored, planes, "ignored")
+        )
         with self.counting() as device:
             for scores, mask, name, left in zip(planes, known, units, without, strict=True):
                 if mask is None:
@@ -291,7 +293,9 @@ class PixelCountsMetric(ListStatesMetric):
         threshold = torch.nan if score.threshold is None else score.threshold
         return {
             score.name: self.tensor_of(score),
-            f"{score.name}_oracle_threshold": torch.tensor(threshold, device=self.device),
+            f"{score.name}_oracle_threshold": torch.tensor(
+                threshold, dtype=torch.float64, device=self.device
+            ),
         }
 
 

@@ -242,16 +242,3 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_draws_are_as_many_as_the_units() -> None:
     weights = draw_units(7, 100, seed=0)
     assert weights.sum(1).tolist() == [7] * 100
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"metric": "mse"}, "auroc, average_precision"),
-        ({"confidence": 95}, "confidence"),
-        ({"resamples": 0}, "resamples"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(table_of(*images(4)), **options)

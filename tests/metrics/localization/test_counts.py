@@ -184,11 +184,6 @@ def test_quantile_of_scores_beyond_float32_is_one_of_them() -> None:
     assert [counts.quantile(share) for share in (0.25, 0.5, 0.75, 1.0)] == [-1e300, 0, 1, 1e300]
 
 
-def test_quantile_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no score"):
-        ScoreCounts().quantile(0.5)
-
-
 def test_at_least_counts_scores_at_a_float64_threshold_between_two_float32() -> None:
     counts = ScoreCounts()
     counts.add(torch.tensor([0.1, 0.1, 0.2]))

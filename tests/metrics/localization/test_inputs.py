@@ -72,7 +72,7 @@ BAD_MASKS: dict[str, tuple[Any, type[Exception], str]] = {
     "class numbers": (MASKS.long() * 3, TypeError, r"masks\[0\] has dtype torch.int64"),
     "complex": (MASKS.to(torch.complex64), TypeError, "complex64"),
     "labels": ([0, 1], TypeError, r"masks\[0\] is a int"),
-    "too few": (MASKS[:1], ValueError, "2 maps and 1 masks; wanted one mask per map"),
+    "too few": (MASKS[:1], ValueError, "2 maps and 1 masks; wanted one per map"),
     "too many": ([None] * 3, ValueError, "2 maps and 3 masks"),
     "empty": (MASKS[:0], ValueError, "masks is empty"),
     "larger": (torch.zeros(2, 8, 8, dtype=torch.bool), ValueError, "resize the map up"),
@@ -114,6 +114,18 @@ def test_image_scores_refuse_the_same_maps(kind: str) -> None:
 
 COUNTS = threshold_counts(MAPS, MASKS)
 OTHER_BAD_INPUTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "ignored floats": (
+        lambda: PixelMetrics().update(MAPS, MASKS, ignored=MASKS.float()),
+        *(TypeError, r"ignored\[0\] has dtype"),
+    ),
+    "ignored of another size": (
+        lambda: PixelAUROC().update(MAPS, MASKS, ignored=[None, MASKS[0, :2]]),
+        *(ValueError, r"ignored\[1\] \(2, 4\)"),
+    ),
+    "too few ignored": (
+        lambda: PixelAUROC().update(MAPS, MASKS, ignored=[None]),
+        *(ValueError, "2 maps and 1 ignored"),
+    ),
     "names missing": (
         lambda: PixelMetrics(units="images").update(MAPS, MASKS),
         *(ValueError, "needs names"),

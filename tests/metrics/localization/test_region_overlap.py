@@ -116,9 +116,3 @@ def test_counts_without_regions_name_the_fix() -> None:
     counts = threshold_counts(torch.rand(4), torch.tensor([True, False, False, False]))
     with pytest.raises(ValueError, match="region"):
         pro_curve(counts)
-
-
-@pytest.mark.parametrize("limit", [0.0, 1.5])
-def test_a_limit_that_is_no_rate_is_refused(limit: float) -> None:
-    with pytest.raises(ValueError, match="fpr_limit"):
-        PixelMetrics(fpr_limit=limit)
