@@ -187,6 +187,7 @@ class PosteriorAdapter:
                 level=self.level,
                 spread=self.spread,
                 one_tensor_is_mean=_is_written_to_return_the_mean(self.model, self._call),
+                pools_positions=self.spatial != "flatten",
             )
         )
 

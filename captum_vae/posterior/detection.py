@@ -18,6 +18,7 @@ from captum_vae.posterior.evidence import (
     Part,
     Sampling,
     decoded,
+    dimensions_axis,
     head_of,
     in_order,
     samplings,
@@ -91,6 +92,7 @@ class Search:
         level: The level wanted of a hierarchical model.
         spread: What the second output is, when the user says so.
         one_tensor_is_mean: Whether a call that returns one tensor was written to return the mean.
+        pools_positions: Whether positions of the latent will be told from its dimensions.
     """
 
     probe: Probe
@@ -100,6 +102,7 @@ class Search:
     level: int | None
     spread: Spread | None
     one_tensor_is_mean: bool
+    pools_positions: bool
 
 
 def detect(search: Search) -> tuple[str, Reading]:
@@ -125,11 +128,32 @@ def detect(search: Search) -> tuple[str, Reading]:
                 "command line --posterior_options '{level: 0}'",
             )
         if found:
-            return route, _at_level(found, search.level)
+            reading = _at_level(found, search.level)
+            _check_axis(search, route, reading)
+            return route, reading
     if len(failures) == len(search.routes):
         told = [e for e in failures.values() if isinstance(e, ModelArgumentsError)]
         raise next(iter([*told, *failures.values()]))
     raise _ambiguous(search, failures, "")
+
+
+def _check_axis(search: Search, route: str, reading: Reading) -> None:
+    """Refuse a latent whose dimensions are on its last axis, which would pass for positions."""
+    whole = reading.mean[:-1] if isinstance((reading.mean or (0,))[-1], Half) else reading.mean
+    tensor = follow(search.probe.output(route), whole)
+    if not search.pools_positions or not isinstance(tensor, Tensor) or tensor.ndim < 3:
+        return
+    stacked = whole != reading.mean and tensor.shape[1] == 2
+    axis = dimensions_axis(search.probe.graph, search.probe.node(route, tensor), stacked=stacked)
+    if axis == -1:
+        raise PosteriorError(
+            f"{route} -> {format_path(reading.mean)} of shape {tuple(tensor.shape)} is the "
+            "posterior mean, with its latent dimensions on the last axis. Wanted is (B, D) or "
+            "(B, D, *positions): give posterior=f with f(output) -> mean or (mean, log_variance) "
+            "in that order of axes, or make every element a dimension with "
+            "PosteriorAdapter(model, spatial='flatten'), on the command line "
+            "--posterior_options '{spatial: flatten}'"
+        )
 
 
 def agree(routes: Sequence[str], reading: Reading, probe: Probe) -> str:
@@ -217,17 +241,28 @@ def _by_computation(search: Search, route: str, leaves: Leaves) -> list[Reading]
     readings = _by_sampling(search, search.probe, route, parts)
     if not readings and not _samples(search, search.probe, route):
         readings = _by_sampling_of_twin(search, route, parts)
+    readings = _latent_first(search.probe, route, parts, readings)
     by_name = _by_layers(search, route, parts)
-    if readings:
-        groups = {_group(reading.mean) for reading in readings}
-        readings += [reading for reading in by_name if _group(reading.mean) not in groups]
-    else:
-        readings = by_name
+    named_seconds = {reading.mean: reading for reading in by_name}
+    groups = {reading.mean[:-1] for reading in readings}
+    readings = [
+        reading if reading.second else named_seconds.get(reading.mean, reading)
+        for reading in readings
+    ]
+    readings += [reading for reading in by_name if reading.mean[:-1] not in groups]
     if not readings and not _samples(search, search.probe, route):
         readings = _by_decoding(search, route, parts)
     order = [path for path, _ in leaves]
     readings.sort(key=lambda reading: order.index(_whole(reading.mean)))
     return [_completed(search, reading, parts) for reading in readings]
+
+
+def _latent_first(
+    probe: Probe, route: str, parts: Sequence[Part], readings: list[Reading]
+) -> list[Reading]:
+    """The readings without those of the reconstruction, which a model may sample as well."""
+    latent = {part.path for part in _with_halves(parts) if _may_be_latent_part(probe, route, part)}
+    return [reading for reading in readings if reading.mean in latent] or readings
 
 
 def _samples(search: Search, probe: Probe, route: str) -> list[Sampling]:
@@ -357,7 +392,7 @@ def _completed(search: Search, reading: Reading, parts: Sequence[Part]) -> Readi
         for part in candidates
         if part.shape == mean.shape
         and part.key != mean.key
-        and _group(part.path) == _group(mean.path)
+        and part.path[:-1] == mean.path[:-1]
         and not part.node.draws - mean.node.draws
     }
     if len(others) != 1:
@@ -394,11 +429,6 @@ def _with_halves(parts: Sequence[Part]) -> list[Part]:
 
 def _whole(path: Path) -> Path:
     return path[:-1] if path and isinstance(path[-1], Half) else path
-
-
-def _group(path: Path) -> Path:
-    """Where the siblings of a tensor are; a tensor's own path for its halves."""
-    return path[:-1]
 
 
 def _may_be_latent_part(probe: Probe, route: str, part: Part) -> bool:

@@ -303,6 +303,39 @@ def head_of(graph: Graph, part: Part) -> Head | None:
     return None
 
 
+_MATRIX_PRODUCTS = frozenset("mm addmm _addmm_activation bmm baddbmm matmul linear".split())
+
+
+def dimensions_axis(graph: Graph, node: Node, *, stacked: bool) -> int:
+    """The axis of a latent tensor that its layer put the latent dimensions on: 1, or the last, -1.
+
+    A convolution puts channels on axis 1. A Linear layer puts them on the last axis, in front of
+    which there may be tokens.
+
+    Args:
+        graph: Where the tensor's computation is recorded.
+        node: The tensor, (B, ...) with three axes or more.
+        stacked: Whether axis 1 has a mean and a log-variance, of which the mean alone counts.
+    """
+    elements, shape = graph.elements(node), node.shape
+    if stacked:
+        elements, shape = elements[:, :1], (shape[0], 1, *shape[2:])
+    elements = elements.flatten()
+    for _ in range(100):
+        origin = graph.origin(elements)
+        if origin is None:
+            return 1
+        root, places = origin
+        if root.name in _MATRIX_PRODUCTS and len(shape) > 2:
+            has_tokens = len(root.shape) > 2 or root.shape[0] != shape[0]
+            return -1 if has_tokens or (shape[0], *shape[2:]) == root.shape else 1
+        before = _unary_input(graph, root, places)
+        if before is None:
+            return 1
+        elements = before
+    return 1
+
+
 def _parameters(root: Node) -> set[str]:
     """Labels of the leaves among its arguments, through what depends on no input."""
     found, open_nodes = set(), [p for p in root.parents if not p.of_input]

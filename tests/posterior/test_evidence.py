@@ -1,5 +1,7 @@
 """The kinds of VAEs that people publish: one reading each, whatever the first batch holds."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -295,6 +297,27 @@ class Spatial(nn.Module):
         return mean, self.up(z), log_variance
 
 
+class ClampedInside(Named):
+    """The log-variance is clamped for the draw only: its layer's name says what it is."""
+
+    def encode(self, x):
+        return self.truth(x)
+
+    def forward(self, x):
+        mean, log_variance = self.truth(x)
+        z = mean + torch.exp(0.5 * log_variance.clamp(-5, 5)) * torch.randn_like(mean)
+        return self.decode(z)
+
+
+class SampledReconstruction(Plain):
+    """The pixels are drawn as well, around what is decoded."""
+
+    def forward(self, x):
+        reconstruction, mean, log_variance = super().forward(x)
+        pixels = reconstruction + 0.1 * torch.randn_like(reconstruction)
+        return pixels, reconstruction, mean, log_variance
+
+
 READ = {
     Plain: "'[1]' mean, '[2]' log_variance",
     Encode: "'[0]' mean, '[1]' log_variance",
@@ -318,6 +341,8 @@ READ = {
     ManySamples: "'[1]' mean, '[2]' log_variance",
     Dropped: "'[1]' mean, '[2]' log_variance",
     Spatial: "'[0]' mean, '[2]' log_variance",
+    ClampedInside: "'[0]' mean, '[1]' log_variance",
+    SampledReconstruction: "'[2]' mean, '[3]' log_variance",
 }
 
 
@@ -441,6 +466,55 @@ def test_what_nothing_decides_is_refused_on_every_batch(kind):
     for batch in batches():
         with pytest.raises(AmbiguousPosteriorError, match="cannot tell which output"):
             PosteriorAdapter(model).prepare(batch)
+
+
+class TokenLatent(nn.Module):
+    """A latent of tokens (B, N, D), as a transformer gives it."""
+
+    def __init__(self):
+        super().__init__()
+        self.mu, self.logvar = nn.Linear(6, 5), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.mu(x.squeeze(1)), self.logvar(x.squeeze(1))
+
+
+class StackedLatent(Plain):
+    """Mean and log-variance on an axis of their own, (B, 2, D)."""
+
+    def forward(self, x):
+        reconstruction, mean, log_variance = super().forward(x)
+        return reconstruction, torch.stack([mean, log_variance], 1)
+
+
+@pytest.mark.parametrize("kind", [TokenLatent, StackedLatent])
+def test_dimensions_on_the_last_axis_do_not_pass_for_positions(kind):
+    model, x = kind(), torch.rand(3, *SHAPE)
+    with pytest.raises(ValueError, match="latent dimensions on the last axis.*spatial='flatten'"):
+        PosteriorAdapter(model).prepare(x)
+
+
+def test_tokens_flattened_are_dimensions():
+    model, x = TokenLatent(), torch.rand(3, *SHAPE)
+    found = PosteriorAdapter(model, spatial="flatten")(x)
+    assert torch.equal(found.mean, model(x)[0].flatten(1))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv1d(6, 5, 1), nn.Sequential(nn.Flatten(), nn.Linear(36, 20))]
+)
+def test_positions_of_a_convolution_or_of_a_view_stay_positions(layer):
+    class Latent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu, self.logvar = layer, copy.deepcopy(layer)
+
+        def forward(self, x):
+            mean, log_variance = self.mu(x.squeeze(1)), self.logvar(x.squeeze(1))
+            return mean.view(len(x), 5, -1), log_variance.view(len(x), 5, -1)
+
+    model, x = Latent(), torch.rand(3, *SHAPE)
+    torch.testing.assert_close(PosteriorAdapter(model)(x).mean, model(x)[0].mean(2))
 
 
 def test_a_refusal_gives_words_that_work():
