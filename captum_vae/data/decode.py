@@ -161,7 +161,8 @@ def read_image(
 def turn_upright(image: Image.Image) -> None:
     """Decode an image and turn it in place as its EXIF orientation asks."""
     image.load()
-    if _orientation(image) != 1:
+    # Pillow turns TIFF files itself when it loads them.
+    if image.format != "TIFF" and _orientation(image) != 1:
         ImageOps.exif_transpose(image, in_place=True)
 
 
