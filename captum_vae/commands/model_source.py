@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_vae.commands.model_option import ModelSource
 from captum_vae.plugins import import_object
 
 if TYPE_CHECKING:
@@ -14,25 +14,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from captum_vae.training.configuration import Accelerator
-
-
-@dataclass
-class ModelSource:
-    """Where the VAE comes from: either a checkpoint or a factory.
-
-    Attributes:
-        checkpoint: A run's folder or checkpoint of captum-vae fit.
-        factory: A package.module:function of your own, called with the options; it returns the
-            model with its weights.
-        options: Arguments of the factory.
-        posterior: How to read the model's posterior, in the words of PosteriorAdapter; left out,
-            it is detected.
-    """
-
-    checkpoint: str | None = None
-    factory: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    posterior: str | None = None
 
 
 def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Module:

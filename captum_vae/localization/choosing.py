@@ -147,6 +147,7 @@ def choose(
     *,
     normal_images: int = 500,
     batch_size: int = 32,
+    workers: int = 0,
     device: torch.device | str | None = None,
     progress: Progress = "auto",
 ) -> Choice:
@@ -161,6 +162,7 @@ def choose(
         candidates: Says how many images are held out, and how defects are painted on them.
         normal_images: How many images the scorers are fitted on at most.
         batch_size: Images per pass.
+        workers: Processes that load the images.
         device: Where images go; None takes the device of the model.
         progress: Whether bars are shown.
 
@@ -182,14 +184,12 @@ def choose(
     # At the size of the masks, so that a sigma means the same here and on the test set.
     size = _mask_size(samples[0])
     measured = benchmark(
-        {
-            name: (scorer, replace(protocol, size=size, threshold="oracle"))
-            for name, (scorer, protocol) in variants.items()
-        },
+        without_thresholds(variants, size=size),
         SampleSubset(samples, evenly_spaced(kept, normal_images)),
         painted,
         units="none",
         batch_size=batch_size,
+        workers=workers,
         device=device,
         progress=progress,
     )
@@ -200,6 +200,19 @@ def choose(
             f"{measured.rows[0].pixel.scores['auroc'].reason}"
         )
     return Choice(next(iter(ranked)), ranked, len(painted))
+
+
+def without_thresholds(variants: Variants, **changes: Any) -> Variants:
+    """The variants under protocols that need no pass over normal images for a threshold.
+
+    Args:
+        variants: Scorers and protocols.
+        changes: Further choices of the protocols to be replaced.
+    """
+    return {
+        name: (scorer, replace(protocol, threshold="oracle", **changes))
+        for name, (scorer, protocol) in variants.items()
+    }
 
 
 def split_held_out(count: int, share: float) -> tuple[list[int], list[int]]:

@@ -2,21 +2,17 @@
 
 Published evaluations of this method differ in these choices, mostly without saying so, by more than
 the methods they compare. None of the choices looks at other images, so a map never depends on its
-batch. Nothing is imported here that a command's help would have to wait for.
+batch. A command's help reads this module, so it imports no torch, not even for annotations: the
+command line's parser runs what stands under ``TYPE_CHECKING``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from captum_vae.checks import check_choice, real_number
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from captum_vae.metrics.localization.counts import ScoreCounts
 
 Frames = Literal["all", "anomalous", "with_masks"]
 ComparisonSize = Literal["mask", "map"] | tuple[int, int]
@@ -92,7 +88,7 @@ class Protocol:
         size = self.size if isinstance(self.size, str) else list(self.size)
         return asdict(self) | {"size": size, "unknown_masks": "excluded"}
 
-    def transform(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    def transform(self, maps: Any, size: tuple[int, int]) -> Any:
         """Do what happens to every map, also to those of normal training images: resize, smooth.
 
         Args:
@@ -108,10 +104,10 @@ class Protocol:
 
     def prepare(
         self,
-        maps: Tensor,
-        masks: Sequence[Tensor | None],
+        maps: Any,
+        masks: Sequence[Any],
         labels: Sequence[int | None] | None = None,
-    ) -> tuple[list[Tensor], list[Tensor | None]]:
+    ) -> tuple[list[Any], list[Any]]:
         """Bring maps and masks of a batch to the same size and leave out what does not count.
 
         Args:
@@ -130,20 +126,6 @@ class Protocol:
         from captum_vae.localization.preparation import prepare_maps
 
         return prepare_maps(self, maps, masks, labels)
-
-    def fit_threshold(self, normal: ScoreCounts) -> float | None:
-        """Take the threshold from normal training maps that went through :meth:`transform`.
-
-        Args:
-            normal: The scores of their pixels.
-
-        Returns:
-            The quantile, or None for an oracle threshold, which only test labels give.
-
-        Raises:
-            ValueError: No normal score was counted.
-        """
-        return None if self.threshold == "oracle" else normal.quantile(self.quantile)
 
 
 def check_smoothing(name: str, sigma: object) -> None:

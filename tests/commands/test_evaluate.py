@@ -14,8 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
-from captum_vae.commands.evaluate import CHOSEN, CONTROL, ORACLE
 from captum_vae.commands.main import main
+from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ORACLE, ScorerConfig
 from captum_vae.files import holding
 from captum_vae.models import ConvVAE
 
@@ -374,7 +374,7 @@ def test_two_processes_count_what_one_counts(config, tmp_path):
 
 
 def test_every_shipped_configuration_names_scorers_and_options_that_exist(monkeypatch):
-    from captum_vae.commands.evaluate import ScorerConfig, build_scorer
+    from captum_vae.commands.evaluation_steps import build_scorer
     from captum_vae.localization.choosing import Candidates
     from captum_vae.posterior import as_adapter
 

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from scipy import ndimage
@@ -9,7 +8,6 @@ from scipy import ndimage
 from captum_vae.localization.preparation import resize_maps, smooth_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.metrics import PixelMetrics
-from captum_vae.metrics.localization.counts import ScoreCounts
 
 
 @pytest.mark.parametrize(
@@ -158,15 +156,6 @@ def test_training_maps_go_through_what_test_maps_go_through() -> None:
     protocol = Protocol(smoothing=1.0)
     prepared, _ = protocol.prepare(maps, [torch.zeros(8, 8, dtype=torch.bool)] * 2)
     assert torch.equal(protocol.transform(maps, (8, 8)), torch.stack(prepared))
-
-
-def test_the_threshold_is_the_quantile_of_normal_maps() -> None:
-    normal = torch.rand(10, 6, 6)
-    counts = ScoreCounts()
-    counts.add(normal)
-    expected = np.quantile(normal.numpy(), 0.9, method="inverted_cdf")
-    assert Protocol(quantile=0.9).fit_threshold(counts) == expected
-    assert Protocol(threshold="oracle").fit_threshold(counts) is None
 
 
 def test_wrong_shapes_are_refused() -> None:

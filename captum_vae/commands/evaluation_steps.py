@@ -1,0 +1,243 @@
+"""The steps of ``captum-vae evaluate``: lines of the table, facts beside it, files."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ScorerConfig
+from captum_vae.data.sample import SampleDataset
+from captum_vae.files import write_json, write_text
+from captum_vae.localization.candidates import Candidates
+from captum_vae.localization.choosing import (
+    Choice,
+    Variants,
+    candidate_scorers,
+    choose,
+    without_thresholds,
+)
+from captum_vae.localization.evaluation import Evaluation
+from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
+from captum_vae.localization.measuring import benchmark
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.samples import as_samples
+from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
+from captum_vae.plugins import Registry
+from captum_vae.posterior import PosteriorAdapter
+from captum_vae.progress import progress_bar
+from captum_vae.training.building import build_dataset
+from captum_vae.training.configuration import DataConfig
+
+Line = tuple[Any, Protocol]
+"""A scorer under a protocol."""
+
+
+def build_samples(config: DataConfig, argument: str) -> SampleDataset:
+    """The data set that an option names.
+
+    Args:
+        config: Its name and options.
+        argument: The option, for messages.
+
+    Raises:
+        ValueError: There is no such data set, it does not take the options, or it is empty.
+        TypeError: It holds no images.
+    """
+    samples = as_samples(build_dataset(config, argument), argument)
+    if not len(samples):
+        raise ValueError(f"{argument} is empty; wanted at least one image")
+    return samples
+
+
+def choose_lines(
+    candidates: Candidates,
+    model: nn.Module,
+    adapter: PosteriorAdapter,
+    protocol: Protocol,
+    normal: SampleDataset,
+    normal_images: int,
+    passes: Mapping[str, Any],
+) -> tuple[Variants, Choice, dict[str, Line]]:
+    """Choose a variant of latent attention without test labels.
+
+    Args:
+        candidates: The variants.
+        model: The VAE.
+        adapter: Reads its posterior.
+        protocol: The table's, whose smoothing the candidates replace.
+        normal: Normal training images.
+        normal_images: How many images the variants are fitted on at most.
+        passes: How images are passed: batch_size, workers, device, progress.
+
+    Returns:
+        All variants, the choice, and the lines of the chosen one and of its control.
+    """
+    variants = candidate_scorers(candidates, model, posterior=adapter, protocol=protocol)
+    choice = choose(variants, normal, candidates, normal_images=normal_images, **passes)
+    scorer, chosen_protocol = variants[choice.name]
+    lines: dict[str, Line] = {CHOSEN: (scorer, chosen_protocol)}
+    # Without a baseline there is no difference of features to be the control.
+    if scorer.baselines != "none":
+        lines[CONTROL] = (_control(scorer), chosen_protocol)
+    return variants, choice, lines
+
+
+def oracle_line(
+    choice: Choice,
+    variants: Variants,
+    normal: SampleDataset,
+    test: SampleDataset,
+    passes: Mapping[str, Any],
+) -> tuple[Choice, Line]:
+    """What the test labels would have chosen.
+
+    Args:
+        choice: The choice without labels.
+        variants: What it was made from.
+        normal: Normal images to fit on.
+        test: The test images looked at.
+        passes: How images are passed: batch_size, workers, device, progress.
+
+    Returns:
+        The choice with what an oracle would have chosen, and the line of the oracle.
+    """
+    measured = benchmark(without_thresholds(variants), normal, test, units="none", **passes)
+    choice = choice.beside_oracle(measured, len(test))
+    return choice, variants[choice.oracle]
+
+
+def scorer_lines(
+    scorers: Mapping[str, ScorerConfig],
+    model: nn.Module,
+    adapter: PosteriorAdapter,
+    protocol: Protocol,
+    smoothing: float,
+) -> dict[str, Line]:
+    """The lines that a configuration names.
+
+    Args:
+        scorers: Names and options by title.
+        model: The VAE.
+        adapter: Reads its posterior.
+        protocol: The table's.
+        smoothing: Sigma of the lines that give none of their own.
+    """
+    lines: dict[str, Line] = {}
+    for title, config in scorers.items():
+        sigma = smoothing if config.smoothing is None else config.smoothing
+        scorer = build_scorer(title, config, model, adapter)
+        lines[title] = (scorer, replace(protocol, smoothing=sigma))
+    return lines
+
+
+def build_scorer(title: str, config: ScorerConfig, model: nn.Module, adapter: Any) -> Any:
+    """A registered scorer with its options.
+
+    Args:
+        title: The table's line, for messages.
+        config: Name and options.
+        model: The VAE.
+        adapter: Reads its posterior.
+
+    Raises:
+        ValueError: There is no such scorer, or it does not take the options.
+    """
+    factory = Registry("scorers").load(config.name)
+    try:
+        inspect.signature(factory).bind(model, posterior=adapter, **config.options)
+        return factory(model, posterior=adapter, **config.options)
+    except TypeError as error:
+        raise ValueError(
+            f"scorers.{title}: the options of the scorer {config.name!r} do not fit: {error}"
+        ) from error
+
+
+def measure_active(
+    normal: SampleDataset, adapter: PosteriorAdapter, passes: Mapping[str, Any]
+) -> ActiveDimensions | None:
+    """The active dimensions over the normal images; None when the log-variance is unknown.
+
+    Args:
+        normal: Normal images.
+        adapter: Reads the model's posterior.
+        passes: How images are passed: batch_size, workers, device, progress.
+    """
+    options = dict(passes)
+    bar = progress_bar(options.pop("progress"))
+    batches = ImageBatches(normal, "normal", truth=False, bar=bar, **options)
+    accumulator = ActiveDimensionAccumulator()
+    with torch.no_grad():
+        for images in batches.images("active dimensions"):
+            posterior = adapter.prepare(images)(images)
+            mean, log_variance = posterior.unpooled or (posterior.mean, posterior.log_variance)
+            if log_variance is None:
+                return None
+            accumulator.update(mean, log_variance)
+    active = accumulator.compute()
+    active.warn_if_collapsed()
+    return active
+
+
+def _control(chosen: LatentAttention) -> FeatureDifference:
+    """The chosen variant without latent weights."""
+    return FeatureDifference(
+        chosen.model,
+        chosen.layers,
+        baselines=chosen.baselines,
+        scale=chosen.scale,
+        posterior=chosen.adapter,
+    )
+
+
+def write_tables(
+    folder: Path, evaluation: Evaluation, facts: dict[str, Any], report_json: str | None = None
+) -> None:
+    """Write results.json (facts and numbers), table.csv and table.md.
+
+    Args:
+        folder: Folder of the files; it is created.
+        evaluation: The table.
+        facts: What was run, on what.
+        report_json: A second place for results.json.
+    """
+    results = {**facts, **evaluation.to_dict()}
+    write_json(folder / "results.json", results)
+    if report_json:
+        write_json(report_json, results)
+    write_text(folder / "table.csv", evaluation.to_csv())
+    write_text(folder / "table.md", evaluation.to_markdown())
+
+
+def fact_lines(facts: dict[str, Any], active: ActiveDimensions | None) -> list[tuple[str, str]]:
+    """What was run, on what, as pairs of words for the page."""
+    counted = "unknown: the log-variance cannot be read"
+    if active is not None:
+        counted = f"{active.count} of {active.kl.numel()} over {active.images} normal images"
+    without_reading = {
+        name: {key: value for key, value in facts[name].items() if key != "read"}
+        for name in ("normal", "test")
+    }
+    return [
+        ("model", json.dumps(facts["model"])),
+        ("posterior, as read", facts["model"]["posterior_read_by"]),
+        ("active latent dimensions", counted),
+        ("normal images", json.dumps(without_reading["normal"])),
+        ("test images", json.dumps(without_reading["test"])),
+        *(
+            (f"{name} data, {what}", words)
+            for name in ("normal", "test")
+            for what, words in facts[name]["read"].items()
+        ),
+        ("command", facts["command"]),
+        ("commit", str(facts["commit"])),
+        ("machine", ", ".join(f"{k} {v}" for k, v in facts["machine"].items())),
+        ("seed", str(facts["seed"])),
+    ]

@@ -1,0 +1,26 @@
+"""The option that names a line of the table of ``evaluate``, and titles of the lines it adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+CHOSEN = "latent attention (chosen without labels)"
+CONTROL = "control: the chosen, without latent weights"
+ORACLE = "latent attention (oracle choice on test labels)"
+
+
+@dataclass
+class ScorerConfig:
+    """One line of the table.
+
+    Attributes:
+        name: A registered scorer (captum-vae plugins lists them).
+        options: Arguments of the scorer.
+        smoothing: Standard deviation of a Gaussian over its maps, in pixels of the mask; left out,
+            it is that of the chosen variant, or of the protocol when none is chosen.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    smoothing: float | None = None
