@@ -33,6 +33,16 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     )
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: The message names the argument.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={_shown(value)} is neither True nor False")
+
+
 def whole_number(
     name: str, value: Any, *, least: int | None = None, most: int | None = None, hint: str = ""
 ) -> int:

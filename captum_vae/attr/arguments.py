@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_vae.checks import warn_caller
-from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
+from captum_vae.checks import warn_caller, whole_number
+from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
 from captum_vae.posterior.usage import is_active
 
 Target = int | Sequence[int] | Tensor | np.ndarray[Any, Any] | None
+
+
+def image_batches(name: str, batches: Any) -> Iterator[Tensor]:
+    """The images of every batch that a loader gives.
+
+    Args:
+        name: Name of the argument.
+        batches: Batches of images (B, C, H, W), or tuples or lists that begin with one.
+
+    Raises:
+        TypeError: Something else, or a batch that does not begin with images.
+    """
+    if isinstance(batches, (Tensor, str, dict)) or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"{name} is a {type(batches).__name__}; wanted batches of images (B, C, H, W) one "
+            "after another, as in a list or a DataLoader"
+        )
+    for batch in batches:
+        images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"{name} holds a {type(batch).__name__} with no tensor of images at its beginning; "
+                "wanted batches (B, C, H, W), or tuples that begin with one"
+            )
+        yield images
+
+
+def check_passes(
+    reshape_transform: Any, dims_per_pass: int | None, memory_budget: int | None
+) -> None:
+    """Check what attribution classes and a watched forward are told of their passes.
+
+    Raises:
+        TypeError: A transform that cannot be called, or something that is no whole number.
+        ValueError: A number below 1.
+    """
+    if reshape_transform is not None and not callable(reshape_transform):
+        raise TypeError(
+            f"reshape_transform is a {type(reshape_transform).__name__}; wanted a function of the "
+            "layer's features, or None"
+        )
+    for name, value in (("dims_per_pass", dims_per_pass), ("memory_budget", memory_budget)):
+        if value is not None:
+            whole_number(name, value, least=1, hint="or None to choose itself")
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed that PyTorch's generators take.
+
+    Raises:
+        TypeError: No whole number.
+        ValueError: One of more than 64 bits.
+    """
+    return whole_number("seed", seed, least=-(2**63), most=2**64 - 1)
+
+
+def checked_location(location: Any) -> tuple[int, ...] | None:
+    """A position of a spatial latent, or None.
+
+    Raises:
+        TypeError: Something other than whole numbers.
+    """
+    if location is None:
+        return None
+    if isinstance(location, str) or not isinstance(location, Iterable):
+        raise TypeError(f"location={location!r} is no position; give one index per axis, (i, j)")
+    return tuple(whole_number("location", index) for index in location)
 
 
 def latent_dims(target: Target, count: int) -> tuple[int, ...]:
@@ -64,4 +132,17 @@ def warn_of_collapse(posterior: Posterior) -> None:
             f"{float(kl.max()):.2g} nats): the VAE is untrained or collapsed, and its maps are "
             "noise; see captum_vae.metrics for the active dimensions",
             CollapsedPosteriorWarning,
+        )
+
+
+def warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
+    """Warn when a batch norm of the model mixes the images of a batch."""
+    owner = adapter.owner
+    if owner is not None and any(
+        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        for module in owner.modules()
+    ):
+        warn_caller(
+            "a batch-norm layer of the model takes the batch's own statistics, so maps depend on "
+            "the other images of the batch; call model.eval() first, and keep running statistics"
         )

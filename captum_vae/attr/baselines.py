@@ -8,15 +8,16 @@ the reference is ``baselines``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from numbers import Real
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from captum_vae.attr.arguments import image_batches
 from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers
 from captum_vae.attr.engine.layers import Layers, find_layers
+from captum_vae.checks import check_flag, real_number
 from captum_vae.posterior import PosteriorAdapter
 
 
@@ -58,11 +59,17 @@ class MeanActivation:
         Raises:
             ValueError: There are no batches.
         """
+        missing = [x for x in ("forward_func", "layer", "posterior") if not hasattr(cam, x)]
+        if missing:
+            raise TypeError(
+                f"cam is a {type(cam).__name__}, which has no {missing[0]}; wanted a latent "
+                "attribution such as LatentGradCAM(model, layer)"
+            )
+        check_flag("attribute_to_layer_input", attribute_to_layer_input)
         layers = find_layers(cam.forward_func, cam.layer)
         sums: list[Tensor] = []
         count = 0
-        for batch in batches:
-            images = batch if isinstance(batch, Tensor) else batch[0]
+        for images in image_batches("batches", batches):
             found = look_at_layers(
                 cam.posterior.prepare(images),
                 layers,
@@ -113,6 +120,8 @@ def baseline_features(baselines: Baselines, run: ForwardPass) -> tuple[Tensor | 
         return (None,) * len(run.layers)
     if isinstance(baselines, MeanActivation):
         return _fitted_features(baselines, run)
+    if isinstance(baselines, type):
+        raise TypeError(f"baselines is the class {baselines.__name__}; give an object of it")
     assert run.adapter is not None
     with torch.no_grad():
         if isinstance(baselines, str):
@@ -150,16 +159,20 @@ def _fitted_features(baselines: MeanActivation, run: ForwardPass) -> tuple[Tenso
 
 
 def _like(value: Any, image: Tensor) -> Tensor:
-    if isinstance(value, Real):
-        return torch.full_like(image, float(value))
+    wanted = (
+        "a tensor, a number, 'reconstruction', a callable of the inputs, or a fitted MeanActivation"
+    )
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"baselines holds a {type(value).__name__}; give a tensor, a number, 'reconstruction', "
-            "a callable of the inputs, or a fitted MeanActivation"
-        )
-    if value.shape[1:] != image.shape[1:] or value.shape[0] not in (1, image.shape[0]):
+        return torch.full_like(image, real_number("baselines", value, hint=f"give {wanted}"))
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"baselines holds {value.dtype}; give {wanted}")
+    if value.dim() != image.dim() or (
+        value.shape[1:] != image.shape[1:] or value.shape[0] not in (1, image.shape[0])
+    ):
         raise ValueError(
             f"baselines has shape {tuple(value.shape)}, the inputs {tuple(image.shape)}; give one "
             "baseline per image, or one for all with a leading 1"
         )
+    if value.device.type == "cpu" and not value.isfinite().all():
+        raise ValueError(f"baselines holds NaN or infinite values; give {wanted}")
     return value.to(image).expand_as(image)

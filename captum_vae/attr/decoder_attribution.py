@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import GradientAttribution, log_usage
-from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.arguments import Target, check_passes, checked_location, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
-from captum_vae.attr.engine.forward_pass import forward_arguments, read_posterior
+from captum_vae.attr.engine.forward_pass import forward_arguments
 from captum_vae.attr.engine.gradients import pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
 from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
@@ -26,7 +26,7 @@ from captum_vae.attr.options import (
     Rectifier,
     Reduction,
 )
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, check_flag, real_number
 from captum_vae.posterior import Posterior, as_adapter
 from captum_vae.posterior.calling import owner_of
 from captum_vae.posterior.probe import undisturbed
@@ -86,12 +86,10 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
             TypeError: a decoder that is neither a name nor a callable.
         """
         super().__init__(forward_func)
-        for name, value in (("dims_per_pass", dims_per_pass), ("memory_budget", memory_budget)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1, or None to choose itself")
+        check_passes(None, dims_per_pass, memory_budget)
         self.posterior = as_adapter(forward_func, posterior)
         self.decoder = find_decoder(self.posterior, decoder)
-        self.location = None if location is None else tuple(location)
+        self.location = checked_location(location)
         self.dims_per_pass = dims_per_pass
         self.memory_budget = memory_budget
 
@@ -151,13 +149,15 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
             RuntimeError: under ``torch.inference_mode``.
         """
         check_choice("change", change, ("derivative", "traversal"))
+        check_flag("create_graph", create_graph)
+        step = real_number("step", step)
         options = MapOptions(rectifier, order, reduction, aggregate=aggregate)
         images, extra = forward_arguments(inputs, additional_forward_args)
         self._check_batch_norm()
         args = (*images, *extra)
         self.posterior.prepare(*args)
         with torch.set_grad_enabled(create_graph):
-            posterior = read_posterior(self.posterior, args)
+            posterior = self.posterior.look(*args)
             steps = self._steps(posterior, target, step, scale)
         latent = latent_of(posterior)
         assert latent is not None  # checked by _steps
@@ -180,7 +180,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                     ],
                     dim=1,
                 )
-        wanted = spatial_size(size, tuple(images[0].shape[2:]), changes[:, 0])
+        wanted = spatial_size(size, images, 1, changes[:, 0])
         with (
             torch.set_grad_enabled(create_graph),
             torch.autocast(latent.device.type, enabled=False),
@@ -240,13 +240,28 @@ def _scale(posterior: Posterior, scale: Scale) -> Tensor:
                 "as in posterior='MEAN,LOGVAR', or take scale='prior' or numbers of your own"
             )
         return posterior.std()
-    numbers = torch.as_tensor(scale, dtype=posterior.mean.dtype, device=posterior.mean.device)
+    numbers = _numbers(scale).to(posterior.mean)
     if tuple(numbers.shape) not in ((), (count,), (1, count), (batch, count)):
         raise ValueError(
             f"scale has shape {tuple(numbers.shape)}; wanted one number, ({count},), or "
             f"({batch}, {count}), one per latent dimension"
         )
     return numbers.expand(batch, count)
+
+
+def _numbers(scale: Any) -> Tensor:
+    wanted = "'prior', 'posterior', one number, (D,) or (B, D) of them"
+    if isinstance(scale, (bool, dict)) or scale is None:
+        raise TypeError(f"scale={scale!r} is no standard deviation; give {wanted}")
+    try:
+        numbers = torch.as_tensor(scale)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"scale is a {type(scale).__name__}; give {wanted}") from error
+    if numbers.is_complex() or numbers.dtype == torch.bool:
+        raise TypeError(f"scale holds {numbers.dtype}; give {wanted}")
+    if not numbers.isfinite().all():
+        raise ValueError(f"scale holds NaN or infinite values; give {wanted}")
+    return numbers
 
 
 def _decoded_once(

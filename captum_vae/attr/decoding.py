@@ -14,7 +14,7 @@ from torch.nn import Module
 from captum_vae.models.base import GaussianVAE
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import unwrap
-from captum_vae.posterior.probe import seeded, without_updates
+from captum_vae.posterior.probe import seeded
 
 Decoder = Callable[..., Any] | str | None
 """A module or callable z -> image, its dotted name in the model, or None to find it."""
@@ -135,7 +135,7 @@ def reconstruct(
         latent = latent_of(known)
         return None if latent is None else _call(decode, latent, args[1:], names)
 
-    with torch.set_grad_enabled(keep_graph), seeded(), without_updates(model):
+    with torch.set_grad_enabled(keep_graph), seeded(), adapter.without_updates():
         if isinstance(model, GaussianVAE) and type(model).reconstruct is GaussianVAE.reconstruct:
             # The same as ``model.reconstruct``, without encoding the image again.
             decoded = of_mean()

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.attr.arguments import Target, latent_dims
+from captum_vae.attr.arguments import Target, check_passes, latent_dims
 from captum_vae.attr.engine.channel_weights import channel_weights as weights_of
 from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.forward_pass import Caught, ForwardPass, capture_features
@@ -126,6 +126,11 @@ class WatchedForward:
     def _pass(self, mean: Tensor, target: Target) -> ForwardPass:
         """The watched forward as the engine takes it."""
         given = self._given()
+        if not isinstance(mean, Tensor):
+            raise TypeError(
+                f"mean is a {type(mean).__name__}; wanted the posterior means (B, D) that the "
+                "watched forward returned"
+            )
         if mean.dim() != 2 or len(mean) != len(given):
             raise ValueError(
                 f"mean has shape {tuple(mean.shape)} and the watched batch {len(given)} images; "
@@ -208,6 +213,7 @@ def watch_forward(
             "model went through torch.compile, which leaves no graph between its layers; watch the "
             "model itself (compile='off' in the trainer)"
         )
+    check_passes(reshape_transform, dims_per_pass, memory_budget)
     (module,) = find_layers(model, layer)
     with capture_features([module], graph="whole") as caught:
         yield WatchedForward(module, reshape_transform, dims_per_pass, memory_budget, caught)

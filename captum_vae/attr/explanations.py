@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_vae.attr.engine.forward_pass import check_images
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
 
 
@@ -26,6 +27,8 @@ def explanation_func(cam: LatentGradCAM, **options: Any) -> Callable[..., tuple[
 
         >>> sensitivity_max(explanation_func(cam, rectifier="abs"), x, target=3)
     """
+    if not isinstance(cam, LatentGradCAM):
+        raise TypeError(f"cam is a {type(cam).__name__}; wanted a latent attribution")
 
     def explain(inputs: Any, **more_options: Any) -> tuple[Tensor, ...]:
         maps = cam.attribute(inputs, **{**options, **more_options})
@@ -47,7 +50,9 @@ def input_attributions(maps: Tensor, inputs: Tensor) -> Tensor:
     Raises:
         ValueError: more than one map per image.
     """
-    if maps.shape[1] != 1 or maps.dim() != inputs.dim():
+    check_images("maps", maps)
+    check_images("inputs", inputs)
+    if not 3 <= maps.dim() <= 5 or maps.shape[1] != 1 or maps.dim() != inputs.dim():
         raise ValueError(
             f"maps has shape {tuple(maps.shape)}; wanted one map (B, 1, *spatial) per image for "
             f"inputs {tuple(inputs.shape)}: choose one latent dimension, or aggregate='mean'"

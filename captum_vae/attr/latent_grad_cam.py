@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import GradientAttribution, LayerAttribution, log_usage
-from captum_vae.attr.arguments import Target, latent_dims, warn_of_collapse
+from captum_vae.attr.arguments import (
+    Target,
+    check_passes,
+    checked_location,
+    checked_seed,
+    latent_dims,
+    warn_of_collapse,
+)
 from captum_vae.attr.baselines import Baselines, baseline_features
 from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.forward_pass import ForwardPass, forward_arguments, run_layers
@@ -32,7 +39,7 @@ from captum_vae.attr.options import (
     Weighting,
     resolve_options,
 )
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, check_flag, whole_number
 from captum_vae.posterior import Posterior, as_adapter
 
 
@@ -100,13 +107,11 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
-        for name, value in (("dims_per_pass", dims_per_pass), ("memory_budget", memory_budget)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1, or None to choose itself")
+        check_passes(reshape_transform, dims_per_pass, memory_budget)
         self.posterior = as_adapter(forward_func, posterior)
         self.of = check_quantity(of)
-        self.location = None if location is None else tuple(location)
-        self.seed = seed
+        self.location = checked_location(location)
+        self.seed = checked_seed(seed)
         self.reshape_transform = reshape_transform
         self.dims_per_pass = dims_per_pass
         self.memory_budget = memory_budget
@@ -214,8 +219,8 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             weighting=weighting,
             aggregate=aggregate,
         )
-        if n_steps < 1:
-            raise ValueError(f"n_steps={n_steps} must be at least 1")
+        n_steps = whole_number("n_steps", n_steps, least=1)
+        check_flag("create_graph", create_graph)
         settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget, n_steps)
         run = self._run(
             inputs, target, additional_forward_args, attribute_to_layer_input, create_graph
@@ -254,6 +259,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         attribute_to_layer_input: bool,
         create_graph: bool,
     ) -> ForwardPass:
+        check_flag("attribute_to_layer_input", attribute_to_layer_input)
         tensors, extra = forward_arguments(inputs, additional_forward_args)
         run = run_layers(
             self.posterior,

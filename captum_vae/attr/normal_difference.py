@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_vae.attr.arguments import Target, latent_dims
-from captum_vae.attr.engine.forward_pass import read_posterior
+from captum_vae.attr.arguments import Target, image_batches, latent_dims
 from captum_vae.attr.engine.layers import Layers
 from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
@@ -83,9 +82,8 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         means: list[Tensor] = []
         variances: list[Tensor] = []
         with torch.no_grad():
-            for batch in batches:
-                images = batch if isinstance(batch, Tensor) else batch[0]
-                posterior = self._located(read_posterior(self.posterior, (images,)))
+            for images in image_batches("batches", batches):
+                posterior = self._located(self.posterior.look(images))
                 means.append(posterior.mean.double())
                 if self.difference != "mean" or posterior.log_variance is not None:
                     variances.append(self._log_variance(posterior).double().exp())

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.decoding import reconstruct
-from captum_vae.attr.engine.forward_pass import read_posterior
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
 from captum_vae.localization.scorer import Scale, Scorer
@@ -56,7 +55,7 @@ class ELBOGradient(Scorer):
         """Magnitude of the gradient, (B, H, W)."""
         with torch.enable_grad():
             images = shared.images.detach().clone().requires_grad_()
-            posterior = read_posterior(self.adapter, (images,))
+            posterior = self.adapter.look(images)
             reconstruction = reconstruct(self.adapter, (images,), posterior, keep_graph=True)
             loss = self._negative_log_likelihood(reconstruction, images)
             (gradient,) = torch.autograd.grad(loss + self._kl(posterior), images)
@@ -119,10 +118,13 @@ class GradientProjection(Scorer):
         """
         super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))
-        if steps < 1 or not step_size > 0 or not sparsity >= 0:
+        steps = whole_number("steps", steps, least=1)
+        step_size = real_number("step_size", step_size)
+        sparsity = real_number("sparsity", sparsity)
+        if step_size <= 0 or sparsity < 0:
             raise ValueError(
-                f"steps={steps}, step_size={step_size}, sparsity={sparsity}; wanted at least one "
-                "step, a positive step_size and a sparsity of 0 or more"
+                f"step_size={step_size}, sparsity={sparsity}; wanted a positive step_size and a "
+                "sparsity of 0 or more"
             )
         self.steps, self.step_size, self.sparsity = steps, step_size, sparsity
         self.distance = distance

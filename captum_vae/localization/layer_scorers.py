@@ -24,7 +24,7 @@ from captum_vae.attr.options import (
     Weighting,
     resolve_options,
 )
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.options import Baseline
 from captum_vae.localization.scorer import Scale, Scorer
@@ -64,7 +64,13 @@ class LayerScorer(Scorer):
             ValueError: no such layer, or another baseline.
         """
         super().__init__(model, posterior=posterior, scale=scale)
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        given = (layers,) if isinstance(layers, str) else layers
+        if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+            raise TypeError(
+                f"layers={layers!r} names no layers; give a dotted name such as 'encoder.conv3', "
+                "or a list of them"
+            )
+        self.layers = tuple(given)
         check_choice("baselines", baselines, get_args(Baseline))
         find_layers(self.model, list(self.layers))
         self.baselines = baselines
@@ -184,7 +190,7 @@ class LatentAttention(LayerScorer):
                 "'mean', 'max' or 'sum'"
             )
         self.method = method
-        self.n_steps = n_steps
+        self.n_steps = whole_number("n_steps", n_steps, least=1)
         names = list(self.layers)
         self._cam: LatentGradCAM
         if method == "normal_difference":

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_vae.attr.arguments import image_batches
 from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.forward_pass import (
     ForwardPass,
     look_at_layers,
-    read_posterior,
     run_layers,
 )
 from captum_vae.attr.engine.layers import find_layers
@@ -62,7 +62,7 @@ class ModelPass:
             assert self.run.posterior is not None
             return self.run.posterior
         with torch.no_grad():
-            return read_posterior(self.adapter, (self.images,))
+            return self.adapter.look(self.images)
 
     @cached_property
     def reconstruction(self) -> Tensor:
@@ -125,6 +125,11 @@ class NormalImages:
         """Keep the batches; nothing is read yet."""
         if isinstance(batches, Tensor):
             batches = [batches[start : start + 32] for start in range(0, len(batches), 32)]
+        if isinstance(batches, (str, dict)) or not isinstance(batches, Iterable):
+            raise TypeError(
+                f"normal is a {type(batches).__name__}; wanted batches of normal images (B, C, H, "
+                "W) in a list or a DataLoader, or one tensor of them"
+            )
         if isinstance(batches, Iterator):
             raise TypeError(
                 f"normal is a {type(batches).__name__}, which can be read once only; pass a list "
@@ -140,8 +145,12 @@ class NormalImages:
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of images (B, C, H, W)."""
         empty = True
-        for batch in self._progress(self._batches):
-            images = batch if isinstance(batch, Tensor) else batch[0]
+        for images in image_batches("normal", self._progress(self._batches)):
+            if images.dim() != 4 or not images.is_floating_point():
+                raise ValueError(
+                    f"normal holds images of shape {tuple(images.shape)} and dtype {images.dtype}; "
+                    "wanted floating point (B, C, H, W)"
+                )
             empty = empty and not len(images)
             yield images if self._device is None else images.to(self._device)
         if empty:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 from torch import Tensor
 
+from captum_vae.attr.engine.forward_pass import check_images
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
 from captum_vae.localization.options import ScoreScale
@@ -101,9 +102,11 @@ class Scorer(ABC):
         Raises:
             ValueError: images of another number of axes, or a scorer that was not fitted.
         """
-        if images.dim() != 4 or not len(images):
+        check_images("images", images)
+        if images.dim() != 4 or not images.is_floating_point():
             raise ValueError(
-                f"images has shape {tuple(images.shape)}; wanted (B, C, H, W) with at least one"
+                f"images has shape {tuple(images.shape)} and dtype {images.dtype}; wanted floating "
+                "point (B, C, H, W)"
             )
         return self.score_pass(ModelPass(images, self.model, self.adapter, self.layers))
 

@@ -1,5 +1,6 @@
 """`PosteriorAdapter`: how to call a VAE and how to read its posterior, decided once."""
 
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from captum_vae.posterior.gaussian import (
     check_spatial,
     posterior_of_latent,
 )
-from captum_vae.posterior.probe import PROBING, Probe, training_twin, undisturbed
+from captum_vae.posterior.probe import PROBING, Probe, training_twin, undisturbed, without_updates
 from captum_vae.posterior.reading import (
     SPREADS,
     PosteriorError,
@@ -211,6 +212,15 @@ class PosteriorAdapter:
                 f"its first dimension must be the batch (reading: {reading})"
             )
         return posterior_of_latent(mean, log_variance, spatial=self.spatial)
+
+    def look(self, *inputs: Any) -> Posterior:
+        """The posterior of the inputs, leaving the buffers of a model in train mode as they are."""
+        with self.without_updates():
+            return self(*inputs)
+
+    def without_updates(self) -> AbstractContextManager[None]:
+        """A block in which the model's calls leave its buffers as they are, in train mode too."""
+        return without_updates(self.model)
 
     @property
     def owner(self) -> nn.Module | None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import Module
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
+from captum_vae.attr.arguments import warn_of_batch_statistics
 from captum_vae.attr.engine.graph import off_path
 from captum_vae.attr.engine.layers import describe
 from captum_vae.attr.engine.layout import (
+    LAYOUTS,
+    Layout,
     Reshape,
     axis_behind,
     check_maplike,
@@ -29,7 +31,6 @@ from captum_vae.attr.engine.layout import (
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.hooks import hooked
-from captum_vae.posterior.probe import without_updates
 
 Side = Literal["input", "output"]
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
@@ -47,7 +48,7 @@ class ForwardPass:
         codes: The scalars to explain, (B, D').
         dims: Which of them get a map.
         inputs: The model's inputs.
-        sides: Sizes of the first input's position axes; None where they are not known.
+        input_axis: The first input's channel axis; None where it is not known.
         extra: The model's further positional arguments.
         side: Whether features are the layers' output or their input.
         reshapes: What brings each layer's features to (B, K, *spatial); None where they are so.
@@ -65,7 +66,7 @@ class ForwardPass:
     codes: Tensor
     dims: tuple[int, ...]
     inputs: tuple[Any, ...] = ()
-    sides: tuple[int, ...] | None = None
+    input_axis: int | None = None
     extra: tuple[Any, ...] = ()
     side: Side = "output"
     adapter: PosteriorAdapter | None = None
@@ -127,7 +128,7 @@ class ForwardPass:
                 graph="whole" if keep_graph or self.whole_graph else "above",
                 replace_with=[between],
             ) as caught:
-                posterior = read_posterior(self.adapter, self.args)
+                posterior = self.adapter.look(*self.args)
             with torch.enable_grad():
                 codes, _ = self.explain(posterior)
             points.append((float(weight / 2), codes, caught.features(self.adapter)[0]))
@@ -168,11 +169,11 @@ def run_layers(
     """
     args = (*inputs, *extra)
     adapter.prepare(*args)
-    _warn_of_batch_statistics(adapter)
+    warn_of_batch_statistics(adapter)
 
     def run(whole: bool) -> ForwardPass:
         with capture_features(layers, side=side, graph="whole" if whole else "above") as caught:
-            posterior = read_posterior(adapter, args)
+            posterior = adapter.look(*args)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
         layout = _layout(adapter, layers, features, codes, inputs, extra, side)
@@ -192,7 +193,7 @@ def run_layers(
             codes=codes,
             dims=dims,
             inputs=inputs,
-            sides=layout.sides(inputs[0]),
+            input_axis=layout.input_axis,
             extra=extra,
             side=side,
             adapter=adapter,
@@ -217,24 +218,60 @@ def forward_arguments(
     """The inputs and the further positional arguments, as tuples.
 
     Raises:
-        RuntimeError: under inference mode, or with tensors made there.
-        ValueError: an empty batch.
+        RuntimeError: Under inference mode, or with tensors made there.
+        TypeError: Something other than tensors of real numbers.
+        ValueError: An empty batch.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             "attribution needs gradients, which torch.inference_mode() forbids; use "
             "torch.no_grad() instead, in which attribute() works"
         )
-    tensors: tuple[Tensor, ...] = format_inputs(inputs)
-    for tensor in tensors:
+    for tensor in inputs if isinstance(inputs, tuple) else (inputs,):
+        check_images("inputs", tensor)
         if tensor.is_inference():
             raise RuntimeError(
                 "inputs were made under torch.inference_mode() and cannot carry gradients; pass "
                 "inputs.clone()"
             )
-        if tensor.dim() == 0 or tensor.shape[0] == 0:
-            raise ValueError(f"inputs has shape {tuple(tensor.shape)}: the batch is empty")
+    if isinstance(inputs, tuple) and not inputs:
+        raise ValueError("inputs is an empty tuple; give the model's input")
+    tensors: tuple[Tensor, ...] = format_inputs(inputs)
     return tensors, format_additional_forward_args(additional_forward_args) or ()
+
+
+def check_images(name: str, value: Any) -> None:
+    """Refuse what is no batch of numbers; warn where some are not finite.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it; wanted is a tensor (B, ...).
+
+    Raises:
+        TypeError: No tensor, or one of complex numbers.
+        ValueError: An empty batch.
+    """
+    if not isinstance(value, Tensor):
+        advice = {
+            "ndarray": "torch.from_numpy makes one of it",
+            "dict": "for a model that takes a mapping pass forward_func=lambda x: model({KEY: x})",
+            "list": "torch.stack makes one of several images; several inputs are a tuple",
+        }.get(type(value).__name__, "give a batch of images (B, C, H, W), or what the model takes")
+        raise TypeError(f"{name} is a {type(value).__name__}; wanted a tensor: {advice}")
+    if value.is_complex():
+        raise TypeError(f"{name} holds complex numbers ({value.dtype}); wanted real ones")
+    if value.dim() == 0 or len(value) == 0:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}: the batch is empty")
+    # Nothing is read back from an accelerator, where that would stall.
+    if value.device.type == "cpu" and value.is_floating_point():
+        if not math.isfinite(value.detach().double().sum()):
+            broken = (~value.detach().isfinite()).flatten(1).any(1).nonzero()
+            if len(broken):
+                kind = "NaN" if value.detach().isnan().any() else "infinite values"
+                warn_caller(
+                    f"{name} holds {kind}, first in sample {int(broken[0])}, whose maps mean "
+                    "nothing"
+                )
 
 
 def look_at_layers(
@@ -246,31 +283,8 @@ def look_at_layers(
 ) -> tuple[Tensor, ...]:
     """The layers' features alone, detached; the model's call ends as soon as they are there."""
     with torch.no_grad(), capture_features(layers, side=side, graph="none") as caught:
-        read_posterior(adapter, args)
+        adapter.look(*args)
     return caught.features(adapter)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where channels are, as far as it is known.
-
-    Attributes:
-        features: Per layer, see ``layout``; None where nothing tells.
-        input_axis: The input's channel axis; None where nothing tells.
-    """
-
-    features: tuple[str | None, ...]
-    input_axis: int | None
-
-    def sides(self, image: Any) -> tuple[int, ...] | None:
-        """Sizes of the input's position axes."""
-        if self.input_axis is None or not isinstance(image, Tensor):
-            return None
-        return tuple(n for axis, n in enumerate(image.shape) if axis not in (0, self.input_axis))
-
-
-_layouts: WeakKeyDictionary[Module, dict[Any, Layout]] = WeakKeyDictionary()
-"""What was found out about a first layer, by those beside it and the axes of input and output."""
 
 
 def _layout(
@@ -289,7 +303,7 @@ def _layout(
     """
     image = inputs[0]
     key = (*map(id, layers), side, image.dim(), *(f.dim() for f in features))
-    kept = _layouts.setdefault(layers[0], {})
+    kept = LAYOUTS.setdefault(layers[0], {})
     if key not in kept:
         plain = image.dim() > 3 and not image.shape[-1] <= 4 < image.shape[1]
         if plain:
@@ -303,7 +317,7 @@ def _layout(
             if leaf.is_floating_point():
                 leaf.requires_grad_()
             with capture_features(layers, side=side, graph="whole") as caught:
-                mean = read_posterior(adapter, (leaf, *inputs[1:], *extra)).mean
+                mean = adapter.look(leaf, *inputs[1:], *extra).mean
             seen = caught.features(adapter)
             kept[key] = Layout(
                 tuple(
@@ -439,21 +453,3 @@ def _swap_tensor(module: Module, value: Any, swap: Callable[[Tensor], Tensor], f
         f"layer {describe(module)} gives {type(value).__name__}, not a tensor of features; choose "
         "a layer whose features are one tensor"
     )
-
-
-def read_posterior(adapter: PosteriorAdapter, args: Sequence[Any]) -> Posterior:
-    """The posterior of the model's arguments; in train mode its buffers stay what they were."""
-    with without_updates(adapter.model):
-        return adapter(*args)
-
-
-def _warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
-    owner = adapter.owner
-    if owner is not None and any(
-        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-        for module in owner.modules()
-    ):
-        warn_caller(
-            "a batch-norm layer of the model takes the batch's own statistics, so maps depend on "
-            "the other images of the batch; call model.eval() first, and keep running statistics"
-        )

@@ -39,6 +39,8 @@ def describe(layer: Module) -> str:
 
 def _find_layer(owner: Module | None, layer: object) -> Module:
     if isinstance(layer, str):
+        if not layer:
+            raise ValueError("layer is an empty name; give the dotted name of a layer")
         if owner is None:
             raise ValueError(f"layer={layer!r}: names need the model itself, not a plain function")
         try:

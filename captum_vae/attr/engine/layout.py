@@ -9,6 +9,9 @@ before and behind it: a convolution has channels on axis 1, a Linear or a LayerN
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +66,23 @@ _POOLS = ("AvgPool", "MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Upsample"
 
 Axes = tuple[int | None, ...]
 """For each axis of a tensor, the axis of the features that it is; None where axes were merged."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where channels are, as far as it is known.
+
+    Attributes:
+        features: Per layer, CHANNELS_FIRST, CHANNELS_LAST or TIME_FIRST; None where nothing tells.
+        input_axis: The input's channel axis; None where nothing tells.
+    """
+
+    features: tuple[str | None, ...]
+    input_axis: int | None
+
+
+LAYOUTS: WeakKeyDictionary[nn.Module, dict[Any, Layout]] = WeakKeyDictionary()
+"""What was found out about a first layer, by those beside it and the axes of input and output."""
 
 
 def find_reshape(
@@ -138,12 +158,13 @@ def check_maplike(features: Tensor, given: Tensor, layer: nn.Module, batch: int)
             f"(B, K, *spatial) with one to three spatial axes, and {tuple(features.shape)} it is "
             "after reshape_transform"
         )
-    if torch.isnan(features.detach().sum()):
-        broken = features.detach().isnan().flatten(1).any(1).nonzero()
+    if not torch.isfinite(features.detach().sum()):
+        broken = (~features.detach().isfinite()).flatten(1).any(1).nonzero()
         if len(broken):
+            kind = "NaN" if features.detach().isnan().any() else "infinite values"
             warn_caller(
-                f"the features of layer {describe(layer)} hold NaN, first in sample "
-                f"{int(broken[0])}; its maps are NaN too"
+                f"the features of layer {describe(layer)} hold {kind}, first in sample "
+                f"{int(broken[0])}, whose maps mean nothing"
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def compose_maps(
         ValueError: The codes do not depend on a layer, or a size that does not fit the features.
     """
     origins = origins or (None,) * len(run.layers)
-    sizes = [spatial_size(size, run.sides, features) for features in run.maplike]
+    sizes = [spatial_size(size, run.inputs, run.input_axis, features) for features in run.maplike]
     contrasts = [
         _contrast(features, origin, reshape, settings.create_graph)
         for features, origin, reshape in zip(run.maplike, origins, run.reshapes, strict=True)
@@ -77,13 +78,14 @@ def compose_maps(
 
 
 def spatial_size(
-    size: MapSize, sides: tuple[int, ...] | None, features: Tensor
+    size: MapSize, inputs: Sequence[Any], input_axis: int | None, features: Tensor
 ) -> tuple[int, ...] | None:
     """The spatial size asked for, one number per axis of the features, or None.
 
     Args:
         size: As the user gave it.
-        sides: What ``"input"`` means; None where that is not known.
+        inputs: The model's inputs; ``"input"`` means the position axes of the first.
+        input_axis: Its channel axis; None where that is not known.
         features: (B, K, *spatial).
 
     Raises:
@@ -97,13 +99,13 @@ def spatial_size(
     hint = "give 'input', one positive whole number for every spatial axis, one per axis, or None"
     if isinstance(size, str):
         check_choice("size", size, ("input", None))
-        if sides is None:
+        if input_axis is None:
             raise ValueError(
                 "size='input': nothing tells which axes of the inputs are positions; give the size "
                 f"itself, {axes} number(s)"
             )
-        wanted = sides
-    elif isinstance(size, Sequence | torch.Tensor | np.ndarray):
+        wanted = tuple(n for axis, n in enumerate(inputs[0].shape) if axis not in (0, input_axis))
+    elif isinstance(size, Sequence | Tensor | np.ndarray) and not isinstance(size, bytes):
         wanted = tuple(whole_number("size", side, least=1, hint=hint) for side in size)
     else:
         wanted = (whole_number("size", size, least=1, hint=hint),) * axes
