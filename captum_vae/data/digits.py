@@ -15,6 +15,7 @@ from captum_vae.data.idx import read_idx
 from captum_vae.data.listing import existing_folder
 from captum_vae.data.resize import ImageSize, height_width, resize_image
 from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.files import reading
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -130,9 +131,14 @@ class MNIST(Digits):
         folder = existing_folder(root, "root", "the folder of MNIST's IDX files")
         check_choice("split", split, ("train", "test"))
         prefix = "train" if split == "train" else "t10k"
+        images = read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte"), 3)
+        labels = _find(folder, f"{prefix}-labels", "idx1-ubyte")
+        classes = read_idx(labels, 1)
+        with reading(labels, "the digit on each image", remedy="download both files again"):
+            _check_arrays(images, classes)
         super().__init__(
-            read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte"), 3),
-            read_idx(_find(folder, f"{prefix}-labels", "idx1-ubyte"), 1),
+            images,
+            classes,
             split,
             digits=digits,
             normal_digits=normal_digits,

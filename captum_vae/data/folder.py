@@ -17,6 +17,7 @@ from captum_vae.data.pairing import (
     match_masks,
     refuse_masks_among_images,
     warn_of_missing_masks,
+    warn_of_same_names,
 )
 from captum_vae.data.reading_options import ReadingOptions
 
@@ -69,7 +70,7 @@ class ImageFolder(ImageFileDataset):
             files += _normal_files(good, listings[-1])
         if bad is not None:
             listings.append(_listed(bad, skip=truth))
-            found = Listing() if truth is None else _listed(truth)
+            found = Listing() if truth is None else _listed(truth, masks=True)
             files += _abnormal_files(bad, listings[-1], truth, found)
             listings.append(found)
         passed_over = [entry for listing in listings for entry in listing.passed_over]
@@ -90,14 +91,17 @@ def _refuse_overlap(normal: Path | None, abnormal: Path | None, masks: Path | No
                 )
 
 
-def _listed(folder: Path, skip: Path | None = None) -> Listing:
+def _listed(folder: Path, *, skip: Path | None = None, masks: bool = False) -> Listing:
     found = list_images(folder, skip=skip)
     if not found.images:
         others = counted_reasons(found.passed_over)
         raise ValueError(
             f"no images in {folder} or its subfolders{f', only {others}' if others else ''}"
         )
-    refuse_masks_among_images([(_key(path, folder), path) for path in found.images])
+    named = [(_key(path, folder), path) for path in found.images]
+    refuse_masks_among_images(named)
+    if not masks:
+        warn_of_same_names(named)
     return found
 
 

@@ -21,6 +21,7 @@ from captum_vae.data.pairing import (
     match_masks,
     refuse_masks_among_images,
     warn_of_missing_masks,
+    warn_of_same_names,
 )
 from captum_vae.data.reading_options import ReadingOptions
 
@@ -147,7 +148,9 @@ def _images_of_kind(folder: Path, passed_over: list[PassedOver]) -> list[Path]:
                     f"{path} lies in a folder {part!r} among the images of {folder}, and would "
                     "count as one; move that folder out of it"
                 )
-    refuse_masks_among_images([(_key(path, folder), path) for path in found.images])
+    named = [(_key(path, folder), path) for path in found.images]
+    refuse_masks_among_images(named)
+    warn_of_same_names(named)
     return found.images
 
 

@@ -87,6 +87,22 @@ def refuse_masks_among_images(names: Sequence[tuple[str, Path]]) -> None:
                 )
 
 
+def warn_of_same_names(names: Sequence[tuple[str, Path]]) -> None:
+    """Warn of images that bear the same name but for the ending: one picture saved twice?
+
+    Args:
+        names: Images and their names without ending.
+    """
+    first: dict[str, Path] = {}
+    again = [(first[name], path) for name, path in names if first.setdefault(name, path) != path]
+    if again:
+        one, other = again[0]
+        warn_caller(
+            f"{len(again)} images are called like another but for the ending, {other} beside "
+            f"{one.name}; all of them are read, so remove one if they show the same"
+        )
+
+
 def warn_of_missing_masks(images: Iterable[Path], masked: Iterable[Path], where: Path) -> None:
     """Warn when only a part of a folder's images has masks: the rest counts as unknown."""
     images, with_mask = list(images), set(masked)

@@ -109,3 +109,13 @@ def test_grey_repeats_in_three_channels() -> None:
     image = OneClassDigits(image_channels=3)[0].image
     assert image.shape == (3, 28, 28)
     assert torch.equal(image[0], image[2])
+
+
+@pytest.mark.parametrize("labels", [bytes([7, 1, 7]), bytes([7, 1, 7, 3, 3]), bytes([7, 1, 7, 10])])
+def test_labels_that_do_not_fit_the_images_name_their_file(
+    tmp_path: Path, idx_files: dict[str, bytes], labels: bytes
+) -> None:
+    idx_files["train-labels-idx1-ubyte"] = struct.pack(">II", 0x801, len(labels)) + labels
+    write(tmp_path, idx_files)
+    with pytest.raises(ValueError, match="train-labels-idx1-ubyte cannot be read.*download both"):
+        MNIST(tmp_path)

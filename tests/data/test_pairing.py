@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from captum_vae.data.pairing import match_masks, match_numbers, refuse_masks_among_images
+from captum_vae.data.pairing import (
+    match_masks,
+    match_numbers,
+    refuse_masks_among_images,
+    warn_of_same_names,
+)
 
 
 def named(*names: str) -> list[tuple[str, Path]]:
@@ -64,3 +69,10 @@ def test_masks_among_the_images_are_refused(ending: str) -> None:
 def test_two_frames_of_one_number_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1\.tif and frame1\.tif both have the number 1"):
         match_numbers([(1, Path("1.tif")), (1, Path("frame1.tif"))], [])
+
+
+def test_images_of_one_name_with_two_endings_are_warned_of() -> None:
+    with pytest.warns(
+        UserWarning, match=r"1 images are called like another .*a\.png beside a\.jpg"
+    ):
+        warn_of_same_names(named("a.jpg", "a.png", "b.png", "c/a.png"))
