@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from captum_vae.metrics.localization.region_overlap import pro_curve
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.map_grid import GridRow, Strip, draw_map_grid
 from captum_vae.report.page import Picture, Section, write_page
-from captum_vae.report.pictures import save_picture
+from captum_vae.report.pictures import add_legend, literal, save_picture
 from captum_vae.report.tables import Table
 
 FPR_LIMIT = 0.3
@@ -203,6 +204,7 @@ def draw_curves(counts: Mapping[str, ThresholdCounts]) -> Figure:
     """
     figure = Figure(figsize=(9.6, 4.9), facecolor="white", layout="constrained")
     roc, pro = figure.subplots(1, 2)
+    lines: dict[str, Artist] = {}
     for place, (name, of_scorer) in enumerate(counts.items()):
         style: dict[str, Any] = {
             "color": _COLORS[place % len(_COLORS)],
@@ -212,10 +214,10 @@ def draw_curves(counts: Mapping[str, ThresholdCounts]) -> Figure:
         curve = roc_curve(of_scorer)
         if len(curve.thresholds):
             x, y = thinned(curve.false_positive_rate.cpu(), curve.true_positive_rate.cpu())
-            roc.plot(x, y, label=name, **style)
+            lines[name] = roc.plot(x, y, **style)[0]
             x, y = pro_curve(of_scorer)
             x, y = thinned(x.cpu(), y.cpu())
-            pro.plot(x, y, label=name, **style)
+            pro.plot(x, y, **style)
     roc.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
     for axes, right, title, label in (
         (roc, 1.0, "ROC", "share of anomalous pixels found"),
@@ -228,12 +230,8 @@ def draw_curves(counts: Mapping[str, ThresholdCounts]) -> Figure:
         axes.set_ylabel(label, fontsize=9.5)
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.tick_params(labelsize=8.5)
-    handles, labels = roc.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False
-        )
-    return figure
+    add_legend(figure, lines, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
+    return literal(figure)
 
 
 def _short(name: str) -> str:

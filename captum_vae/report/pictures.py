@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -17,6 +20,9 @@ from captum_vae.report.text import legible, shortened
 
 _LINE = 160
 """Letters after which a line of any text in a figure is shortened."""
+
+_LEGEND_ENTRY = 64
+"""Letters after which a name in a legend is shortened."""
 
 _NO_GLYPH = "\N{REPLACEMENT CHARACTER}"
 
@@ -76,6 +82,24 @@ def literal(figure: Figure) -> Figure:
             text.set_parse_math(False)
             text.set_text(_drawable(text.get_text(), text.get_fontproperties()))
     return figure
+
+
+def add_legend(figure: Figure, entries: Mapping[str, Artist], **options: Any) -> None:
+    """Explain lines and marks below or beside the axes, under names of any kind.
+
+    Matplotlib leaves out what is called by a name that begins with an underscore; here nothing is.
+
+    Args:
+        figure: The figure that gets the legend.
+        entries: What is explained, by name; long names lose their middle.
+        options: Options of ``Figure.legend``.
+    """
+    if not entries:
+        return
+    places = [str(place) for place in range(len(entries))]
+    legend = figure.legend(list(entries.values()), places, **options)
+    for text, name in zip(legend.get_texts(), entries, strict=True):
+        text.set_text(shortened(legible(name), _LEGEND_ENTRY))
 
 
 def _make_tick_labels_literal(axis: Axis) -> None:

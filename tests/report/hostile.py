@@ -24,5 +24,6 @@ NAMES = {
     "private use": "\ue000\uf8ff\U0010ffff",
     "percent and hash": "50%20#1?.png",
     "table": "a | b\n| c |",
+    "underscore": "_nolegend_",
     "empty": "",
 }

@@ -2,6 +2,7 @@ import csv
 import io
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from captum_vae.metrics import threshold_counts
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.report import (
     ColorScale,
@@ -24,6 +26,7 @@ from captum_vae.report import (
     save_picture,
     write_page,
 )
+from captum_vae.report.evaluation import draw_curves
 from captum_vae.report.pictures import literal
 from captum_vae.report.text import legible, shortened
 from tests.report.hostile import NAMES
@@ -58,15 +61,27 @@ def test_any_name_is_drawn_wherever_a_grid_has_text(kind: str, tmp_path: Path) -
 def test_any_name_is_drawn_in_titles_legends_axes_and_ticks(kind: str, tmp_path: Path) -> None:
     name, figure = NAMES[kind], Figure()
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], label=name or "-")
+    axes.plot([0, 1], [0, 1])
     axes.set_title(name)
     axes.set_xlabel(name)
     axes.set_xticks([0, 1], [name, name])
     axes.set_yticks([0, 1])
     axes.text(0, 0, name)
     axes.annotate(name, (0, 0))
-    axes.legend(title=name)
+    axes.legend(axes.lines, ["line"], title=name)
     figure.suptitle(name)
+    saved(figure, tmp_path)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_legend_names_every_curve_whatever_its_name(kind: str, tmp_path: Path) -> None:
+    scores = threshold_counts(torch.tensor([0.1, 0.9]), torch.tensor([False, True]))
+    counts = replace(scores, region_overlap=torch.ones(1, dtype=torch.float64), regions=1)
+    name = NAMES[kind]
+    figure = draw_curves({name: counts, "_" + name: counts})
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(shown) == 2 and shown[1].startswith("_")
+    assert all(text.replace("\n", "").isprintable() for text in shown)
     saved(figure, tmp_path)
 
 
