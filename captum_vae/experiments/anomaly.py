@@ -40,7 +40,8 @@ from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.model_pass import ModelPass
-from captum_vae.localization.protocol import Frames, Protocol
+from captum_vae.localization.options import Frames
+from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import Scorer
 from captum_vae.metrics.localization.metric import Units

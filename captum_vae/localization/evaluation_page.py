@@ -10,7 +10,7 @@ import torch
 
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.localization.evaluation import Evaluation
-from captum_vae.localization.preparation import prepare_maps, resize_maps
+from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
@@ -114,7 +114,7 @@ def _show(
     batch = collate_samples([test[result.index]])
     images = batch.image if device is None else batch.image.to(device)
     ((_, maps, _),) = score_batch([scorer], images)
-    scores, masks = prepare_maps(protocol, maps, batch.mask, batch.label)
+    scores, masks = protocol.prepare(maps, batch.mask, batch.label)
     mask = masks[0]
     assert mask is not None
     size = (mask.shape[0], mask.shape[1])

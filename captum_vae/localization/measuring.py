@@ -19,7 +19,6 @@ from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
-from captum_vae.localization.preparation import prepare_maps, transform_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
@@ -181,7 +180,7 @@ def _fit_thresholds(entries: Sequence[_Entry], normal: ImageBatches) -> dict[str
                     continue
                 for image_map, mask in zip(maps, batch.mask, strict=True):
                     size = own if mask is None else (mask.shape[0], mask.shape[1])
-                    counts[entry.name].add(transform_maps(entry.protocol, image_map[None], size))
+                    counts[entry.name].add(entry.protocol.transform(image_map[None], size))
     return {e.name: counts[e.name].quantile(e.protocol.quantile) for e in waiting}
 
 
@@ -217,7 +216,7 @@ class _Counter:
             seconds: What the maps took.
         """
         start = time.perf_counter()
-        scores, masks = prepare_maps(self.entry.protocol, maps, batch.mask, batch.label)
+        scores, masks = self.entry.protocol.prepare(maps, batch.mask, batch.label)
         for metric in (self.pixel, self.image):
             metric.to(maps.device)
         ignored = _ignored_pixels(batch, masks)
@@ -253,9 +252,7 @@ class _Counter:
         """
         own = (maps.shape[1], maps.shape[2])
         whole = [
-            transform_maps(self.entry.protocol, maps[place : place + 1], own)
-            if mask is None
-            else score
+            self.entry.protocol.transform(maps[place : place + 1], own) if mask is None else score
             for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
         ]
         return torch.stack(

@@ -1,6 +1,15 @@
-"""Words of the scorers' options, which the command line lists without loading torch."""
+"""Words of the options of scorers and protocol, which a command lists without loading torch."""
 
 from typing import Literal
+
+Frames = Literal["all", "anomalous", "with_masks"]
+"""Which test images count."""
+
+ComparisonSize = Literal["mask", "map"] | tuple[int, int]
+"""At which size maps and masks are compared: the mask's, the map's, or (H, W)."""
+
+ThresholdSource = Literal["train_quantile", "oracle"]
+"""Where the threshold comes from: normal training images, or the test labels."""
 
 Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image"]
 """What the features are compared with: nothing, or the features of one of these."""

@@ -9,25 +9,49 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from captum_vae.data.resize import resize_mask
-from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.options import ComparisonSize, Frames
 
 _TRUNCATE = 4.0
 """A Gaussian is cut off at so many standard deviations."""
 
 
-def transform_maps(protocol: Protocol, maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize and smooth maps; see :meth:`Protocol.transform`."""
+def transform_maps(
+    maps: Tensor, mask_size: tuple[int, int], *, compared: ComparisonSize, smoothing: float
+) -> Tensor:
+    """Resize and smooth maps.
+
+    Args:
+        maps: (B, h, w) floats. float64 stays so; less than float32 becomes float32.
+        mask_size: (H, W) of the mask.
+        compared: At which size they are compared.
+        smoothing: Standard deviation of the Gaussian, in pixels of the result.
+
+    Returns:
+        Maps of the size of the comparison.
+    """
     maps = _at_least_float32(maps)
-    return smooth_maps(resize_maps(maps, _target(protocol, maps, size)), protocol.smoothing)
+    return smooth_maps(resize_maps(maps, _target(maps, mask_size, compared)), smoothing)
 
 
 def prepare_maps(
-    protocol: Protocol,
     maps: Tensor,
     masks: Sequence[Tensor | None],
     labels: Sequence[int | None] | None = None,
+    *,
+    frames: Frames,
+    compared: ComparisonSize,
+    smoothing: float,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Bring maps and masks of a batch to the same size; see :meth:`Protocol.prepare`."""
+    """Bring maps and masks of a batch to one size; see ``Protocol.prepare`` for shapes and errors.
+
+    Args:
+        maps: (B, h, w) floats.
+        masks: B masks (H, W) of bool, or None.
+        labels: B labels: 0 normal, 1 anomalous, None unknown.
+        frames: Which images count.
+        compared: At which size they are compared.
+        smoothing: Standard deviation of the Gaussian, in pixels of the result.
+    """
     if maps.dim() != 3 or len(maps) != len(masks):
         raise ValueError(
             f"maps has shape {tuple(maps.shape)} for {len(masks)} masks; wanted (B, h, w) and "
@@ -38,36 +62,36 @@ def prepare_maps(
         raise ValueError(f"{len(labels)} labels for {len(masks)} masks; wanted one per mask")
     maps = _at_least_float32(maps)
     own = (maps.shape[1], maps.shape[2])
-    known = [truth(protocol, mask, label, own) for mask, label in zip(masks, labels, strict=True)]
+    known = [truth(mask, label, own, frames) for mask, label in zip(masks, labels, strict=True)]
     prepared, resized = list(maps), list(known)
     of_size: dict[tuple[int, int], list[int]] = {}
     for index, mask in enumerate(known):
         if mask is not None:
-            target = _target(protocol, maps, (mask.shape[0], mask.shape[1]))
+            target = _target(maps, (mask.shape[0], mask.shape[1]), compared)
             of_size.setdefault(target, []).append(index)
             resized[index] = resize_mask(mask, target)
     for target, indices in of_size.items():
-        of_target = smooth_maps(resize_maps(maps[indices], target), protocol.smoothing)
+        of_target = smooth_maps(resize_maps(maps[indices], target), smoothing)
         for index, scores in zip(indices, of_target, strict=True):
             prepared[index] = scores
     return prepared, resized
 
 
 def truth(
-    protocol: Protocol, mask: Tensor | None, label: int | None, size: tuple[int, int]
+    mask: Tensor | None, label: int | None, size: tuple[int, int], frames: Frames
 ) -> Tensor | None:
     """The mask that an image is measured against, or None to leave it out.
 
     Args:
-        protocol: Says which images count.
         mask: (H, W) bool, or None where the truth is unknown.
         label: 0 normal, 1 anomalous, None unknown.
         size: (h, w) of the empty mask of an image that is labelled normal and has none.
+        frames: Which images count.
     """
     if mask is None:
-        known_normal = protocol.frames == "all" and label == 0
+        known_normal = frames == "all" and label == 0
         return torch.zeros(size, dtype=torch.bool) if known_normal else None
-    return None if protocol.frames == "anomalous" and not mask.any() else mask
+    return None if frames == "anomalous" and not mask.any() else mask
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -102,7 +126,7 @@ def _at_least_float32(maps: Tensor) -> Tensor:
     return maps if maps.dtype == torch.float64 else maps.float()
 
 
-def _target(protocol: Protocol, maps: Tensor, mask_size: tuple[int, int]) -> tuple[int, int]:
-    if protocol.size == "map":
+def _target(maps: Tensor, mask_size: tuple[int, int], compared: ComparisonSize) -> tuple[int, int]:
+    if compared == "map":
         return maps.shape[1], maps.shape[2]
-    return mask_size if isinstance(protocol.size, str) else protocol.size
+    return mask_size if isinstance(compared, str) else compared

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from captum_vae.checks import check_choice, real_number
-
-Frames = Literal["all", "anomalous", "with_masks"]
-ComparisonSize = Literal["mask", "map"] | tuple[int, int]
-ThresholdSource = Literal["train_quantile", "oracle"]
+from captum_vae.localization.options import ComparisonSize, Frames, ThresholdSource
 
 _FRAMES = {
     "all": "all frames with known truth",
@@ -100,7 +97,7 @@ class Protocol:
         """
         from captum_vae.localization.preparation import transform_maps
 
-        return transform_maps(self, maps, size)
+        return transform_maps(maps, size, compared=self.size, smoothing=self.smoothing)
 
     def prepare(
         self,
@@ -125,7 +122,14 @@ class Protocol:
         """
         from captum_vae.localization.preparation import prepare_maps
 
-        return prepare_maps(self, maps, masks, labels)
+        return prepare_maps(
+            maps,
+            masks,
+            labels,
+            frames=self.frames,
+            compared=self.size,
+            smoothing=self.smoothing,
+        )
 
 
 def check_smoothing(name: str, sigma: object) -> None:
