@@ -125,12 +125,17 @@ def holding(folder: str | Path) -> Iterator[None]:
         folder: The folder that this run writes to; it is created.
 
     Raises:
-        ValueError: Another run writes there; the message says which.
+        ValueError: Another run writes there; the message says which. Or it is no folder.
     """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"{folder} is a file, or lies below one; wanted a folder to write to"
+        ) from None
     holder = folder / ".holder.json"
     lock = FileLock(folder / ".lock")
     try:

@@ -53,9 +53,6 @@ from captum_vae.training.configuration import DataConfig, ModelConfig, Objective
 from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer
 
-METRIC_COLUMNS = ("pixel AUROC", "AUPRO", "average precision", "best IoU (oracle)")
-"""The titles of :data:`~captum_vae.experiments.measured_maps.METRICS`."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -103,9 +100,9 @@ class MeasuredPlace(MeasuredMaps):
     training: int
     steps: int
 
-    def metrics(self, name: str) -> list[Estimate]:
-        """A map's metrics under the protocol of the verdicts, by :data:`METRIC_COLUMNS`."""
-        return [self.level(name, metric) for metric in METRICS]
+    def cells(self) -> dict[str, Callable[[str], Cell]]:
+        """The columns of a map's metrics under the protocol of the verdicts, by their titles."""
+        return {title: partial(self.level, quantity=metric) for metric, title in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -358,17 +355,20 @@ def one_of_each(
     return [indices[len(indices) // 2 if which == "middle" else 0] for indices in found]
 
 
-def choice_table(
-    specification: Specification, found: Sequence[tuple[str, ChosenMaps]]
-) -> ResultTable:
-    """What was chosen without labels, each with what it was chosen for."""
-    rows: list[list[Cell]] = [
-        [name, c.variant, c.among, c.painted, c.synthetic] for name, c in found
-    ]
-    columns = ["for", "variant", "of", "painted images", "pixel AUROC on synthetic defects"]
-    return specification.table("choice", columns, rows)
+def choice_table(specification: Specification, found: Mapping[str, ChosenMaps]) -> ResultTable:
+    """What was chosen without labels, by what it was chosen for."""
+    cells: dict[str, Callable[[str], Cell]] = {
+        "for": lambda name: name,
+        "variant": lambda name: found[name].variant,
+        "of": lambda name: found[name].among,
+        "painted images": lambda name: found[name].painted,
+        "pixel AUROC on synthetic defects": lambda name: found[name].synthetic,
+    }
+    return specification.table("choice", found, cells)
 
 
-def minus(ours: Estimate, published: float | None) -> float | None:
+def minus(ours: Estimate | None, published: float | None) -> float | None:
     """How far ours is above a published figure; None where there is none."""
-    return None if published is None or ours.value is None else ours.value - published
+    if ours is None or ours.value is None or published is None:
+        return None
+    return ours.value - published

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from captum_vae.experiments.published_figures import published_rows
-from captum_vae.experiments.results import Cell, ResultTable, rows_of
+from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.experiments.seed_comparison import BASELINE, t_interval
 from captum_vae.experiments.seed_run import SeedRun
 from captum_vae.experiments.specification import Specification
@@ -136,7 +137,7 @@ def _beside_published(specification: Specification, measured: MeasuredRuns) -> R
         "ours, faithful": lambda row: ours(PLAIN if row[0] == "factorvae" else FAITHFUL, row),
         "ours, best": lambda row: None if row[0] == "factorvae" else ours(BEST, row),
     }
-    return specification.table("scores", tuple(cells), rows_of(scores, cells))
+    return specification.table("scores", scores, cells)
 
 
 def _against_reconstruction(specification: Specification, measured: MeasuredRuns) -> ResultTable:
@@ -158,7 +159,8 @@ def _against_reconstruction(specification: Specification, measured: MeasuredRuns
         ]
         rows.append([run.title, f"{run.gamma:g}", *found])
     columns = ("model", "gamma", "reconstruction error [nats]", "FactorVAE score")
-    return specification.table("reconstruction", columns, rows)
+    cells = {column: itemgetter(place) for place, column in enumerate(columns)}
+    return specification.table("reconstruction", rows, cells)
 
 
 def _grid(specification: Specification, measured: MeasuredRuns) -> ResultTable:
@@ -190,7 +192,7 @@ def _grid(specification: Specification, measured: MeasuredRuns) -> ResultTable:
         _models(measured),
         key=lambda run: (run.gamma, run.variant, run.aggregation, run.rectifier),
     )
-    return specification.table("grid", tuple(cells), rows_of(models, cells))
+    return specification.table("grid", models, cells)
 
 
 def _models(measured: MeasuredRuns) -> list[Run]:

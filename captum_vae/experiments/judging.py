@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from captum_vae.experiments.published_figures import published_number
-from captum_vae.experiments.specification import Claim, Figure, Specification
+from captum_vae.experiments.specification import Claim, PublishedFigure, Specification
 from captum_vae.experiments.verdicts import (
     Verdict,
     all_of,
@@ -224,7 +224,7 @@ def _all_or_no_figure(verdicts: Sequence[Verdict], words: Words) -> Verdict:
     return all_of(verdicts) if verdicts else Verdict("not testable here", words["no_figure"])
 
 
-def _figure(figure: Figure | None, part: Measured) -> float | None:
+def _figure(figure: PublishedFigure | None, part: Measured) -> float | None:
     if not isinstance(figure, Mapping):
         return figure
     wanted = {name: value.format(part=part.name) for name, value in figure.items()}

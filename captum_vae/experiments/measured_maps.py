@@ -13,8 +13,13 @@ from captum_vae.localization.measuring import Scorers, benchmark
 from captum_vae.localization.scorer_result import ScorerResult
 from captum_vae.report.estimate import Estimate
 
-METRICS = ("auroc", "aupro", "average_precision", "best_iou")
-"""The pixel metrics that are kept; the best IoU is an oracle's."""
+METRICS = {
+    "auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "average_precision": "average precision",
+    "best_iou": "best IoU (oracle)",
+}
+"""The pixel metrics that are kept, with their titles; the best IoU is an oracle's."""
 
 
 @dataclass(frozen=True)

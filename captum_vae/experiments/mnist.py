@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from captum_vae.experiments.judging import compared, judge
 from captum_vae.experiments.measured_maps import MeasuredMaps, measured
 from captum_vae.experiments.mnist_figures import draw_figures
 from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, PROTOCOL, attention_scorers
-from captum_vae.experiments.results import Findings, Illustration, ResultTable, rows_of
+from captum_vae.experiments.results import Cell, Findings, Illustration, ResultTable
 from captum_vae.experiments.specification import Specification
 from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work, steps_of
@@ -138,21 +138,17 @@ def _measure(
 
 
 def _table(part: MeasuredMaps) -> ResultTable:
-    cells = {
+    rows = part.cell["rows"]
+    cells: dict[str, Callable[[str], Cell]] = {
         "scorer": lambda name: name,
         "pixel AUROC": part.level,
         "pixel AP": lambda name: part.level(name, "average_precision").value,
-        "AUROC, pasted": lambda name: part.cell["rows"][name]["pasted"],
-        "AUROC, erased": lambda name: part.cell["rows"][name]["erased"],
+        "AUROC, pasted": lambda name: rows[name]["pasted"],
+        "AUROC, erased": lambda name: rows[name]["erased"],
     }
-    return SPECIFICATION.table(
-        "strokes",
-        list(cells),
-        rows_of(part.cell["rows"], cells),
-        name=f"strokes_digit_{part.name}",
-        digit=part.name,
-        images=part.cell["images"],
-    )
+    table = f"strokes_digit_{part.name}"
+    values = {"digit": part.name, "images": part.cell["images"]}
+    return SPECIFICATION.table("strokes", rows, cells, name=table, **values)
 
 
 def _protocol(settings: MNISTSettings, lengths: Sequence[tuple[int, int]]) -> dict[str, str]:

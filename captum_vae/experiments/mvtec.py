@@ -5,8 +5,9 @@ Liu et al. 2020, as quoted in section 4.3 of replication b; replication a's publ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -14,19 +15,20 @@ from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
-    METRIC_COLUMNS,
     AnomalyStudy,
     MeasuredPlace,
     Place,
     choice_table,
     minus,
 )
-from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, RECTIFIERS, published_name
+from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, published_name
 from captum_vae.experiments.judging import best
+from captum_vae.experiments.measured_maps import METRICS
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.experiments.specification import Specification
 from captum_vae.localization.options import ScoreScale
+from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, Precision
 
@@ -186,81 +188,67 @@ def _values(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> dict[str
 def result_tables(parts: Sequence[MeasuredPlace]) -> list[ResultTable]:
     """The tables of the page."""
     found = [part for part in parts if part.variant == parts[0].variant]
-    maps: list[list[Cell]] = [
-        [part.name, name, *part.metrics(name), part.level(name, protocol=DEFECTIVE)]
-        for part in found
-        for name in part.maps
-    ]
+    maps: dict[str, Callable[[tuple[MeasuredPlace, str]], Cell]] = {
+        "category": lambda row: row[0].name,
+        "map": lambda row: row[1],
+        **{title: partial(_level, metric, ALL_IMAGES) for metric, title in METRICS.items()},
+        f"pixel AUROC, {DEFECTIVE}": partial(_level, "auroc", DEFECTIVE),
+    }
     return [
         _beside(found, "auroc"),
         _beside(found, "best_iou"),
-        SPECIFICATION.table(
-            "maps", ["category", "map", *METRIC_COLUMNS, f"pixel AUROC, {DEFECTIVE}"], maps
-        ),
+        SPECIFICATION.table("maps", [(part, name) for part in found for name in part.maps], maps),
         *(
             _paddings(first, second)
             for second in parts
             for first in found
             if first.name == second.name and first is not second
         ),
-        choice_table(SPECIFICATION, [(part.name, part.chosen[0]) for part in found]),
+        choice_table(SPECIFICATION, {part.name: part.chosen[0] for part in found}),
     ]
 
 
-def published(
-    source: str, category: str, metric: BesideMetric, rectifier: str = ""
-) -> float | None:
-    """A published figure; None where the source has none."""
-    return published_number(
-        "mvtec_ad", _COLUMNS[metric], source=source, category=category, rectifier=rectifier
-    )
+def _level(metric: str, images: str, row: tuple[MeasuredPlace, str]) -> Estimate:
+    part, name = row
+    return part.level(name, metric, images)
 
 
 def _beside(found: Sequence[MeasuredPlace], metric: BesideMetric) -> ResultTable:
-    rows: list[list[Cell]] = []
-    for part in found:
-        paper = published("paper", part.name, metric)
-        as_published = best(part, "best of all", metric, DEFECTIVE)
-        faithful, ours, reconstruction = (
-            part.level(name, metric, DEFECTIVE) for name in (as_published, CHOSEN, RECONSTRUCTION)
-        )
-        rows.append(
-            [
-                part.name,
-                paper,
-                None,
-                *(published("replication-b", part.name, metric, r) for r in RECTIFIERS),
-                reconstruction,
-                as_published,
-                faithful,
-                minus(faithful, paper),
-                ours,
-                minus(ours, paper),
-            ]
-        )
-    columns = [
-        "category",
-        "paper",
-        "replication a",
-        "replication b, relu",
-        "replication b, abs",
-        "ours, reconstruction error",
-        "best published map",
-        "ours as published",
-        "minus paper",
-        "ours, chosen without labels",
-        "minus paper (chosen)",
-    ]
-    return SPECIFICATION.table(metric, columns, rows)
+    def published(source: str, part: MeasuredPlace, rectifier: str = "") -> float | None:
+        wanted = {"source": source, "category": part.name, "rectifier": rectifier}
+        return published_number("mvtec_ad", _COLUMNS[metric], **wanted)
+
+    def as_published(part: MeasuredPlace) -> str:
+        return best(part, "best of all", metric, DEFECTIVE)
+
+    def level(part: MeasuredPlace, name: str) -> Estimate:
+        return part.level(name, metric, DEFECTIVE)
+
+    def minus_paper(part: MeasuredPlace, name: str) -> float | None:
+        return minus(level(part, name), published("paper", part))
+
+    cells: dict[str, Callable[[MeasuredPlace], Cell]] = {
+        "category": lambda part: part.name,
+        "paper": lambda part: published("paper", part),
+        "replication a": lambda part: None,
+        "replication b, relu": lambda part: published("replication-b", part, "relu"),
+        "replication b, abs": lambda part: published("replication-b", part, "abs"),
+        "ours, reconstruction error": lambda part: level(part, RECONSTRUCTION),
+        "best published map": as_published,
+        "ours as published": lambda part: level(part, as_published(part)),
+        "minus paper": lambda part: minus_paper(part, as_published(part)),
+        "ours, chosen without labels": lambda part: level(part, CHOSEN),
+        "minus paper (chosen)": lambda part: minus_paper(part, CHOSEN),
+    }
+    return SPECIFICATION.table(metric, found, cells)
 
 
 def _paddings(first: MeasuredPlace, second: MeasuredPlace) -> ResultTable:
-    measured = [(metric, part) for metric in _COLUMNS for part in (first, second)]
-    rows: list[list[Cell]] = [
-        [name, *(part.level(name, metric) for metric, part in measured)] for name in first.maps
-    ]
-    columns = ["map", *(f"{_WORDS[metric]}, {part.variant}" for metric, part in measured)]
-    return SPECIFICATION.table("padding", columns, rows, category=first.name)
+    cells: dict[str, Callable[[str], Cell]] = {"map": lambda name: name}
+    for metric, words in _WORDS.items():
+        for part in (first, second):
+            cells[f"{words}, {part.variant}"] = partial(part.level, quantity=metric)
+    return SPECIFICATION.table("padding", first.maps, cells, category=first.name)
 
 
 STUDY = AnomalyStudy(

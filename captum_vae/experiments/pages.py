@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_vae.experiments.results import rows_of
 from captum_vae.files import reading, write_json, write_text
 from captum_vae.report import Picture, Section, Table, write_page
 from captum_vae.report.chart_drawing import chart_svg
@@ -200,7 +199,8 @@ def _trainings(results: Mapping[str, Any]) -> Table:
         "seconds": lambda training: f"{training['seconds']:.0f}",
         "commit": lambda training: str(training.get("commit") or "unknown")[:10],
     }
-    return Table(tuple(cells), rows_of(results["trainings"], cells))
+    rows = [[cell(training) for cell in cells.values()] for training in results["trainings"]]
+    return Table(tuple(cells), rows)
 
 
 def _protocol(results: Mapping[str, Any]) -> Table:

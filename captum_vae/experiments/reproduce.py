@@ -54,9 +54,10 @@ def run_published(
     started = time.perf_counter()
     # The seeds of paired runs count up from it.
     whole_number("seed", seed, least=0, most=LARGEST_SEED - 100)
-    for option, folder in (("out", out), ("models", models)):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{option} is {folder}, a file; wanted a folder to write to")
+    if models.exists() and not models.is_dir():
+        raise ValueError(f"models is {models}, a file; wanted a folder of trained models")
+    if report_json and report_json.is_dir():
+        raise ValueError(f"report_json is {report_json}, a folder; wanted a file to write")
     experiment = load_experiment(name)
     if budget not in experiment.settings:
         raise ValueError(f"scale is {budget!r}; wanted one of {', '.join(experiment.settings)}")

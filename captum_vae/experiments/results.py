@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captum_vae.experiments.verdicts import Verdict
 from captum_vae.report.charts import Chart, Scatter
@@ -18,8 +18,6 @@ Cell: TypeAlias = "str | int | float | Estimate | None"
 """A cell of a table; None where a source does not say."""
 
 Row: TypeAlias = Sequence[Cell]
-
-T = TypeVar("T")
 
 THIS_PACKAGE = "this package"
 """The source of claims that nobody else has made."""
@@ -65,11 +63,6 @@ class ResultTable:
             "rows": rows,
             "note": self.note,
         }
-
-
-def rows_of(items: Iterable[T], cells: Mapping[str, Callable[[T], Cell]]) -> list[list[Cell]]:
-    """A row per item, whose cells are what the column's function says about the item."""
-    return [[cell(item) for cell in cells.values()] for item in items]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ new entry there; :mod:`captum_vae.experiments.judging` holds the rules that its 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from captum_vae.experiments.results import ResultTable, Row
+from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.files import reading
 from captum_vae.report.charts import Chart, Scatter, read_chart
 
@@ -28,9 +28,10 @@ Budget = Literal["smoke", "cpu", "paper"]
 what a laptop can in minutes, paper takes the published settings."""
 
 Settings = TypeVar("Settings")
+T = TypeVar("T")
 
 Pairs = Sequence[tuple[str, str]]
-Figure = Mapping[str, str] | float
+PublishedFigure = Mapping[str, str] | float
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Claim:
     protocol: str = ""
     protocols: Sequence[str] = ()
     variants: Sequence[str] = ()
-    figure: Figure | None = None
-    minus: Figure | None = None
+    figure: PublishedFigure | None = None
+    minus: PublishedFigure | None = None
     than: str = ""
     margin: float = 0.0
     what: str = ""
@@ -133,24 +134,25 @@ class Specification:
     def table(
         self,
         kind: str,
-        columns: Sequence[str],
-        rows: Sequence[Row],
+        items: Iterable[T],
+        cells: Mapping[str, Callable[[T], Cell]],
         *,
         name: str = "",
         **values: Any,
     ) -> ResultTable:
-        """A table under its title and note.
+        """A table under its title and note, with a row per item.
 
         Args:
             kind: The table's key in the file.
-            columns: The titles of the columns.
-            rows: The rows, a cell per column.
+            items: What the rows are about.
+            cells: What a column says about an item, by the column's title.
             name: The table's name in the results; empty for ``kind``.
             values: What the templates hold.
         """
         words = self.tables[kind]
-        note = words.get("note", "").format(**values)
-        return ResultTable(name or kind, words["title"].format(**values), columns, rows, note)
+        title, note = (words.get(key, "").format(**values) for key in ("title", "note"))
+        rows = [[cell(item) for cell in cells.values()] for item in items]
+        return ResultTable(name or kind, title, list(cells), rows, note)
 
     def drawn(self, **values: Any) -> list[Chart | Scatter]:
         """The charts, with the values that their templates hold."""

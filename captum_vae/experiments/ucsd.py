@@ -5,15 +5,15 @@ Liu et al. 2020 on UCSD Ped1, as quoted in section 4.2 of replication b.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from captum_vae.data import UCSD
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
-    METRIC_COLUMNS,
     AnomalyStudy,
     MeasuredPlace,
     Place,
@@ -22,20 +22,20 @@ from captum_vae.experiments.anomaly import (
 )
 from captum_vae.experiments.anomaly_maps import (
     CHOSEN,
-    METHODS,
     OURS,
     RECONSTRUCTION,
-    RECTIFIERS,
     SMOOTHED,
     ChoiceNames,
     published_name,
+    row_name,
 )
 from captum_vae.experiments.judging import best
-from captum_vae.experiments.published_figures import published_number
+from captum_vae.experiments.published_figures import published_rows
 from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.experiments.specification import Specification
 from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.samples import SampleSubset
+from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, Precision
 
@@ -168,105 +168,94 @@ def _values(settings: UCSDSettings, parts: Sequence[MeasuredPlace]) -> dict[str,
 def result_tables(parts: Sequence[MeasuredPlace]) -> list[ResultTable]:
     """The tables of the page."""
     (part,) = parts
-    labels = [label for pair in zip(PROTOCOLS, SHRUNK, strict=True) for label in pair]
-    rows = part.cell["rows"]
-    grid: list[list[Cell]] = [
-        [
-            name,
-            _replication_b(name),
-            *(
-                part.level(name, protocol=label) if f"{name} [{label}]" in rows else None
-                for label in labels
-            ),
-        ]
-        for name in part.maps
-    ]
-    metrics: list[list[Cell]] = [[name, *part.metrics(name)] for name in part.maps]
+    metrics: dict[str, Callable[[str], Cell]] = {"map": lambda name: name, **part.cells()}
+    grid: dict[str, Callable[[str], Cell]] = {
+        "map": lambda name: name,
+        "replication b, Ped1": _replication_b,
+    }
+    for label in (label for pair in zip(PROTOCOLS, SHRUNK, strict=True) for label in pair):
+        grid[label] = partial(_measured_level, part, label)
     return [
         _beside(part),
-        SPECIFICATION.table(
-            "protocols", ["map", "replication b, Ped1", *labels], grid, scene=part.name
-        ),
-        SPECIFICATION.table("metrics", ["map", *METRIC_COLUMNS], metrics),
-        choice_table(SPECIFICATION, [(c.names.ours, c) for c in part.chosen]),
+        SPECIFICATION.table("protocols", part.maps, grid, scene=part.name),
+        SPECIFICATION.table("metrics", part.maps, metrics),
+        choice_table(SPECIFICATION, {c.names.ours: c for c in part.chosen}),
     ]
+
+
+class _Line(NamedTuple):
+    """A line beside the published figures.
+
+    Attributes:
+        title: What it is called.
+        layers: The layers of the published figures, of which the highest stands.
+        faithful: The map as published.
+        ours: The map with a baseline; empty where there is none.
+    """
+
+    title: str
+    layers: Sequence[str]
+    faithful: str
+    ours: str
 
 
 def _beside(part: MeasuredPlace) -> ResultTable:
-    def row(
-        name: str, paper: float | None, theirs: float | None, faithful: str, ours: str = ""
-    ) -> list[Cell]:
-        as_published = part.level(faithful)
-        with_baseline = part.level(ours) if ours else None
-        return [
-            name,
-            paper,
-            None,
-            theirs,
-            as_published,
-            minus(as_published, paper),
-            with_baseline,
-            None if with_baseline is None else minus(with_baseline, paper),
-        ]
-
-    paper = {layer: _published("paper", layer) for layer in ("baseline", *LAYERS)}
-    theirs = {layer: _replication_b_best(layer) for layer in LAYERS}
-    rows = [
-        row(
-            "VAE reconstruction error",
-            paper.pop("baseline"),
-            _published("replication-b", "baseline"),
-            RECONSTRUCTION,
-        )
-    ]
+    lines = [_Line("VAE reconstruction error", ["baseline"], RECONSTRUCTION, "")]
     for layer in LAYERS:
         ours = f"{layer}, method 1, abs, baseline mean activation"
-        rows.append(row(layer, paper[layer], theirs[layer], best(part, f"best of {layer}"), ours))
-    for name in (CHOSEN, UNSCALED.ours):
-        figures = _highest(paper.values()), _highest(theirs.values())
-        rows.append(row(f"best layer; {name}", *figures, best(part, "best of all"), name))
-    columns = [
-        "map",
-        "paper, Ped1",
-        "replication a, Ped1",
-        "replication b, Ped1",
-        f"ours as published, {part.name}",
-        "minus paper",
-        f"ours with a baseline, {part.name}",
-        "minus paper (baseline)",
-    ]
+        lines.append(_Line(layer, [layer], best(part, f"best of {layer}"), ours))
+    for ours in (CHOSEN, UNSCALED.ours):
+        lines.append(_Line(f"best layer; {ours}", [*LAYERS], best(part, "best of all"), ours))
+
+    def paper(line: _Line) -> float | None:
+        return _published("paper", line.layers)
+
+    def with_baseline(line: _Line) -> Estimate | None:
+        return part.level(line.ours) if line.ours else None
+
+    cells: dict[str, Callable[[_Line], Cell]] = {
+        "map": lambda line: line.title,
+        "paper, Ped1": paper,
+        "replication a, Ped1": lambda line: None,
+        "replication b, Ped1": lambda line: _published("replication-b", line.layers),
+        f"ours as published, {part.name}": lambda line: part.level(line.faithful),
+        "minus paper": lambda line: minus(part.level(line.faithful), paper(line)),
+        f"ours with a baseline, {part.name}": with_baseline,
+        "minus paper (baseline)": lambda line: minus(with_baseline(line), paper(line)),
+    }
     other_scene = (
         ""
         if part.name == "Ped1"
         else f" These are not frames of Ped1 ({part.name} instead), so a difference to the paper "
         "mixes the scene with the method."
     )
-    return SPECIFICATION.table("beside", columns, rows, other_scene=other_scene)
+    return SPECIFICATION.table("beside", lines, cells, other_scene=other_scene)
 
 
-def _published(source: str, layer: str, **wanted: str) -> float | None:
-    return published_number("ucsd_ped1_auroc", "pixel_auroc", source=source, layer=layer, **wanted)
+def _measured_level(part: MeasuredPlace, label: str, name: str) -> Estimate | None:
+    measured = row_name(name, label) in part.cell["rows"]
+    return part.level(name, protocol=label) if measured else None
+
+
+def _published(source: str, layers: Sequence[str], **wanted: str) -> float | None:
+    """The highest figure that a source gives for any of the layers; None where it gives none."""
+    figures = [
+        float(row["pixel_auroc"])
+        for layer in layers
+        for row in published_rows("ucsd_ped1_auroc", source=source, layer=layer, **wanted)
+    ]
+    return max(figures, default=None)
 
 
 def _replication_b(name: str) -> float | None:
     """The second replication's figure of a map; None where it did not measure the map."""
     if name == RECONSTRUCTION:
-        return _published("replication-b", "baseline")
-    return {
-        published_name(layer, m, r): _published("replication-b", layer, method=m, rectifier=r)
-        for layer in LAYERS
-        for m in METHODS
-        for r in RECTIFIERS
-    }.get(name)
-
-
-def _replication_b_best(layer: str) -> float | None:
-    names = (published_name(layer, method, r) for method in METHODS for r in RECTIFIERS)
-    return _highest(map(_replication_b, names))
-
-
-def _highest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+        return _published("replication-b", ["baseline"])
+    layer, *rest = name.split(", ")
+    if len(rest) != 2:
+        return None
+    method, rectifier = rest[0].removeprefix("method "), rest[1]
+    return _published("replication-b", [layer], method=method, rectifier=rectifier)
 
 
 STUDY = AnomalyStudy(

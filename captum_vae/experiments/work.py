@@ -123,7 +123,7 @@ class Work:
         }
         folder = self.models / f"{model.name}-{digest(configuration)}"
         weights, record = folder / "weights.pt", folder / "training.json"
-        if not record.is_file():
+        if not (record.is_file() and weights.is_file()):
             say(f"training: {name}, {trainer.steps} steps")
             started = time.perf_counter()
             _, _, result = train(model, data, objective, trainer, out=folder)

@@ -164,6 +164,13 @@ def test_a_cell_that_is_no_text_is_named(work: Work) -> None:
         work.stored("cell", 1, lambda: 5)
 
 
+def test_a_model_whose_weights_are_gone_is_trained_again(work: Work) -> None:
+    first = train(work)
+    (folder,) = work.models.iterdir()
+    (folder / "weights.pt").unlink()
+    assert torch.equal(weights(train(work)), weights(first))
+
+
 @pytest.mark.parametrize("name", ["training.json", "weights.pt"])
 def test_a_damaged_model_in_the_cache_is_named(work: Work, name: str) -> None:
     train(work)
