@@ -27,8 +27,6 @@ NO_FIGURES = """\
 
 The pictures hold images of others' data sets and are not committed. The command below draws them.
 """
-INTERVAL = re.compile(r"(?<=[\d*|] )\[([-+]?\d+\.\d+), ([-+]?\d+\.\d+)\]")
-
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
 from captum_vae.experiments.pages import markdown_page  # noqa: E402
@@ -36,6 +34,7 @@ from captum_vae.experiments.seed_comparison import comparison_table  # noqa: E40
 from captum_vae.report.chart_drawing import chart_svg  # noqa: E402
 from captum_vae.report.charts import Chart, Scatter  # noqa: E402
 from captum_vae.report.estimate import Estimate  # noqa: E402
+from captum_vae.report.tables import unbroken  # noqa: E402
 
 Result = Mapping[str, Any]
 
@@ -44,8 +43,8 @@ def page(text: str, document: str = "results/index") -> str:
     """The page's text with every marker replaced by its files' sections.
 
     Args:
-        text: Markdown.
-        document: the page's name, which says how its links reach the files.
+        text: The page in Markdown.
+        document: The page's name, which says how its links reach the files.
     """
     up = "../" * document.count("/")
 
@@ -54,11 +53,6 @@ def page(text: str, document: str = "results/index") -> str:
         return "\n".join(found) or "*No such results are committed yet.*"
 
     return unbroken(MARKER.sub(sections, text))
-
-
-def unbroken(text: str) -> str:
-    """The text with intervals that a table's cell breaks before, not within."""
-    return INTERVAL.sub("[\\1,\N{NO-BREAK SPACE}\\2]", text)
 
 
 def files(patterns: str) -> list[Path]:
@@ -138,7 +132,7 @@ def localization(result: Result) -> str:
         cells = [row["name"], _cell(row["protocol"]["smoothing"])]
         for name in ("auroc", "aupro", "average_precision", "f1_max", "best_iou", "image_auroc"):
             cells.append(str(estimate(row, name)))
-        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+        lines.append(_line(cells))
     choice = result.get("choice")
     if choice:
         lines += ["", _choice(choice)]
@@ -151,7 +145,7 @@ def localization(result: Result) -> str:
         for name, test in result["differences"].items():
             ends = f"[{_cell(test['low'])}, {_cell(test['high'])}]"
             cells = [name, _cell(test["difference"]), ends, _cell(test["p_value"])]
-            lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+            lines.append(_line(cells))
     lines += ["", _facts_table(_evaluated(result))]
     return "\n".join(lines)
 
@@ -285,12 +279,12 @@ def _rows_table(rows: Sequence[Result]) -> str:
     columns = list(dict.fromkeys(name for row in flat for name in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[_short(row.get(name, "")) for name in columns] for row in flat]
-    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+    return "\n".join(map(_line, lines))
 
 
 def _facts_table(facts: Mapping[str, Any]) -> str:
     lines = ["| | |", "|---|---|"]
-    lines += [f"| {_escaped(name)} | {_escaped(_short(value))} |" for name, value in facts.items()]
+    lines += [_line([name, _short(value)]) for name, value in facts.items()]
     return "\n".join(lines)
 
 
@@ -316,6 +310,10 @@ def _cell(value: Any) -> str:
 
 def _shape(sizes: Sequence[int]) -> str:
     return " x ".join(map(str, sizes))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escaped, cells))} |"
 
 
 def _escaped(cell: str) -> str:
