@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from captum_vae.attr.options import Order, Rectifier
 from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate, Likelihood, Mode
+from captum_vae.progress import Progress
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 """The kind of device that computes; auto takes CUDA where there is a device."""
@@ -23,14 +24,11 @@ Precision = Literal["float32", "bfloat16"]
 Resume = Literal["auto", "never"]
 """Whether a run that the output folder holds is continued or refused."""
 
-Compile = Literal["off", "on"]
-"""Whether the model passes through ``torch.compile``."""
+Compile = Literal["off", "on"] | bool
+"""Whether the model passes through ``torch.compile``. YAML reads on and off as a bool."""
 
 Logger = Literal["jsonl", "tensorboard"]
 """Where losses are logged: log.jsonl, or TensorBoard as well."""
-
-Progress = Literal["auto", "on", "off"]
-"""Whether a progress bar is shown; auto shows it on a terminal only."""
 
 Initialization = Literal["pytorch", "data"]
 """How weights are drawn before training; data scales the encoder's layers on images."""
@@ -236,11 +234,15 @@ class TrainerConfig:
         for name, choice in {
             "accelerator": Accelerator,
             "precision": Precision,
-            "compile": Compile,
             "logger": Logger,
-            "progress": Progress,
         }.items():
             check_choice(name, getattr(self, name), get_args(choice))
+        for name, words in {"compile": ("off", "on"), "progress": ("auto", "on", "off")}.items():
+            value = getattr(self, name)
+            if isinstance(value, bool):
+                object.__setattr__(self, name, "on" if value else "off")
+            else:
+                check_choice(name, value, words)
 
 
 def _check_name(argument: str, value: object) -> None:

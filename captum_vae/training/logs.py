@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from captum_vae.files import write_text
-from captum_vae.training.configuration import Logger, Progress
+from captum_vae.progress import Progress
+from captum_vae.training.configuration import Logger
 
 if TYPE_CHECKING:
     from torch import Tensor

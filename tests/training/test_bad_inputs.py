@@ -47,7 +47,7 @@ TRAINERS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"accelerator": "gpu"}, ValueError, "accelerator='gpu'"),
     ({"accelerator": torch.device("cpu")}, ValueError, "accelerator="),
     ({"precision": "float16"}, ValueError, "precision='float16'"),
-    ({"compile": True}, ValueError, "compile=True"),
+    ({"compile": 1}, ValueError, "compile=1"),
     ({"logger": None}, ValueError, "logger=None"),
     ({"progress": 1}, ValueError, "progress=1"),
 ]
@@ -325,3 +325,11 @@ def test_whole_numbers_of_numpy_become_plain_ones() -> None:
     assert type(trainer.steps) is int
     with pytest.raises(ValueError, match="steps=0"):
         replace(trainer, steps=0)
+
+
+@pytest.mark.parametrize("name", ["progress", "compile"])
+def test_on_and_off_are_what_yaml_makes_of_them(name):
+    assert [getattr(Trainer(steps=1, **{name: on}), name) for on in (True, False)] == [
+        "on",
+        "off",
+    ]
