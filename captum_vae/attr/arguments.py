@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -116,17 +117,23 @@ def latent_dims(target: Target, count: int) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def warn_of_collapse(posterior: Posterior) -> None:
-    """Warn when no latent dimension carries information about this batch.
+_told: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""What was said of a model, which is not kept alive for it."""
+
+
+def warn_of_collapse(posterior: Posterior, adapter: PosteriorAdapter) -> None:
+    """Warn, once for a model, when no latent dimension carries information about this batch.
 
     The rule is that of :func:`captum_vae.posterior.usage.is_active` by the KL alone: a batch to be
     explained need not be a sample of the data, so its spread says nothing.
     """
-    if posterior.log_variance is None:
+    told = _told.setdefault(adapter.owner or adapter, set())
+    if posterior.log_variance is None or "collapsed" in told:
         return
     with torch.no_grad():
         kl = posterior.kl().mean(0)
     if not is_active(kl).any():
+        told.add("collapsed")
         warn_caller(
             "the posterior carries no information about this batch (largest KL "
             f"{float(kl.max()):.2g} nats): the VAE is untrained or collapsed, and its maps are "

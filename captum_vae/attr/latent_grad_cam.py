@@ -272,7 +272,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             explain=lambda posterior: self.codes(posterior, target),
         )
         if not create_graph and run.posterior is not None:
-            warn_of_collapse(run.posterior)
+            warn_of_collapse(run.posterior, self.posterior)
         return run
 
 

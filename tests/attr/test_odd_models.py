@@ -92,7 +92,7 @@ def test_a_reentrant_checkpoint_is_refused_with_the_reason(layer):
         reentrant = True
 
     vae = Reentrant()
-    with pytest.raises((ValueError, RuntimeError), match="not on the path|use_reentrant=False"):
+    with pytest.raises((ValueError, RuntimeError), match="use_reentrant=False"):
         LatentGradCAM(vae, layer).attribute(vae.images(2))
     assert all(p.grad is None for p in vae.parameters())
 

@@ -17,7 +17,7 @@ from torch.nn import Module
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.attr.arguments import warn_of_batch_statistics
 from captum_vae.attr.engine.graph import off_path
-from captum_vae.attr.engine.layers import describe
+from captum_vae.attr.engine.layers import describe, ran_twice
 from captum_vae.attr.engine.layout import (
     LAYOUTS,
     Layout,
@@ -127,6 +127,7 @@ class ForwardPass:
                 side=self.side,
                 graph="whole" if keep_graph or self.whole_graph else "above",
                 replace_with=[between],
+                within=self.adapter.owner,
             ) as caught:
                 posterior = self.adapter.look(*self.args)
             with torch.enable_grad():
@@ -172,7 +173,9 @@ def run_layers(
     warn_of_batch_statistics(adapter)
 
     def run(whole: bool) -> ForwardPass:
-        with capture_features(layers, side=side, graph="whole" if whole else "above") as caught:
+        with capture_features(
+            layers, side=side, graph="whole" if whole else "above", within=adapter.owner
+        ) as caught:
             posterior = adapter.look(*args)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
@@ -208,7 +211,7 @@ def run_layers(
             # A no_grad or enable_grad block inside the model ended the recording: record it all.
             result = run(True)
     if not result.codes.requires_grad:
-        raise off_path(layers[0])
+        raise off_path(layers[0], result.codes)
     return result
 
 
@@ -371,6 +374,7 @@ def capture_features(
     side: Side = "output",
     graph: Literal["above", "whole", "none"] = "above",
     replace_with: Sequence[Tensor] | None = None,
+    within: Module | None = None,
 ) -> Iterator[Caught]:
     """Catch the features of ``layers`` in the model call made inside the ``with`` block.
 
@@ -386,6 +390,7 @@ def capture_features(
             graph, which saves its memory); ``whole`` keeps the graph below too, for training
             through the maps; ``none`` only looks, and ends the forward once all layers have run.
         replace_with: Features for the model to go on with in place of its own, one per layer.
+        within: The model, for the message.
 
     Yields:
         The features, filled while the model runs.
@@ -397,14 +402,17 @@ def capture_features(
 
     def keep(index: int, features: Tensor) -> Tensor:
         if caught.tensors[index] is not None:
-            raise RuntimeError(
-                f"layer {describe(layers[index])} ran twice in one forward (shared weights or a "
-                "loop), so its features are not one tensor; choose a layer that runs once"
-            )
+            raise ran_twice(layers[index], within)
         if not features.is_floating_point():
             raise TypeError(
                 f"layer {describe(layers[index])} puts out {features.dtype}; attribution needs "
                 "floating-point features"
+            )
+        if graph != "none" and (torch.is_inference_mode_enabled() or features.is_inference()):
+            raise RuntimeError(
+                f"the model runs layer {describe(layers[index])} under torch.inference_mode(), "
+                "where no gradients exist; use torch.no_grad() in the model instead, which is no "
+                "hindrance"
             )
         if replace_with is not None:
             features = replace_with[index]

@@ -134,11 +134,23 @@ def plan_layer(codes: Tensor, features: Tensor, *, pooled: bool = True) -> Layer
     return LayerPlan(kind, f"the features reach {target}{via or ' unchanged'}", cut, head)
 
 
-def off_path(layer: Module) -> ValueError:
-    """The error for a layer on which the posterior does not depend."""
+def off_path(layer: Module, codes: Tensor | None = None) -> Exception:
+    """The error for a layer on which the posterior does not depend.
+
+    Args:
+        layer: The layer.
+        codes: What should depend on it, which may show that the model forbids gradients.
+    """
+    if codes is not None and codes.is_inference():
+        return RuntimeError(
+            f"the model runs what lies behind layer {describe(layer)} under "
+            "torch.inference_mode(), where no gradients exist; use torch.no_grad() in the model "
+            "instead, which is no hindrance"
+        )
     return ValueError(
         f"layer {describe(layer)} is not on the path to the posterior: its features do not change "
-        "it (or a detach or no_grad in the model hides that they do); choose an encoder layer"
+        "it, or a detach or no_grad in the model, or a checkpoint with use_reentrant=True, hides "
+        "that they do (use_reentrant=False does not); choose an encoder layer"
     )
 
 
