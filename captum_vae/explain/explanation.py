@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_vae.data.sample import SampleDataset
 from captum_vae.files import replacing
 from captum_vae.posterior import CollapsedPosteriorWarning
-from captum_vae.posterior.usage import is_active, rule_in_words, spread_of
+from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Explanation:
         """Dimensions that ignore the images; none where the KL is unknown."""
         if self.kl is None:
             return set()
-        active = is_active(self.kl.mean(0), spread_of(self.mean))
+        active = is_active(self.kl.mean(0), std_over_images(self.mean))
         return set((~active).nonzero().flatten().tolist())
 
     @property
     def rule(self) -> str:
         """What makes a dimension count as active here, in words."""
-        return rule_in_words(spread_known=spread_of(self.mean) is not None)
+        return rule_in_words(std_known=std_over_images(self.mean) is not None)
 
     @property
     def meaningless(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_vae.checks import real_number
 from captum_vae.losses.elbo import kl_per_dimension
 from captum_vae.posterior import CollapsedPosteriorWarning
-from captum_vae.posterior.usage import ACTIVE_KL, ACTIVE_SPREAD, is_active
+from captum_vae.posterior.usage import ACTIVE_KL, ACTIVE_STD, is_active
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ActiveDimensions:
     std: Tensor
     images: int
     kl_threshold: float = ACTIVE_KL
-    std_threshold: float = ACTIVE_SPREAD
+    std_threshold: float = ACTIVE_STD
 
     @property
     def active(self) -> Tensor:
@@ -42,7 +42,7 @@ class ActiveDimensions:
             self.kl,
             self.std,
             kl_threshold=self.kl_threshold,
-            spread_threshold=self.std_threshold,
+            std_threshold=self.std_threshold,
         )
 
     @property
@@ -96,7 +96,7 @@ def active_dimensions(
     log_variance: Tensor,
     *,
     kl_threshold: float = ACTIVE_KL,
-    std_threshold: float = ACTIVE_SPREAD,
+    std_threshold: float = ACTIVE_STD,
 ) -> ActiveDimensions:
     """Per-dimension KL and spread of a posterior over N images.
 
@@ -127,7 +127,7 @@ class ActiveDimensionAccumulator:
     """
 
     def __init__(
-        self, *, kl_threshold: float = ACTIVE_KL, std_threshold: float = ACTIVE_SPREAD
+        self, *, kl_threshold: float = ACTIVE_KL, std_threshold: float = ACTIVE_STD
     ) -> None:
         """Start empty.
 

@@ -6,7 +6,6 @@ from captum_vae.lazy_exports import load_on_first_use
 
 if TYPE_CHECKING:
     from captum_vae.posterior.adapter import PosteriorAdapter, as_adapter
-    from captum_vae.posterior.detection import AmbiguousPosteriorError, Candidate
     from captum_vae.posterior.gaussian import (
         CollapsedPosteriorWarning,
         Posterior,
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
         standard_normal_kl,
     )
     from captum_vae.posterior.reading import PosteriorError, Reading, Spread
+    from captum_vae.posterior.refusal import AmbiguousPosteriorError, Candidate
 
 __all__ = [
     "AmbiguousPosteriorError",

@@ -20,13 +20,13 @@ from captum_vae.posterior.evidence import (
     decoded,
     dimensions_axis,
     head_of,
-    in_order,
     samplings,
     spread_by_name,
     spread_of_scale,
 )
 from captum_vae.posterior.probe import Probe
 from captum_vae.posterior.reading import (
+    SPREADS,
     Half,
     Path,
     PosteriorError,
@@ -38,46 +38,9 @@ from captum_vae.posterior.reading import (
     named_parts,
     outline,
 )
+from captum_vae.posterior.refusal import AmbiguousPosteriorError, ambiguous
 
 Leaves = Sequence[tuple[Path, object]]
-
-
-class AmbiguousPosteriorError(PosteriorError):
-    """Detection cannot tell where the posterior is.
-
-    Attributes:
-        candidates: What may be the mean.
-    """
-
-    def __init__(self, message: str, candidates: "Sequence[Candidate]" = ()) -> None:
-        """Keeps the candidates beside the message that lists them."""
-        super().__init__(message)
-        self.candidates = tuple(candidates)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One tensor that may be the mean, and the words for `posterior` that choose it.
-
-    Attributes:
-        call: The call whose output holds the tensor.
-        path: Where it is in that output.
-        shape: Its shape, the batch first.
-        dtype: Its type.
-        words: What to pass: the tensor as the mean alone, and with each log-variance it may have.
-    """
-
-    call: str
-    path: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    words: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """One line of the message."""
-        words = " or ".join(f"posterior={word!r}" for word in self.words)
-        where = f"{self.call} -> {format_path(self.path)}"
-        return f"{where}: {self.shape} {self.dtype}; choose it with {words}"
 
 
 @dataclass(frozen=True)
@@ -112,20 +75,22 @@ def detect(search: Search) -> tuple[str, Reading]:
         AmbiguousPosteriorError: It does not decide.
         Exception: The model's own, when no call runs.
     """
+    outputs: dict[str, object] = {}
     failures: dict[str, Exception] = {}
     for route in search.routes:
         try:
-            search.probe.output(route)
+            outputs[route] = search.probe.output(route)
         except Exception as error:  # a call that this model does not support, whatever it raises
             failures[route] = error
             continue
         found = _readings(search, route)
         if search.level is None and len(found) > 1:
-            raise _ambiguous(
-                search,
+            raise ambiguous(
+                outputs,
                 failures,
-                f"{len(found)} levels: say which with PosteriorAdapter(model, level=0), on the "
-                "command line --posterior_options '{level: 0}'",
+                with_call=not search.one_tensor_is_mean,
+                remark=f"{len(found)} levels: say which with PosteriorAdapter(model, level=0), on "
+                "the command line --posterior_options '{level: 0}'",
             )
         if found:
             reading = _at_level(found, search.level)
@@ -134,7 +99,7 @@ def detect(search: Search) -> tuple[str, Reading]:
     if len(failures) == len(search.routes):
         told = [e for e in failures.values() if isinstance(e, ModelArgumentsError)]
         raise next(iter([*told, *failures.values()]))
-    raise _ambiguous(search, failures, "")
+    raise ambiguous(outputs, failures, with_call=not search.one_tensor_is_mean)
 
 
 def _check_axis(search: Search, route: str, reading: Reading) -> None:
@@ -294,7 +259,7 @@ def _by_sampling(search: Search, probe: Probe, route: str, parts: Sequence[Part]
                 if kind is not None:
                     found.append((kind, part))
         if found:
-            kind, second = min(found, key=lambda one: in_order(one[0]))
+            kind, second = min(found, key=lambda one: SPREADS.index(one[0]))
             readings[mean.key] = Reading(mean.path, second.path, kind)
         else:
             readings.setdefault(mean.key, Reading(mean.path))
@@ -465,73 +430,6 @@ def _at_level(readings: Sequence[Reading], level: int | None) -> Reading:
     chosen = readings[level]
     note = f"level {level} of {len(readings)}"
     return replace(chosen, note=f"{note}; {chosen.note}" if chosen.note else note)
-
-
-def _ambiguous(
-    search: Search, failures: dict[str, Exception], remark: str
-) -> AmbiguousPosteriorError:
-    lines = []
-    candidates: list[Candidate] = []
-    prefix = "" if search.one_tensor_is_mean else "{}:"
-    for route in search.routes:
-        if route in failures:
-            failure = failures[route]
-            lines.append(f"{route} raised {type(failure).__name__}: {failure}")
-        if not search.probe.has_run(route):
-            continue
-        found = _candidates(route, search.probe.output(route), prefix.format(route))
-        candidates += found
-        lines += [str(candidate) for candidate in found] or [f"{route} returned no float tensor"]
-        pairs = _pairs(found, prefix.format(route))
-        if pairs:
-            lines.append(f"mean and log-variance, whichever is first: {pairs}")
-    if remark:
-        lines.append(remark)
-    lines.append(
-        "a submodule's output: posterior='module:NAME'; in Python also posterior=f, "
-        "f(output) -> mean"
-    )
-    lines.append("on the command line the same words stand behind --posterior")
-    listed = "\n  ".join(lines)
-    return AmbiguousPosteriorError(
-        f"cannot tell which output is the posterior mean. Candidates:\n  {listed}", candidates
-    )
-
-
-def _candidates(route: str, output: object, prefix: str) -> list[Candidate]:
-    tensors = []
-    for path, leaf in outline(output):
-        parts = None if isinstance(leaf, Tensor) else distribution_parts(leaf)
-        if parts is not None:
-            path = (*path, parts[0])
-        try:
-            tensor = follow(output, path)
-        except PosteriorError:  # a distribution without a closed-form mean
-            continue
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim >= 2:
-            tensors.append((path, tensor, parts is None))
-    candidates = []
-    for path, tensor, is_plain in tensors:
-        word = format_path(path) if path else ""
-        words = [f"{prefix}{word or 'mean'}"]
-        if is_plain and tensor.shape[1] % 2 == 0:
-            words.append(f"{prefix}{word + '.' if word else ''}chunk")
-        candidates.append(Candidate(route, path, tuple(tensor.shape), tensor.dtype, tuple(words)))
-    return candidates
-
-
-def _pairs(candidates: Sequence[Candidate], prefix: str) -> str:
-    """The words that read a mean and a log-variance, in either order, from these outputs."""
-    words = [
-        f"{format_path(one.path)},{format_path(two.path)}"
-        for one in candidates
-        for two in candidates
-        if one is not two and one.shape == two.shape
-    ]
-    if len(candidates) == 1 and len(candidates[0].words) > 1:
-        chunk = candidates[0].words[1].removeprefix(prefix)
-        words = [chunk, f"{chunk}[1],{chunk}[0]"]
-    return " or ".join(f"posterior={prefix + word!r}" for word in words[:6])
 
 
 def first_broken(inputs: Iterable[object]) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_vae.posterior.reading import SPREADS, Half, Path, Spread
+from captum_vae.posterior.reading import Half, Path, Spread
 from captum_vae.posterior.trace import Graph, Node
 
 
@@ -417,11 +417,6 @@ def decoded(
         hit = torch.isin(part.elements, consumed)
         answers.append(None if bool(hit.any()) and not bool(hit.all()) else bool(hit.all()))
     return answers
-
-
-def in_order(spread: Spread) -> int:
-    """Rank of a spread where a model returns several: log-variance first."""
-    return SPREADS.index(spread)
 
 
 def _key(elements: Tensor) -> bytes:

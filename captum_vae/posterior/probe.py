@@ -149,10 +149,6 @@ class Probe:
         self._outputs: dict[str, Any] = {}
         self._recorders: dict[str, Recorder] = {}
 
-    def has_run(self, call: str) -> bool:
-        """Whether the named call was run and returned."""
-        return call in self._outputs
-
     def output(self, call: str) -> Any:
         """The output of the named call."""
         if call not in self._outputs:

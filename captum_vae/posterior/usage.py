@@ -13,54 +13,56 @@ ACTIVE_KL = 0.01
 weighted autoencoders, ICLR 2016, section 5.2) found the statistics of used and unused dimensions
 to lie orders of magnitude on either side of .01."""
 
-ACTIVE_SPREAD = 0.1
+ACTIVE_STD = 0.1
 """Standard deviation over the images of the posterior mean, in units of the latent, above which a
 dimension can be active: the square root of the variance .01 of Burda et al., their threshold."""
 
-IMAGES_FOR_SPREAD = 10
-"""Fewest images whose spread is taken for that of the data when the images are the user's choice:
-of fewer, the standard error of a standard deviation is above a quarter of it."""
+IMAGES_FOR_STD = 10
+"""Fewest images whose standard deviation is taken for that of the data when the images are the
+user's choice: of fewer, the standard error of a standard deviation is above a quarter of it."""
 
-PRUNING_SPREAD = 0.05
-"""Spread below which the FactorVAE metric leaves a dimension out of the vote. It is part of that
-metric as published (Kim and Mnih 2018; disentanglement_lib), not of the rule of this module."""
+PRUNING_STD = 0.05
+"""Standard deviation below which the FactorVAE metric leaves a dimension out of the vote. It is
+part of that metric as published (Kim and Mnih 2018; disentanglement_lib), not of the rule of this
+module."""
 
 
 def is_active(
     kl: Tensor,
-    spread: Tensor | None = None,
+    std: Tensor | None = None,
     *,
     kl_threshold: float = ACTIVE_KL,
-    spread_threshold: float = ACTIVE_SPREAD,
+    std_threshold: float = ACTIVE_STD,
 ) -> Tensor:
     """Which latent dimensions are active, (D,) bool.
 
-    A dimension is active when its KL and the spread of its mean are both above their thresholds:
-    the KL alone also counts a dimension whose posterior is the same for every image without being
-    the prior, the spread alone one whose posterior is as wide as the prior and barely moves.
+    A dimension is active when its KL and the standard deviation of its mean are both above their
+    thresholds: the KL alone also counts a dimension whose posterior is the same for every image
+    without being the prior, the deviation alone one whose posterior is as wide as the prior and
+    barely moves.
 
     Args:
         kl: KL to the prior per dimension, averaged over the images, (D,) in nats.
-        spread: Standard deviation over the images of the posterior mean, (D,), see
-            :func:`spread_of`. None where it is unknown: of a few images, or of a batch that was not
-            drawn as a sample of the data, such as noisy copies of one image. The KL then decides
-            alone.
+        std: Standard deviation over the images of the posterior mean, (D,), see
+            :func:`std_over_images`. None where it is unknown: of a few images, or of a batch that
+            was not drawn as a sample of the data, such as noisy copies of one image. The KL then
+            decides alone.
         kl_threshold: Nats that the KL must exceed.
-        spread_threshold: Units of the latent that the spread must exceed.
+        std_threshold: Units of the latent that the standard deviation must exceed.
     """
     informative = kl > kl_threshold
-    return informative if spread is None else informative & (spread > spread_threshold)
+    return informative if std is None else informative & (std > std_threshold)
 
 
-def spread_of(mean: Tensor) -> Tensor | None:
+def std_over_images(mean: Tensor) -> Tensor | None:
     """Standard deviation of posterior means (N, D) over the images, (D,), with the divisor N.
 
-    None for fewer than ``IMAGES_FOR_SPREAD`` images, whose spread says too little about the data.
+    None for fewer than ``IMAGES_FOR_STD`` images, whose deviation says too little about the data.
     """
-    return mean.std(0, correction=0) if len(mean) >= IMAGES_FOR_SPREAD else None
+    return mean.std(0, correction=0) if len(mean) >= IMAGES_FOR_STD else None
 
 
-def rule_in_words(*, spread_known: bool = True) -> str:
+def rule_in_words(*, std_known: bool = True) -> str:
     """The rule with its thresholds as a page prints it, such as after "active means"."""
     rule = f"KL above {ACTIVE_KL:g} nats"
-    return f"{rule} and std of the mean above {ACTIVE_SPREAD:g}" if spread_known else rule
+    return f"{rule} and std of the mean above {ACTIVE_STD:g}" if std_known else rule

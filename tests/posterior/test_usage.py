@@ -10,7 +10,7 @@ from captum_vae.explain import Explanation
 from captum_vae.metrics import active_dimensions
 from captum_vae.metrics.disentanglement.votes import used_dimensions
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
-from captum_vae.posterior.usage import is_active, rule_in_words, spread_of
+from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
 
 HALF = 10
 
@@ -51,11 +51,11 @@ def test_every_part_that_has_a_sample_of_the_data_gives_one_answer(kl, std, acti
 
 
 def test_a_few_images_have_no_spread_and_the_kl_decides():
-    assert spread_of(torch.zeros(9, 3)) is None
-    assert torch.equal(spread_of(torch.tensor([[1.0], [-1.0]] * 5)), torch.tensor([1.0]))
+    assert std_over_images(torch.zeros(9, 3)) is None
+    assert torch.equal(std_over_images(torch.tensor([[1.0], [-1.0]] * 5)), torch.tensor([1.0]))
     assert is_active(torch.tensor([0.01, 0.02])).tolist() == [False, True]
     assert rule_in_words() == "KL above 0.01 nats and std of the mean above 0.1"
-    assert rule_in_words(spread_known=False) == "KL above 0.01 nats"
+    assert rule_in_words(std_known=False) == "KL above 0.01 nats"
 
 
 def test_a_batch_warns_by_the_same_kl(recwarn):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_vae.checks import check_choice, whole_number
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked
-from captum_vae.posterior.usage import ACTIVE_KL, PRUNING_SPREAD, is_active
+from captum_vae.posterior.usage import ACTIVE_KL, PRUNING_STD, is_active
 
 _ELEMENTS = 1 << 22
 """Codes gathered at once, which bounds the memory of many votes."""
@@ -66,7 +66,7 @@ def used_dimensions(
     codes: Tensor,
     *,
     kl: Tensor | None = None,
-    std_threshold: float = PRUNING_SPREAD,
+    std_threshold: float = PRUNING_STD,
     kl_threshold: float = ACTIVE_KL,
 ) -> Tensor:
     """Which latent dimensions take part in the vote, (D,) bool; the others are pruned.
