@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_vae.checks import check_choice, whole_number
@@ -175,7 +176,7 @@ class PosteriorAdapter:
             try:
                 module = training_twin(owner)
                 model = module if self.model is owner else getattr(module, self.model.__name__)
-                return Probe(calls_of(model, module), [module], inputs)
+                return Probe(calls_of(model, module), [module], tuple(map(_at_least_two, inputs)))
             except Exception:  # a module that cannot be copied gives no evidence
                 return None
 
@@ -285,6 +286,12 @@ def _of_plugin(name: str, plugin: Any, model: Any) -> PosteriorAdapter:
             "captum_vae.posterior.PosteriorAdapter"
         )
     return adapter
+
+
+def _at_least_two(item: Any) -> Any:
+    """A batch of one twice, since batch norm in train mode refuses a single image."""
+    is_one = isinstance(item, Tensor) and item.ndim > 0 and len(item) == 1
+    return torch.cat([item, item]) if is_one else item
 
 
 def _module_of_forward(model: Any) -> Any:

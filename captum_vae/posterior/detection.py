@@ -276,7 +276,8 @@ def _by_sampling_of_twin(search: Search, route: str, parts: Sequence[Part]) -> l
     except Exception:  # such as batch norm on a single image
         return []
     twins = _parts(probe, route, leaves)
-    if [(part.path, part.shape) for part in twins] != [(part.path, part.shape) for part in parts]:
+    own = [(part.path, part.shape[1:]) for part in parts]
+    if [(part.path, part.shape[1:]) for part in twins] != own:
         return []
     return _by_sampling(search, probe, route, twins)
 
