@@ -17,6 +17,7 @@ from captum_vae.data import (
     collate_samples,
     image_dataset,
 )
+from captum_vae.data.cache import MemoryCache
 from captum_vae.data.listing import list_images
 
 from .conftest import WriteImage
@@ -344,3 +345,8 @@ def test_a_label_that_its_mask_contradicts_is_warned_of_once(
     with pytest.warns(UserWarning, match=f"a.png {said}") as caught:
         assert [sample.label for sample in data] == [label] * 2
     assert len(caught) == 1
+
+
+def test_images_beyond_the_memory_name_the_option_that_helps() -> None:
+    with pytest.raises(ValueError, match='GiB of memory .*cache="none"'):
+        MemoryCache([(3, 60_000, 60_000)] * 100_000)
