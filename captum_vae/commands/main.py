@@ -72,14 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), _any_text_printed():
         warnings.showwarning = _show_warning
         try:
-            if not arguments or arguments[0] in ("-h", "--help"):
-                print(_help())
-                return 0 if arguments else 2
-            if arguments[0] == "--version":
-                print(f"captum-vae {__version__}")
-                return 0
-            with running(arguments):
-                _run(arguments[0], arguments[1:])
+            try:
+                return _dispatch(arguments)
+            finally:
+                # A pipe that is closed is noticed here, not when Python exits.
+                sys.stdout.flush()
         except KeyboardInterrupt:
             return 130
         except BrokenPipeError:
@@ -93,6 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             print(f"captum-vae: error: {_message(error, arguments[0])}", file=sys.stderr)
             return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"captum-vae {__version__}")
+        return 0
+    with running(arguments):
+        _run(arguments[0], arguments[1:])
     return 0
 
 

@@ -1,6 +1,7 @@
 """The command line: what it lists, what it refuses in one line, and a run through it."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -256,3 +257,68 @@ def test_a_command_without_options_runs(capsys: pytest.CaptureFixture[str]) -> N
     """Of commands that take options; ``explain`` says which one it cannot do without."""
     assert cli.main(["explain"]) == 2
     assert "zip" not in capsys.readouterr().err
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let ``captum-vae info`` raise ``error``."""
+
+    def info_text() -> str:
+        raise error
+
+    monkeypatch.setattr("captum_vae.commands.info.info_text", info_text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("weights"),
+        AttributeError("'NoneType' object has no attribute 'shape'"),
+        AssertionError(),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied\nsecond line"),
+        ZeroDivisionError("division by zero"),
+        MemoryError(),
+        RecursionError("maximum recursion depth exceeded"),
+        UnicodeEncodeError("ascii", "\xe9", 0, 1, "ordinal not in range"),
+        StopIteration(),
+        NotImplementedError("no forward"),
+    ],
+)
+def test_an_unexpected_error_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    broken(monkeypatch, error)
+    line = refusal(capsys, "info")
+    assert type(error).__name__ in line or str(error) in line
+    assert "second line" not in line
+
+
+def test_ctrl_c_is_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info"], ["reproduce", "--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "captum_vae", *arguments]
+    run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_text_that_the_terminal_cannot_show_is_printed_as_escapes() -> None:
+    script = (
+        "from captum_vae.commands import info, main; "
+        "info.info_text = lambda: 'caf\\udce9 \\u2026'; main.main(['info'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert run.stdout == "caf\\udce9 \\u2026\n" and run.stderr == ""
