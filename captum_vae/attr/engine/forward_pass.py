@@ -17,7 +17,7 @@ from torch.nn import Module
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.attr.arguments import warn_of_batch_statistics
 from captum_vae.attr.engine.graph import off_path
-from captum_vae.attr.engine.layers import describe, ran_twice
+from captum_vae.attr.engine.layers import describe, why_twice
 from captum_vae.attr.engine.layout import (
     LAYOUTS,
     Layout,
@@ -402,7 +402,9 @@ def capture_features(
 
     def keep(index: int, features: Tensor) -> Tensor:
         if caught.tensors[index] is not None:
-            raise ran_twice(layers[index], within)
+            raise RuntimeError(
+                f"layer {describe(layers[index])} ran twice in one forward{why_twice(within)}"
+            )
         if not features.is_floating_point():
             raise TypeError(
                 f"layer {describe(layers[index])} puts out {features.dtype}; attribution needs "

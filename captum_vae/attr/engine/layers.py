@@ -37,24 +37,23 @@ def describe(layer: Module) -> str:
     return str(layer).splitlines()[0].rstrip("(")
 
 
-def ran_twice(layer: Module, model: Module | None) -> RuntimeError:
-    """The error for a layer whose features are several tensors.
+def why_twice(model: Module | None) -> str:
+    """Why a layer may run twice, and what to do.
 
     Args:
-        layer: The layer.
         model: What runs it, which may say that it cuts its input, as diffusers' models do; None
             where that is a plain function.
     """
     modules = [] if model is None else list(model.modules())
     for way in ("slicing", "tiling"):
         if any(getattr(module, f"use_{way}", False) is True for module in modules):
-            return RuntimeError(
-                f"layer {describe(layer)} ran twice in one forward: the model encodes its input in "
-                f"pieces (use_{way}); call disable_{way}() on it first"
+            return (
+                f": the model encodes its input in pieces (use_{way}); call disable_{way}() on it "
+                "first"
             )
-    return RuntimeError(
-        f"layer {describe(layer)} ran twice in one forward (shared weights, a loop, or an input "
-        "encoded in pieces), so its features are not one tensor; choose a layer that runs once"
+    return (
+        " (shared weights, a loop, or an input encoded in pieces), so its features are not one "
+        "tensor; choose a layer that runs once"
     )
 
 
