@@ -91,6 +91,7 @@ class ImageAUROC(ListStatesMetric):
         super().__init__(**kwargs)
         check_choice("pooling", pooling, get_args(Pooling))
         self.pooling = pooling
+        self.add_kind(get_args(Pooling).index(pooling))
         self.add_list_state("scores", torch.float64)
         self.add_list_state("labels", torch.bool)
         self.add_state("left_out", default=torch.tensor(0), dist_reduce_fx="sum")

@@ -142,6 +142,7 @@ class PixelCountsMetric(ListStatesMetric):
         check_choice("units", units, get_args(Units))
         self._find_regions = regions or units != "none"
         self._units = units
+        self.add_kind(10 * get_args(Units).index(units) + self._find_regions)
         for name, (dtype, shape) in _LIST_STATES.items():
             self.add_list_state(name, dtype, *shape)
         for name in ("images", "left_out", "normal_pixels", "regions"):

@@ -29,6 +29,14 @@ class ListStatesMetric(Metric):
         super().__init__(**kwargs)
         self._empty: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
 
+    def add_kind(self, kind: int) -> None:
+        """Add a number that tells apart metrics which count differently, as their first state.
+
+        A ``MetricCollection`` lets metrics share one state whose states agree after the first
+        batch, as all do that saw no anomalous pixel in it; old versions look at one state only.
+        """
+        self.add_state("kind", default=torch.tensor(kind), dist_reduce_fx="max")
+
     def add_list_state(self, name: str, dtype: torch.dtype, *shape: int) -> None:
         """Add a list of (n, *shape) tensors of a type.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers import BootStrapper, MetricTracker, Running
 
 from captum_vae.metrics import AUPRO, ImageAUROC, PixelAUROC, PixelMetrics
@@ -87,6 +87,12 @@ def test_forward_gives_each_batch_and_adds_it(metric: type, in_slabs: None) -> N
     assert float(counting.compute()) == value(metric, parts)
 
 
+MERGES = pytest.mark.skipif(
+    not hasattr(Metric, "merge_state"), reason="this torchmetrics merges no states"
+)
+
+
+@MERGES
 @pytest.mark.parametrize("metric", METRICS)
 def test_merged_states_are_added_and_the_other_metric_stays(metric: type, in_slabs: None) -> None:
     parts, first, second = batches(), metric(), metric()
@@ -112,6 +118,31 @@ def test_a_collection_resets_clones_and_goes_on(in_slabs: None) -> None:
         assert {name: float(score) for name, score in found.items()} == {
             metric.__name__: value(metric, seen) for metric in METRICS
         }
+
+
+@pytest.mark.parametrize("first", ["no defect", "all left out", "all defect"])
+def test_a_collection_shares_no_counts_between_metrics_that_count_differently(first: str) -> None:
+    parts = batches()
+    maps, masks = parts[0]
+    plain = [(maps, masks & False), (maps, masks | True)]
+    begin = {"no defect": plain[0], "all left out": (maps, [None] * 3), "all defect": plain[1]}
+    parts[0] = begin[first]
+    collection = MetricCollection([PixelAUROC(), AUPRO()])
+    for part in parts:
+        collection.update(*part)
+    for name, found in collection.compute().items():
+        assert float(found) == value({"PixelAUROC": PixelAUROC, "AUPRO": AUPRO}[name], parts)
+
+
+def test_a_collection_shares_no_scores_between_poolings() -> None:
+    collection = MetricCollection({"max": ImageAUROC(), "mean": ImageAUROC(pooling="mean")})
+    flat = torch.ones(2, 4, 4) * torch.tensor([0.1, 0.2]).view(2, 1, 1)
+    collection.update(flat, [0, 0])  # the largest value is the mean
+    peaked = flat * 0
+    peaked[:, 0, 0] = torch.tensor([0.3, 0.0])
+    collection.update(peaked, [1, 1])
+    values = {name: metric.compute().value for name, metric in collection.items()}
+    assert values == {"max": 0.5, "mean": 0.0}
 
 
 def test_a_tracker_keeps_every_epoch_and_finds_the_best() -> None:
@@ -197,7 +228,9 @@ INFERENCE: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("story", INFERENCE)
+@pytest.mark.parametrize(
+    "story", [pytest.param("merge", marks=MERGES), *(s for s in INFERENCE if s != "merge")]
+)
 def test_updates_in_and_out_of_inference_mode_are_counted(story: str, in_slabs: None) -> None:
     metric, seen, parts = PixelMetrics(), [], batches()
     for index, step in enumerate(INFERENCE[story]):
