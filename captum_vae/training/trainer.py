@@ -24,7 +24,7 @@ from captum_vae.training.batches import (
     load_batches,
 )
 from captum_vae.training.checkpoint import (
-    RUN_PARTS,
+    check_resumable,
     checkpoint_path,
     list_checkpoints,
     prune_checkpoints,
@@ -240,8 +240,9 @@ class _Run:
             )
         reasons: dict[Path, ValueError] = {}
         for path in reversed(found):
-            state = read_checkpoint(path, parts=RUN_PARTS)
+            state = read_checkpoint(path)
             try:
+                check_resumable(state)
                 self.state.check_same_run(state)
                 self.saved = self.state.restore(
                     state, rank=self.fabric.global_rank, world_size=self.fabric.world_size

@@ -20,7 +20,7 @@ from captum_vae.files import DamagedFileError
 from captum_vae.training import load_vae
 from captum_vae.training.checkpoint import (
     FORMAT,
-    RUN_PARTS,
+    check_resumable,
     checkpoint_path,
     find_checkpoint,
     list_checkpoints,
@@ -54,7 +54,7 @@ def save_as_before(path: Path, state: dict[str, Any]) -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    state = read_checkpoint(save(tmp_path, 7, settings={"seed": 3}), parts=("model", "settings"))
+    state = read_checkpoint(save(tmp_path, 7, settings={"seed": 3}))
     assert state["step"] == 7 and state["settings"] == {"seed": 3}
     assert state["model"]["weights"]["weight"].tolist() == [[7.0] * 4] * 4
 
@@ -175,7 +175,7 @@ def test_damage_names_the_good_checkpoint_beside_it(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_what_a_run_needs_is_not_resumed_from(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no objective to resume from"):
-        read_checkpoint(save(tmp_path, 3), parts=RUN_PARTS)
+        check_resumable(read_checkpoint(save(tmp_path, 3)))
 
 
 STRAYS: dict[str, tuple[str, Callable[[Path], Any], str]] = {

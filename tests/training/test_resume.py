@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, TensorDataset
 from captum_vae.data import Augmented, ImageFolder, OneClassDigits
 from captum_vae.losses import ELBO
 from captum_vae.training import Trainer, VAEObjective
-from captum_vae.training.checkpoint import read_checkpoint
+from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.data_digest import data_digest
 from tests.training.small_run import Noisy, small_model, train
 
@@ -77,6 +77,10 @@ STRAYS: dict[str, Callable[[Path], Any]] = {
     "dangling": lambda folder: (folder / "step_99999999.pt").symlink_to("gone"),
     "backup": lambda folder: shutil.copy(
         folder / "step_00000007.pt", folder / "step_00000007 (copy).pt"
+    ),
+    "a model alone": lambda folder: write_checkpoint(
+        folder / "step_00000015.pt",
+        {"step": 15, "model": read_checkpoint(folder / "step_00000014.pt")["model"]},
     ),
     "other run": lambda folder: shutil.copy(
         _other_run(folder.parent.parent), folder / "step_00000015.pt"
