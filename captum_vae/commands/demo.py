@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from captum_vae.training.configuration import Accelerator
@@ -41,10 +40,14 @@ def demo(
         device: Where to run: auto, cpu or cuda.
 
     Raises:
-        ValueError: An option is out of range.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or another run writes to the folder.
         FileNotFoundError: root does not hold MNIST.
     """
+    from captum_vae.data.listing import as_path
     from captum_vae.experiments.demo import DemoSettings, run_demo
 
+    if isinstance(others, str) or not isinstance(others, Sequence):
+        raise TypeError(f"others is {others!r}; wanted a list of digits")
     settings = DemoSettings(dataset, root, normal, tuple(others), layer, latent_dims, steps, seed)
-    run_demo(settings, Path(out), device)
+    run_demo(settings, as_path("out", out), device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from captum_vae.attr.options import Rectifier
@@ -71,13 +70,17 @@ def disentangle_seeds(
         report_json: A second file for the results.
 
     Raises:
+        TypeError: An option is of the wrong type.
         ValueError: A number or a name is out of range, or runs in ``out`` had other settings.
     """
     whole_number("seeds", seeds, least=1)
     whole_number("first_seed", first_seed, least=0, most=LARGEST_SEED - seeds)
     whole_number("processes", processes, least=1)
-    if not variants:
-        raise ValueError("variants is empty; wanted at least one")
+    for name, words in (("variants", variants), ("metrics", metrics)):
+        if isinstance(words, str) or not isinstance(words, Sequence):
+            raise TypeError(f"{name} is {words!r}; wanted a list")
+        if not words:
+            raise ValueError(f"{name} is empty; wanted at least one")
     experiments = [
         SeedRun(
             variant=variant,
@@ -101,6 +104,8 @@ def disentangle_seeds(
         for seed in range(first_seed, first_seed + seeds)
         for variant in variants
     ]
+    from captum_vae.data.listing import as_path
     from captum_vae.experiments.seed_runs import compare_seeds
 
-    compare_seeds(experiments, Path(out), processes, Path(report_json) if report_json else None)
+    report = as_path("report_json", report_json) if report_json else None
+    compare_seeds(experiments, as_path("out", out), processes, report)

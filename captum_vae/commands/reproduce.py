@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from captum_vae.experiments.specification import Budget
@@ -42,19 +41,21 @@ def reproduce(
         report_json: A second file for the results.
 
     Raises:
+        TypeError: An option is of the wrong type.
         ValueError: An option is out of range, or another run writes to the folder.
         FileNotFoundError: The data are not there.
     """
+    from captum_vae.data.listing import as_path
     from captum_vae.experiments.reproduce import run_published
 
-    folder = Path(out or f"captum-vae-{experiment}-{scale}")
+    folder = as_path("out", out or f"captum-vae-{experiment}-{scale}")
     run_published(
         experiment,
         scale,
-        data=data,
+        data=as_path("data", data) if data else None,
         out=folder,
-        models=Path(models) if models else folder / "models",
+        models=as_path("models", models) if models else folder / "models",
         seed=seed,
         device=device,
-        report_json=Path(report_json) if report_json else None,
+        report_json=as_path("report_json", report_json) if report_json else None,
     )

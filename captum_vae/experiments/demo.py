@@ -56,6 +56,7 @@ class DemoSettings:
         seed: The seed of weights, batches, sampling noise and the choice of images.
 
     Raises:
+        TypeError: An option is of the wrong type.
         ValueError: An option is out of range, or contradicts another.
     """
 
@@ -78,13 +79,15 @@ class DemoSettings:
                 f"root is {self.root!r}, but the digits come with scikit-learn; "
                 "leave root out or choose dataset='mnist'"
             )
-        if self.normal not in range(10):
-            raise ValueError(f"normal is {self.normal!r}; wanted a digit from 0 to 9")
+        whole_number("normal", self.normal, least=0, most=9, hint="wanted a digit")
+        for digit in self.others:
+            whole_number("others", digit, least=0, most=9, hint="wanted digits")
         if not self.others or len({self.normal, *self.others}) <= len(self.others):
             raise ValueError(
                 f"others is {list(self.others)}; wanted at least one digit, none twice and none "
                 f"of them the normal {self.normal}"
             )
+        whole_number("latent_dims", self.latent_dims, least=1)
         whole_number("seed", self.seed, least=0, most=LARGEST_SEED)
 
 

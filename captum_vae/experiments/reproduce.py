@@ -28,7 +28,7 @@ def run_published(
     name: str,
     budget: Budget,
     *,
-    data: str | None,
+    data: Path | None,
     out: Path,
     models: Path,
     seed: int,
@@ -96,16 +96,16 @@ def load_experiment(name: str) -> Experiment[Any]:
     return experiment
 
 
-def data_folder(budget: Budget, data: str | None) -> Path | None:
+def data_folder(budget: Budget, data: Path | None) -> Path | None:
     """The folder of data sets; None where rendered and scikit-learn's data stand in.
 
     Raises:
         FileNotFoundError: A folder was named that is not there.
     """
-    named = data or os.environ.get("CAPTUM_VAE_DATA")
-    if budget == "smoke" or not named:
+    named = os.environ.get("CAPTUM_VAE_DATA")
+    folder = data or (Path(named).expanduser() if named else None)
+    if budget == "smoke" or folder is None:
         return None
-    folder = Path(named).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is no folder; wanted one that holds mnist/, ucsd/ or mvtec_ad/, from --data "

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from captum_vae.attr.options import Rectifier
+from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate
-from captum_vae.training.configuration import Precision, VoteProtocolName
+from captum_vae.training.configuration import LARGEST_SEED, Precision, ScoreName, VoteProtocolName
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
+
+
+_CHOICES = {
+    "variant": get_args(Variant),
+    "aggregation": get_args(Aggregation),
+    "gate": get_args(Gate),
+    "protocol": get_args(VoteProtocolName),
+    "precision": get_args(Precision),
+    "device": ("cpu", "cuda"),
+    "rectifier": (None, *get_args(Rectifier)),
+}
+"""The words that options may be."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,10 @@ class SeedRun:
         device: Where to run: cpu or cuda.
         rectifier: The rectifier of the maps; None takes the one that the variant's mode is made
             for.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
     """
 
     variant: Variant
@@ -54,6 +71,19 @@ class SeedRun:
     precision: Precision = "float32"
     device: Literal["cpu", "cuda"] = "cpu"
     rectifier: Rectifier | None = None
+
+    def __post_init__(self) -> None:
+        """Check what would otherwise fail after the training."""
+        for option, choices in _CHOICES.items():
+            check_choice(option, getattr(self, option), choices)
+        for metric in self.metrics:
+            check_choice("metrics", metric, get_args(ScoreName))
+        for option in ("steps", "batch_size", "latent_dims", "samples"):
+            whole_number(option, getattr(self, option), least=1)
+        whole_number("seed", self.seed, least=0, most=LARGEST_SEED)
+        for option in ("gamma", "weight"):
+            real_number(option, getattr(self, option), least=0)
+        real_number("learning_rate", self.learning_rate, above=0)
 
     @property
     def name(self) -> str:

@@ -100,11 +100,18 @@ def test_only_active_dimensions_are_shown_by_kl() -> None:
         ({"dataset": "letters"}, "dataset='letters' is not known; choose one of digits, mnist"),
         ({"dataset": "mnist"}, "dataset='mnist' needs root"),
         ({"root": "somewhere"}, "the digits come with scikit-learn"),
-        ({"normal": 10}, "normal is 10; wanted a digit"),
+        ({"normal": 10}, "normal=10 must be at most 9; wanted a digit"),
+        ({"normal": True}, "normal=True is a bool"),
+        ({"normal": 1.5}, "normal=1.5 is no whole number"),
+        ({"others": "79"}, "others is '79'; wanted a list of digits"),
+        ({"others": 7}, "others is 7; wanted a list of digits"),
+        ({"others": (7.5,)}, "others=7.5 is no whole number"),
+        ({"latent_dims": 0}, "latent_dims=0 must be at least 1"),
+        ({"out": 5}, "out is 5; wanted a path"),
         ({"others": (1, 7)}, r"others is \[1, 7\]; wanted .* none of them the normal 1"),
         ({"others": (7, 7)}, r"others is \[7, 7\]"),
         ({"others": ()}, r"others is \[\]; wanted at least one"),
-        ({"others": (12,)}, "12"),
+        ({"others": (12,)}, "others=12 must be at most 9"),
         ({"layer": "encoder.conv9"}, "conv9"),
         ({"layer": "encoder.fc1"}, "spatial"),
         ({"steps": 0}, "steps"),
@@ -115,8 +122,8 @@ def test_only_active_dimensions_are_shown_by_kl() -> None:
 def test_a_wrong_option_is_named_before_training(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        demo(str(tmp_path), **options)
+    with pytest.raises((ValueError, TypeError), match=message):
+        demo(**{"out": str(tmp_path), **options})
 
 
 def test_missing_mnist_files_are_named(tmp_path: Path) -> None:

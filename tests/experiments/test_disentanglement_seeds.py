@@ -95,9 +95,39 @@ def test_a_damaged_result_is_named(tmp_path: Path):
         ("--variants=[]", "variants is empty"),
     ],
 )
-def test_a_number_out_of_range_is_named(option: str, words: str, tmp_path: Path, capsys):
+def test_an_option_of_the_command_out_of_range_is_named(
+    option: str, words: str, tmp_path: Path, capsys
+):
     assert main(["disentangle-seeds", f"--out={tmp_path}", option]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("variant", "x"),
+        ("seed", -1),
+        ("steps", 0),
+        ("steps", 1.5),
+        ("batch_size", 0),
+        ("gamma", float("nan")),
+        ("weight", -1.0),
+        ("aggregation", "median"),
+        ("gate", "x"),
+        ("latent_dims", True),
+        ("learning_rate", 0.0),
+        ("metrics", ("x",)),
+        ("protocol", "x"),
+        ("samples", 0),
+        ("precision", "float64"),
+        ("device", "tpu"),
+        ("rectifier", "x"),
+    ],
+)
+def test_a_run_that_cannot_be_scored_is_refused_before_it_trains(option: str, value: object):
+    options = {"variant": "paper", "seed": 0, "steps": 9, "batch_size": 8, "gamma": 40.0}
+    with pytest.raises((ValueError, TypeError), match=f"{option}="):
+        SeedRun(**{**options, option: value})
 
 
 @pytest.fixture(scope="module")

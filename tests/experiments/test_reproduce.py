@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from captum_vae.commands.main import main
+from captum_vae.commands.reproduce import reproduce
 from captum_vae.experiments.pages import load_results, write_pages
 from captum_vae.experiments.reproduce import data_folder, load_experiment
 from captum_vae.files import holding
@@ -17,15 +18,15 @@ def test_smoke_and_runs_without_a_folder_take_rendered_data(
 ) -> None:
     monkeypatch.delenv("CAPTUM_VAE_DATA", raising=False)
     assert data_folder("cpu", None) is None
-    assert data_folder("smoke", str(tmp_path)) is None
-    assert data_folder("cpu", str(tmp_path)) == tmp_path
+    assert data_folder("smoke", tmp_path) is None
+    assert data_folder("cpu", tmp_path) == tmp_path
     monkeypatch.setenv("CAPTUM_VAE_DATA", str(tmp_path))
     assert data_folder("paper", None) == tmp_path
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing is no folder; wanted one that holds"):
-        data_folder("cpu", str(tmp_path / "missing"))
+        data_folder("cpu", tmp_path / "missing")
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,12 @@ def test_a_bad_option_is_one_line_that_names_it(
     assert error.startswith("captum-vae: error: ")
     assert words in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["data", "out", "models", "report_json"])
+def test_what_is_no_path_is_named(option: str) -> None:
+    with pytest.raises(TypeError, match=f"{option} is 5; wanted a path"):
+        reproduce("mnist", **{option: 5})
 
 
 def test_an_unknown_experiment_is_refused() -> None:
