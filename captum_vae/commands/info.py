@@ -66,7 +66,8 @@ def requirements() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for requirement in stated:
         match = _REQUIREMENT.match(requirement)
-        if match and match[1] != "captum-vae":
+        # Those of some Python versions alone stand in for its standard library.
+        if match and match[1] != "captum-vae" and "python_version" not in requirement:
             found.setdefault(match[2] or "", []).append(match[1])
     return found
 

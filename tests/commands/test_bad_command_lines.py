@@ -302,22 +302,7 @@ def test_the_table_has_every_command_and_a_hundred_lines():
     assert set(COMMANDS) <= {line[0] for line, _ in LINES}
 
 
-# A line that the engine still accepts.
-WAITING = [*ON, "--options", "{baselines: .nan}"]
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        pytest.param(
-            line,
-            words,
-            id=" ".join(line)[-60:],
-            marks=[pytest.mark.xfail(reason="engine")] if line == WAITING else [],
-        )
-        for line, words in LINES
-    ],
-)
+@pytest.mark.parametrize(("line", "words"), LINES, ids=[" ".join(line)[-60:] for line, _ in LINES])
 def test_a_bad_command_line_is_answered_in_one_line(line, words, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     if "explain" in line and "--out" not in line:
