@@ -9,7 +9,8 @@ from typing import Any
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly_maps import row_name
 from captum_vae.experiments.verdicts import negated
-from captum_vae.localization.measuring import Scorers, benchmark
+from captum_vae.localization.entries import Scorers
+from captum_vae.localization.measuring import benchmark
 from captum_vae.localization.scorer_result import ScorerResult
 from captum_vae.report.estimate import Estimate
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -16,11 +15,18 @@ from captum_vae.checks import check_choice, whole_number
 from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import SampleBatch
+from captum_vae.localization.entries import (
+    Entry,
+    Scorers,
+    check_mode,
+    common_device,
+    entries_of,
+    known_names,
+    pairs_of,
+)
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
-from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
-from captum_vae.localization.scorer import AnomalyScorer, Scorer
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
 from captum_vae.localization.scoring import fit_scorers, score_batch
 from captum_vae.metrics.localization.bootstrap import (
@@ -36,9 +42,6 @@ from captum_vae.metrics.localization.units import UnitTable
 from captum_vae.progress import Progress, progress_bar
 
 LARGEST_SEED = 2**63 - 1
-
-Scorers = Mapping[str, AnomalyScorer | tuple[AnomalyScorer, Protocol]]
-"""Scorers by their names in the table, some perhaps with a protocol of their own."""
 
 
 def benchmark(
@@ -97,14 +100,15 @@ def benchmark(
     Raises:
         TypeError: An argument is of the wrong type, such as an iterator instead of a data set.
         ValueError: An option is out of its range, ``normal`` or ``test`` is empty, a name in
-            ``against`` is no scorer's, or a scorer gives maps that cannot be measured.
+            ``against`` is no scorer's, a model is in training mode, or a scorer gives maps that
+            cannot be measured.
         ChildProcessError: A process that loads images died.
     """
-    entries = _entries(scorers, protocol)
+    entries = entries_of(scorers, protocol)
     names = [entry.name for entry in entries]
     check_choice("units", units, get_args(Units))
-    pairs = _pairs(against, entries, units)
-    per_image = _names("per_image", per_image, names)
+    pairs = pairs_of(against, entries, units)
+    per_image = known_names("per_image", per_image, names)
     whole_number("resamples", resamples, least=1)
     whole_number("seed", seed, least=0, most=LARGEST_SEED)
     whole_number("batch_size", batch_size, least=1)
@@ -112,9 +116,11 @@ def benchmark(
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "workers": workers,
-        "device": _device(device, entries),
+        "device": common_device(device, entries),
         "bar": progress_bar(progress),
     }
+    for entry in entries:
+        check_mode(entry)
     normal_batches = ImageBatches(normal, "normal", truth=False, **options)
     test_batches = ImageBatches(test, "test", shared=True, **options)
 
@@ -159,16 +165,7 @@ def _naming_the_images(batches: ImageBatches) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A scorer under a protocol, by its name in the table."""
-
-    name: str
-    scorer: AnomalyScorer
-    protocol: Protocol
-
-
-def _fit_thresholds(entries: Sequence[_Entry], normal: ImageBatches) -> dict[str, float]:
+def _fit_thresholds(entries: Sequence[Entry], normal: ImageBatches) -> dict[str, float]:
     """The thresholds that protocols take from the maps of normal images, by name."""
     counts = {e.name: ScoreCounts() for e in entries if e.protocol.threshold != "oracle"}
     waiting = [entry for entry in entries if entry.name in counts]
@@ -187,9 +184,7 @@ def _fit_thresholds(entries: Sequence[_Entry], normal: ImageBatches) -> dict[str
 class _Counter:
     """The metrics of one scorer under one protocol, fed batch by batch."""
 
-    def __init__(
-        self, entry: _Entry, units: Units, threshold: float | None, detailed: bool
-    ) -> None:
+    def __init__(self, entry: Entry, units: Units, threshold: float | None, detailed: bool) -> None:
         self.entry = entry
         self.units = units
         self.detailed = detailed
@@ -338,93 +333,3 @@ def _gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
-
-
-def _entries(scorers: Scorers, protocol: Protocol | None) -> list[_Entry]:
-    if not isinstance(scorers, Mapping):
-        raise TypeError(
-            f"scorers is a {type(scorers).__name__}; wanted a mapping of names to scorers, as "
-            "{'reconstruction error': ReconstructionError(vae)}"
-        )
-    if not scorers:
-        raise ValueError("scorers is empty; wanted at least one, by its name in the table")
-    if protocol is not None and not isinstance(protocol, Protocol):
-        raise TypeError(f"protocol is {protocol!r}; wanted a captum_vae.localization.Protocol")
-    return [_entry(name, value, protocol or Protocol()) for name, value in scorers.items()]
-
-
-def _entry(name: object, value: object, protocol: Protocol) -> _Entry:
-    if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"scorers has the name {name!r}; wanted words, for the table")
-    if isinstance(value, tuple):
-        if len(value) != 2 or not isinstance(value[1], Protocol):
-            raise TypeError(f"scorers[{name!r}] is a tuple; wanted (scorer, Protocol)")
-        value, protocol = value
-    if isinstance(value, type):
-        raise TypeError(
-            f"scorers[{name!r}] is the class {value.__name__}; wanted a scorer made by it"
-        )
-    if not isinstance(value, AnomalyScorer):
-        raise TypeError(
-            f"scorers[{name!r}] is a {type(value).__name__}; wanted a scorer with fit(normal) and "
-            "score(images)"
-        )
-    return _Entry(name, value, protocol)
-
-
-def _pairs(against: object, entries: Sequence[_Entry], units: Units) -> list[tuple[str, str]]:
-    """The pairs of names that ``against`` asks for."""
-    names = [entry.name for entry in entries]
-    wanted = [against] if isinstance(against, str) else against
-    if not isinstance(wanted, Sequence):
-        raise TypeError(f"against is {against!r}; wanted a scorer's name, or a list of names")
-    if wanted and units == "none":
-        raise ValueError("against needs counts per image; choose units='images' or 'groups'")
-    pairs: list[tuple[str, str]] = []
-    for item in wanted:
-        if isinstance(item, str):
-            (first,) = _names("against", [item], names)
-            pairs += [(first, name) for name in names if name != first]
-        elif isinstance(item, (tuple, list)) and len(item) == 2:
-            first, second = _names("against", item, names)
-            if first == second:
-                raise ValueError(f"against compares {first!r} with itself")
-            pairs.append((first, second))
-        else:
-            raise TypeError(f"against holds {item!r}; wanted a scorer's name, or a pair of names")
-    protocols = {entry.name: entry.protocol for entry in entries}
-    for first, second in pairs:
-        one, other = protocols[first], protocols[second]
-        if (one.frames, one.size) != (other.frames, other.size):
-            raise ValueError(
-                f"against compares {first!r} with {second!r}, whose protocols count other pixels "
-                f"({one.frames}, size {one.size}; {other.frames}, size {other.size}); name pairs "
-                "under the same frames and size"
-            )
-    return list(dict.fromkeys(pairs))
-
-
-def _names(argument: str, wanted: object, names: Sequence[str]) -> list[str]:
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    if not isinstance(wanted, Sequence) or not all(isinstance(name, str) for name in wanted):
-        raise TypeError(f"{argument} is {wanted!r}; wanted names of scorers")
-    for name in wanted:
-        if name not in names:
-            raise ValueError(f"{argument} names {name!r}, which is no scorer: {', '.join(names)}")
-    return list(wanted)
-
-
-def _device(device: torch.device | str | None, entries: Sequence[_Entry]) -> torch.device | None:
-    """The device as asked for, or that of the scorers' models."""
-    if device is not None:
-        try:
-            return torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"device is {device!r}; wanted one such as cpu or cuda:0") from error
-    scorers = [entry.scorer for entry in entries]
-    devices = {device_of(s.model): s for s in scorers if isinstance(s, Scorer)}
-    devices.pop(None, None)
-    if len(devices) > 1:
-        found = " and ".join(map(str, devices))
-        raise ValueError(f"the scorers' models lie on {found}; bring them to one device")
-    return next(iter(devices), None)

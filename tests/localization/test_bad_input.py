@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from captum_vae.data import Sample, SampleDataset
@@ -176,6 +177,15 @@ def test_scorers_compared_under_protocols_that_count_other_pixels_are_refused():
     lines = {"a": Rows(), "b": (Rows(), Protocol(frames="anomalous"))}
     with pytest.raises(ValueError, match="whose protocols count other pixels"):
         benchmark(lines, IMAGES, (IMAGES, MASKS), against="a")
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Dropout2d(0.5)])
+def test_a_model_in_training_mode_is_refused_where_maps_would_depend_on_it(layer):
+    vae = ConvVAE(2, image_size=16, channels=(2, 2), hidden=4)
+    benchmark({"r": ReconstructionError(vae)}, IMAGES, (IMAGES, MASKS), units="none")
+    vae.extra = layer.train()
+    with pytest.raises(ValueError, match=r"model of scorers\['r'\] is in training mode"):
+        benchmark({"r": ReconstructionError(vae)}, IMAGES, (IMAGES, MASKS))
 
 
 def test_models_on_two_devices_are_refused():

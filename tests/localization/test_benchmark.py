@@ -302,21 +302,32 @@ def test_it_prints_as_the_table_with_the_protocols(evaluation):
     assert page.startswith("<table><thead><tr><th>scorer</th>")
 
 
-@pytest.mark.parametrize("float64", [True, False])
-def test_a_sample_of_double_precision_is_scored_as_it_is(float64):
-    """Differences below float32's resolution keep their order when float64 maps carry them."""
-    order = torch.arange(256, dtype=torch.float64).view(1, 16, 16) * 1e-12 + 1
+@pytest.mark.parametrize("size", ["mask", "map", (16, 16)])
+@pytest.mark.parametrize("scale", [1e-9, 1e-12, 1.0])
+def test_scores_in_double_precision_keep_their_order(scale, size):
+    """Differences below float32's resolution decide the areas, as in scikit-learn."""
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[2:6, 3:9] = True
+    noise = torch.randn(16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     class Fine(Rows):
         def score(self, images):
-            return (order if float64 else order.float()).expand(len(images), 16, 16)
+            return (1 + scale * (noise + mask)).expand(len(images), 16, 16)
 
-    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
-    mask[0, 8:] = True
-    protocol = Protocol(threshold="oracle")
-    maps, _ = protocol.prepare(Fine().score(torch.zeros(1, 1, 16, 16)), list(mask))
-    assert maps[0].dtype == (torch.float64 if float64 else torch.float32)
-    assert maps[0].unique().numel() == (256 if float64 else 1)
+    lines = {"fine": (Fine(), Protocol(size=size, threshold="oracle"))}
+    found = measured(lines, test=(torch.zeros(2, 1, 16, 16), torch.stack([mask, mask])))
+    wanted = roc_auc_score(mask.numpy().ravel(), (1 + scale * (noise + mask)).numpy().ravel())
+    assert found.rows[0].pixel.scores["auroc"].value == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("choices", [{"smoothing": 1.5}, {"size": (9, 9)}, {}])
+def test_maps_in_half_precision_are_prepared_in_single(dtype, choices):
+    maps = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    protocol = Protocol(**choices)
+    found, _ = protocol.prepare(maps, [EMPTY, EMPTY])
+    wanted, _ = protocol.prepare(maps.float(), [EMPTY, EMPTY])
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
 
 def sample(mask, label):
