@@ -32,8 +32,8 @@ def disentangle(
         protocol: How many votes factor_vae and beta_vae take: paper (100 samples, 800 and 800
             votes), publish (5000 evaluation votes) or dlib (64 samples, 10000 and 5000 votes).
         samples: Number of random images to encode.
-        prune: What tells a collapsed dimension: std of its mean (below 0.05), or kl (below 0.01
-            nats).
+        prune: By what a dimension is left out of the vote: std of its mean (below 0.05, as
+            published), or kl (up to 0.01 nats).
         seed: Seed of the images drawn and of the votes.
         device: Where the model runs: cpu, or a CUDA device such as cuda:0.
         report_json: File for the report; by default disentanglement.json beside the checkpoint.

@@ -40,7 +40,7 @@ VoteProtocolName = Literal["paper", "publish", "dlib"]
 """How many votes factor_vae and beta_vae take; see :class:`captum_vae.metrics.VoteProtocol`."""
 
 PruneRule = Literal["std", "kl"]
-"""What tells a collapsed dimension: the standard deviation of its mean, or its KL."""
+"""By what a dimension is left out of the vote: the std of its mean, as published, or its KL."""
 
 LARGEST_SEED = 2**63 - 1
 """PyTorch's generators take no larger seed."""

@@ -79,7 +79,8 @@ def score_model(
         metrics: Names of the scores, of :data:`captum_vae.metrics.disentanglement.METRICS`.
         protocol: How many votes factor_vae and beta_vae take: paper, publish or dlib.
         samples: Number of random images to encode.
-        prune: What tells a collapsed dimension: the standard deviation of its mean, or its KL.
+        prune: By what a dimension is left out of the vote: the standard deviation of its mean, as
+            published, or its KL.
         seed: Seed of the images drawn and of the votes.
         device: Where to compute.
 
