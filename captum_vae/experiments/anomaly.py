@@ -194,6 +194,10 @@ class AnomalyStudy:
         normal = SampleSubset(training, evenly_spaced(range(len(training)), settings.normal_images))
         test = SampleSubset(place.test, range(0, len(place.test), settings.every))
         primary = next(iter(self.protocols))
+        pairs = [
+            (row_name(first, primary), row_name(second, primary))
+            for first, second in compared(self.specification, self.published)
+        ]
 
         def measure() -> dict[str, Any]:
             say(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
@@ -202,10 +206,7 @@ class AnomalyStudy:
                 normal,
                 test,
                 device=work.device,
-                against=[
-                    (row_name(first, primary), row_name(second, primary))
-                    for first, second in compared(self.specification, self.published)
-                ],
+                against=pairs,
                 units=self.units,
                 batch_size=self.batch_size,
                 resamples=settings.resamples,
@@ -218,7 +219,7 @@ class AnomalyStudy:
             name=place.name,
             cell=work.stored(
                 f"maps-{place.cell}",
-                [work.trainings[-1]["model"], plain, variants, len(test)],
+                [work.trainings[-1]["model"], plain, variants, len(test), pairs],
                 measure,
             ),
             published=self.published,

@@ -50,6 +50,20 @@ Words = Mapping[str, str]
 Rule = Callable[[Claim, Sequence[Measured], Words], Verdict]
 
 
+def check_rules(specification: Specification) -> None:
+    """Check before anything is measured that every claim can be judged.
+
+    Raises:
+        ValueError: A claim names a rule that there is not.
+    """
+    for claim in specification.claims:
+        if claim.rule not in RULES:
+            raise ValueError(
+                f"the claim {claim.name!r} of {specification.name}.toml has the rule "
+                f"{claim.rule!r}; wanted one of {', '.join(RULES)}"
+            )
+
+
 def judge(specification: Specification, parts: Sequence[Measured]) -> dict[str, Verdict]:
     """A verdict per claim; a claim has to hold for every part.
 
@@ -57,9 +71,6 @@ def judge(specification: Specification, parts: Sequence[Measured]) -> dict[str, 
         specification: The claims, and the words of their verdicts.
         parts: What was measured. Parts of another variant than the first are read by the rule
             ``trained otherwise`` alone.
-
-    Raises:
-        ValueError: A claim names a rule that there is not.
     """
     return {
         claim.name: _judged(claim, parts, specification.words) for claim in specification.claims
@@ -98,11 +109,6 @@ def _meant(name: str, published: Sequence[str]) -> list[str]:
 
 
 def _judged(claim: Claim, parts: Sequence[Measured], words: Words) -> Verdict:
-    if claim.rule not in RULES:
-        raise ValueError(
-            f"the claim {claim.name!r} has the rule {claim.rule!r}; wanted one of "
-            f"{', '.join(RULES)}"
-        )
     verdict = RULES[claim.rule](claim, parts, words)
     if claim.only_on and claim.only_on != parts[0].name:
         return not_testable(verdict, claim.elsewhere.format(part=parts[0].name))

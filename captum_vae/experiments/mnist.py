@@ -77,7 +77,7 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
             (steps_of(settings.steps, settings.epochs, settings.batch_size, images), images)
         )
         vae = _trained(settings, demo, lengths[-1][0], work)
-        key = {"settings": asdict(settings), "model": work.trainings[-1]["model"]}
+        key = [asdict(settings), work.trainings[-1]["model"], compared(SPECIFICATION, ())]
         cell = work.stored(f"digit_{normal}", key, partial(_measure, settings, demo, vae, work))
         parts.append(MeasuredMaps(str(normal), cell))
         say(f"drawing the VAE of the digit {normal}")

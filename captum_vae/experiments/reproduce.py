@@ -11,6 +11,7 @@ from typing import Any
 
 from captum_vae.checks import whole_number
 from captum_vae.experiments.experiment import Experiment
+from captum_vae.experiments.judging import check_rules
 from captum_vae.experiments.pages import write_results
 from captum_vae.experiments.specification import Budget
 from captum_vae.experiments.work import Work
@@ -87,12 +88,13 @@ def load_experiment(name: str) -> Experiment[Any]:
     """The experiment of that name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or one of its claims cannot be judged.
     """
     if name not in NAMES:
         raise ValueError(f"experiment is {name!r}; wanted one of {', '.join(NAMES)}")
     module = importlib.import_module(f"captum_vae.experiments.{name}")
     experiment: Experiment[Any] = module.EXPERIMENT
+    check_rules(experiment.specification)
     return experiment
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from captum_vae.experiments.judging import RULES, best, compared, judge
+from captum_vae.experiments.judging import RULES, best, check_rules, compared, judge
 from captum_vae.experiments.specification import Claim, Specification
 from captum_vae.experiments.verdicts import Verdict
 from captum_vae.report.estimate import Estimate
@@ -160,10 +160,9 @@ def test_every_pair_that_a_claim_may_need_is_compared_once() -> None:
 
 
 def test_an_unknown_rule_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(
-        ValueError, match="'claim' has the rule 'over'; wanted one of above, within"
-    ):
-        verdict([Numbers({})], "over")
+    specification = Specification("toy", "Toy", "About.", [Claim("a", "", "", "over")])
+    with pytest.raises(ValueError, match=r"'a' of toy.toml has the rule 'over'; wanted one of abo"):
+        check_rules(specification)
 
 
 @pytest.mark.parametrize("name", ["mnist", "ucsd", "mvtec", "dsprites"])
