@@ -79,9 +79,10 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
             a file name in another encoding, as escapes.
 
     Raises:
+        ValueError: The path is empty or holds a null byte.
         OSError: The disk is full or refuses; the message names ``path``.
     """
-    path = Path(path)
+    path = _writable(path)
     # One short name per target: what a killed process left behind is overwritten by the next.
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     beside = path.parent / f".{name}.tmp"
@@ -125,11 +126,12 @@ def holding(folder: str | Path) -> Iterator[None]:
         folder: The folder that this run writes to; it is created.
 
     Raises:
-        ValueError: Another run writes there; the message says which. Or it is no folder.
+        ValueError: Another run writes there, and the message says which; or it is no folder, or
+            cannot be one.
     """
     from filelock import FileLock, Timeout
 
-    folder = Path(folder)
+    folder = _writable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -156,6 +158,13 @@ def holding(folder: str | Path) -> Iterator[None]:
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+def _writable(path: str | Path) -> Path:
+    """The path, unless it is one that no file or folder can have."""
+    if not str(path).strip() or "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is no path to write to; it is empty or has a null byte")
+    return Path(path)
 
 
 def _described(holder: Path) -> str:

@@ -189,6 +189,11 @@ def _message(error: Exception, command: str) -> str:
     said = _spelled_for(command, "\n    ".join(filter(None, lines)))
     if isinstance(error, (ValueError, TypeError, OSError, FloatingPointError, ImportError)):
         return said or type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said:
+        return (
+            f"the memory does not suffice ({said.partition(chr(10))[0] or type(error).__name__}); "
+            "choose a smaller batch size, smaller images or smaller maps"
+        )
     return (
         f"{type(error).__name__}: {said.partition(chr(10))[0]} (with CAPTUM_VAE_TRACEBACK=1 in the "
         "environment, the command shows where this comes from)"

@@ -15,7 +15,7 @@ import jsonargparse
 from captum_vae.commands.yaml_text import YAMLTextError, load_yaml, read_yaml
 
 _MODE = "captum_vae_yaml"
-_WRONG_VALUE = re.compile(r'Parser key "([^"]+)": (?:.*\s)?(?:Got|Given) value: (.*)', re.DOTALL)
+_WRONG_VALUE = re.compile(r'Parser key "([^"]+)": (?:.*\s)?(?:Got|Given) value: ?(.*)', re.DOTALL)
 
 
 def parse(
@@ -200,7 +200,7 @@ def _in_words(message: str, kinds: dict[str, Any]) -> str:
     found = _WRONG_VALUE.match(message)
     if found is None or found[1] not in kinds:
         return re.sub(r'Parser key "([^"]+)":', r"--\1:", message)
-    return f"--{found[1]} is {found[2]}; wanted {_wanted(kinds[found[1]])}"
+    return f"--{found[1]} is {found[2] or 'empty'}; wanted {_wanted(kinds[found[1]])}"
 
 
 def _wanted(kind: Any) -> str:

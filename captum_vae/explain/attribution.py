@@ -17,6 +17,10 @@ from captum_vae.posterior import CollapsedPosteriorWarning, PosteriorAdapter
 
 _NEEDS_NORMAL = "needs normal images to be fitted on; give normal=FOLDER"
 
+_FIXED = {"self", "inputs", "target", "forward_func", "layer", "posterior", "device_ids"}
+_FIXED |= {"model", "reshape_transform"}
+"""What an attribution takes beside its options."""
+
 
 @dataclass(frozen=True)
 class BuiltAttribution:
@@ -106,14 +110,14 @@ def build_attribution(
     taken = inspect.signature(factory.attribute).parameters
     calling = {key: value for key, value in options.items() if key in taken}
     building = {key: value for key, value in options.items() if key not in taken}
-    fixed = sorted({"inputs", "target", "self"} & set(calling) | {"posterior"} & set(building))
+    fixed = sorted(_FIXED & set(options))
     if fixed:
         raise ValueError(f"options has {', '.join(fixed)}, which have arguments of their own")
     # That order rectifies the maps where they are shown, so they must be made at that size.
     if "after_upsampling" in (options.get("order"), _order_of(options.get("preset"))):
         calling.setdefault("size", "input")
     if reshape_transform is not None:
-        building["reshape_transform"] = reshape_transform
+        building["reshape_transform"] = _named_in_errors(reshape_transform)
     try:
         attribution = factory(
             *([model] if layer is None else [model, layer]), posterior=adapter, **building
@@ -132,6 +136,26 @@ def build_attribution(
             raise ValueError(f"baselines='mean_activation' {_NEEDS_NORMAL}")
         calling["baselines"] = MeanActivation().fit(attribution, normal)
     return BuiltAttribution(attribution, calling)
+
+
+def _named_in_errors(reshape: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function, whatever it raises told as what came of ``reshape_transform``."""
+    if not callable(reshape):
+        raise TypeError(
+            f"reshape_transform is {reshape!r}; wanted a function from tokens to (B, C, h, w)"
+        )
+
+    def apply(features: Tensor) -> Tensor:
+        # A function of the user's can raise anything at all.
+        try:
+            return reshape(features)
+        except Exception as error:
+            raise ValueError(
+                f"reshape_transform raised {type(error).__name__} on features "
+                f"{tuple(features.shape)}: {error}"
+            ) from error
+
+    return apply
 
 
 def needs_layer(name: str) -> bool:

@@ -77,8 +77,8 @@ def write_explanation(
     shown_images = whole_number("shown_images", shown_images, least=1)
     check_choice("scale", scale, ("common", "own"))
     drawing = Drawing(explanation, shown_dims=shown_dims, shown_images=shown_images, scale=scale)
-    folder = Path(folder)
     with holding(folder):
+        folder = Path(folder)
         files = [*drawing.overlay_files(), *drawing.grid_files()]
         _remove_pictures(folder, keep=files)
         report = {

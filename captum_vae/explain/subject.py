@@ -86,7 +86,7 @@ class Subject:
             height_width(image_size) or stated_size,
             channels or stated_channels,
             _checked_range(value_range),
-            whole_number("batch_size", batch_size, least=1),
+            whole_number("batch_size", batch_size, least=1, most=2**31 - 1),
         )
 
     @property
