@@ -13,8 +13,8 @@ from captum_vae import LatentGradCAM
 from captum_vae.attr.engine.forward_pass import capture_features
 from captum_vae.attr.engine.gradients import PassSettings, vector_jacobian_products
 from captum_vae.attr.engine.graph import plan_layer
-from tests.attr.random_networks import weights_by_autograd
 from tests.attr.engine.test_channel_weights import engine_weights, relative_error
+from tests.attr.random_networks import weights_by_autograd
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_vae.posterior.CollapsedPosteriorWarning")
 
