@@ -9,7 +9,7 @@ from captum_vae.attr.arguments import warn_of_collapse
 from captum_vae.explain import Explanation
 from captum_vae.metrics import active_dimensions
 from captum_vae.metrics.disentanglement.votes import used_dimensions
-from captum_vae.posterior import CollapsedPosteriorWarning, Posterior
+from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
 from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
 
 HALF = 10
@@ -60,10 +60,11 @@ def test_a_few_images_have_no_spread_and_the_kl_decides():
 
 def test_a_batch_warns_by_the_same_kl(recwarn):
     # KL of N(m, 1) is m^2 / 2: 0.01 nats at m = 0.1414.
-    warn_of_collapse(Posterior(torch.full((2, 1), 0.142), torch.zeros(2, 1), (1,)))
+    adapter = PosteriorAdapter(ConvVAE(1, image_size=16, channels=(4,), hidden=4))
+    warn_of_collapse(Posterior(torch.full((2, 1), 0.142), torch.zeros(2, 1), (1,)), adapter)
     assert not recwarn
     with pytest.warns(CollapsedPosteriorWarning, match="no information"):
-        warn_of_collapse(Posterior(torch.full((2, 1), 0.141), torch.zeros(2, 1), (1,)))
+        warn_of_collapse(Posterior(torch.full((2, 1), 0.141), torch.zeros(2, 1), (1,)), adapter)
 
 
 def test_pruning_of_the_factor_vae_metric_by_kl_is_the_rules_kl():
