@@ -276,7 +276,7 @@ def test_a_baseline_that_does_not_fit_is_refused(vae, baselines, message):
 
 @pytest.mark.parametrize("baselines", [[0.0], {"a": 1}, [torch.zeros(1, 2, 6, 6)]], ids=str)
 def test_a_baseline_of_another_kind_is_refused_by_name(vae, baselines):
-    with pytest.raises(TypeError, match="baselines holds a .*; give a tensor, a number"):
+    with pytest.raises(TypeError, match="baselines=.* is no number; give a tensor, a number"):
         LatentGradCAM(vae, "conv2").attribute(vae.images(3), baselines=baselines)
 
 

@@ -260,5 +260,5 @@ def test_a_path_without_steps_is_refused(vae, x, n_steps):
 
 @pytest.mark.parametrize("option", ["dims_per_pass", "memory_budget"])
 def test_a_pass_over_nothing_is_refused(vae, option):
-    with pytest.raises(ValueError, match=f"{option}=0 must be at least 1, or None"):
+    with pytest.raises(ValueError, match=f"{option}=0 must be at least 1; or None"):
         LatentGradCAM(vae, "conv2", **{option: 0})

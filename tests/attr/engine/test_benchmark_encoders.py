@@ -78,7 +78,10 @@ def test_explain_plan_names_the_path(encoder, layer):
     assert plan.reason
 
 
-@pytest.mark.parametrize(("encoder", "layer"), CLOSED)
+@pytest.mark.parametrize(
+    ("encoder", "layer"),
+    [pytest.param(*case, marks=pytest.mark.slow) if case[0] == "UCSD" else case for case in CLOSED],
+)
 def test_closed_forms_take_little_more_memory_than_method_2(encoder, layer):
     dims = 32
     case = case_of(encoder, layer, dims, {"UCSD": 16, "ResNet18": 4}.get(encoder, 128))
@@ -117,14 +120,14 @@ def passes_of_64(layer, settings):
     return sizes, peak_bytes(run)
 
 
-@pytest.mark.parametrize("layer", ["layer3", "layer2"])
+@pytest.mark.parametrize("layer", ["layer3", pytest.param("layer2", marks=pytest.mark.slow)])
 def test_vector_jacobian_passes_stay_within_their_memory_budget(layer):
     sizes, peak = passes_of_64(layer, PassSettings(memory_budget=16 * MIB))
     assert sizes[0] > 1
     assert peak <= 16 * MIB
 
 
-@pytest.mark.parametrize("layer", ["layer3", "layer2"])
+@pytest.mark.parametrize("layer", ["layer3", pytest.param("layer2", marks=pytest.mark.slow)])
 def test_a_small_budget_comes_on_top_of_what_any_backward_pass_takes(layer):
     """Some 10 MiB for the reordered weights of a convolution, whatever the number of codes."""
     _, least = passes_of_64(layer, PassSettings(dims_per_pass=1))
