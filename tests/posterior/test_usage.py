@@ -9,6 +9,7 @@ from captum_vae.attr.arguments import warn_of_collapse
 from captum_vae.explain import Explanation
 from captum_vae.metrics import active_dimensions
 from captum_vae.metrics.disentanglement.votes import used_dimensions
+from captum_vae.models import ConvVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
 from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
 
