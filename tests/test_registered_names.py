@@ -106,7 +106,7 @@ def test_a_reference_trains_too_but_a_checkpoint_never_imports_one(tmp_path):
 
 
 def test_a_model_of_another_contract_is_refused():
-    with pytest.raises(ValueError, match="gave NoVAE, which has no encode, decode, config"):
+    with pytest.raises(ValueError, match="gave NoVAE, which lacks encode, decode, config"):
         build_vae(ModelConfig("nothing"), (1, 8, 8))
 
 
