@@ -1,9 +1,9 @@
-"""Several scorers fitted and applied together: those of one model share its calls."""
+"""Several scorers fitted and applied together: those of one model and reading share its calls."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -23,10 +23,9 @@ def fit_scorers(scorers: Sequence[AnomalyScorer], normal: ImageBatches, title: s
     distinct = distinct_scorers(scorers)
     own = [scorer for scorer in distinct if isinstance(scorer, Scorer)]
     images = normal.images(title)
-    for model in {id(scorer.model): scorer.model for scorer in own}.values():
-        of_model = [scorer for scorer in own if scorer.model is model]
-        layers = layers_of(of_model)
-        fit_together(of_model, NormalImages(images, model, of_model[0].adapter, layers))
+    for sharing in sharing_a_pass(own).values():
+        first = sharing[0]
+        fit_together(sharing, NormalImages(images, first.model, first.adapter, layers_of(sharing)))
     for scorer in distinct:
         if not isinstance(scorer, Scorer):
             scorer.fit(images)
@@ -35,7 +34,7 @@ def fit_scorers(scorers: Sequence[AnomalyScorer], normal: ImageBatches, title: s
 def score_batch(
     scorers: Sequence[AnomalyScorer], images: Tensor
 ) -> Iterator[tuple[AnomalyScorer, Tensor, float]]:
-    """Score one batch with several scorers; those of one model share its calls.
+    """Score one batch with several scorers; those of one model and reading share its calls.
 
     Args:
         scorers: Fitted scorers; repeats score once.
@@ -49,19 +48,30 @@ def score_batch(
         ValueError: Its maps have another shape or number, or hold NaN.
     """
     distinct = distinct_scorers(scorers)
-    passes: dict[int, ModelPass] = {}
+    sharing = sharing_a_pass(scorer for scorer in distinct if isinstance(scorer, Scorer))
+    passes = {
+        key: ModelPass(images, group[0].model, group[0].adapter, layers_of(group))
+        for key, group in sharing.items()
+    }
     for scorer in distinct:
         start = time.perf_counter()
         if isinstance(scorer, Scorer):
-            of_model = [s for s in distinct if isinstance(s, Scorer) and s.model is scorer.model]
-            shared = passes.setdefault(
-                id(scorer.model),
-                ModelPass(images, scorer.model, scorer.adapter, layers_of(of_model)),
-            )
-            maps = scorer.score_pass(shared)
+            maps = scorer.score_pass(passes[_pass_key(scorer)])
         else:
             maps = scorer.score(images)
         yield scorer, _checked(maps, scorer, images), time.perf_counter() - start
+
+
+def sharing_a_pass(scorers: Iterable[Scorer]) -> dict[Hashable, list[Scorer]]:
+    """Scorers by what they can share a call of: one model whose posterior is read in one way."""
+    groups: dict[Hashable, list[Scorer]] = {}
+    for scorer in scorers:
+        groups.setdefault(_pass_key(scorer), []).append(scorer)
+    return groups
+
+
+def _pass_key(scorer: Scorer) -> Hashable:
+    return id(scorer.model), scorer.adapter.asked
 
 
 def layers_of(scorers: Iterable[AnomalyScorer]) -> tuple[str, ...]:

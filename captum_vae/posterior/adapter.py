@@ -82,6 +82,10 @@ class PosteriorAdapter:
             takes what detection finds, or in a stated reading what the name says, else
             log-variance.
 
+    Attributes:
+        asked: What it was asked for, (call, read, spatial, level, spread). Adapters of one model
+            that were asked for the same read the same, decided yet or not.
+
     Raises:
         TypeError: An argument is of another kind.
         ValueError: Words name nothing, or `spatial` or `spread` is unknown.
@@ -106,6 +110,7 @@ class PosteriorAdapter:
         self.spatial = spatial
         self.level = level
         self.spread = spread
+        self.asked = (call, read, spatial, level, spread)
         self._call = FORWARD if callable(read) and call == "auto" else call
         self._reading = parse_reading(read, level=level, spread=spread)
         self._decided = self._without_looking()

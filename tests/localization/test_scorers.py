@@ -16,6 +16,7 @@ from captum_vae.localization import (
     ReconstructionError,
 )
 from captum_vae.localization.model_pass import ModelPass
+from captum_vae.localization.scoring import score_batch, sharing_a_pass
 from captum_vae.models import ConvVAE
 from tests.attr.toys import SIDE, ToyVAE, assert_equal, features_and_gradients
 
@@ -283,3 +284,17 @@ def test_one_image_without_its_batch_axis_is_refused(vae):
         ValueError, match=r"images has shape \(1, 8, 8\).*wanted floating point \(B, C, H, W\)"
     ):
         ReconstructionError(vae).score(torch.zeros(1, 8, 8))
+
+
+@pytest.mark.parametrize("readings", [("encode:[0],[1]", "encode:[1],[0]"), (None, "encode:[1]")])
+def test_scorers_that_read_the_posterior_differently_share_nothing(vae, normal, images, readings):
+    scorers = [LatentAttention(vae, "conv2", posterior=words) for words in readings]
+    alone = [scorer.fit(normal).score(images) for scorer in scorers]
+    assert not torch.allclose(*alone)
+    together = [maps for _, maps, _ in score_batch(scorers, images)]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_scorers_that_ask_for_the_same_reading_share_a_pass(vae):
+    scorers = [LatentAttention(vae, layer) for layer in ("conv1", "conv2")]
+    assert [len(group) for group in sharing_a_pass(scorers).values()] == [2]
