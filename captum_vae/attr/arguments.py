@@ -94,8 +94,8 @@ def latent_dims(target: Target, count: int) -> tuple[int, ...]:
         count: D.
 
     Raises:
-        ValueError: none named, or one out of range.
-        TypeError: something other than whole numbers.
+        ValueError: None named, or one out of range.
+        TypeError: Something other than whole numbers.
     """
     if target is None:
         return tuple(range(count))

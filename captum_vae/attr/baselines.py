@@ -108,7 +108,7 @@ def baseline_features(baselines: Baselines, run: ForwardPass) -> tuple[Tensor | 
     """The baselines' features, detached: one per layer, (B or 1, ...) as the layer gives them.
 
     Args:
-        baselines: As given to ``attribute``.
+        baselines: What the user gave to ``attribute``.
         run: The pass over the inputs.
 
     Raises:

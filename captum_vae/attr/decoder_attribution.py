@@ -70,20 +70,20 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         """Name the model and its decoder; nothing runs yet.
 
         Args:
-            forward_func: the VAE, or any callable that gives its posterior.
-            decoder: module or callable z -> image, or its dotted name in the model; None takes the
+            forward_func: The VAE, or any callable that gives its posterior.
+            decoder: Module or callable z -> image, or its dotted name in the model; None takes the
                 model's ``decode``, or else its ``decoder``. It is called with latents of several
                 dimensions' steps stacked on the batch, (t B, ...), unless ``dims_per_pass=1``.
-            posterior: how to read the posterior, as for ``LatentGradCAM``.
-            location: of a spatial latent (B, C, h, w): change its channels at this position only.
-            dims_per_pass: latent dimensions in one call of the decoder; None chooses by
+            posterior: How to read the posterior, see ``captum_vae.posterior.PosteriorAdapter``.
+            location: Position of a spatial latent (B, C, h, w): change its channels there only.
+            dims_per_pass: Latent dimensions in one call of the decoder; None chooses by
                 ``memory_budget``.
-            memory_budget: bytes for one call's values; None takes 64 MiB on the CPU, half of the
+            memory_budget: Bytes for one call's values; None takes 64 MiB on the CPU, half of the
                 free memory on a CUDA device.
 
         Raises:
-            ValueError: no decoder in the model, or a number below 1.
-            TypeError: a decoder that is neither a name nor a callable.
+            ValueError: No decoder in the model, or a number below 1.
+            TypeError: A decoder that is neither a name nor a callable.
         """
         super().__init__(forward_func)
         check_passes(None, dims_per_pass, memory_budget)
@@ -119,23 +119,23 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         """How a step in each latent dimension changes the reconstruction of the inputs.
 
         Args:
-            inputs: the model's input (B, ...), or a tuple of inputs, the image first.
-            target: latent dimensions: None for all D, an int, or several.
-            additional_forward_args: further positional arguments of the model.
+            inputs: The model's input (B, ...), or a tuple of inputs, the image first.
+            target: Latent dimensions: None for all D, an int, or several.
+            additional_forward_args: Further positional arguments of the model.
             change: ``derivative``, the exact directional derivative; or ``traversal``, the finite
                 difference.
-            step: length of the step in standard deviations; its sign is its direction.
-            scale: what a standard deviation is: the ``prior``'s, 1; the ``posterior``'s own, per
+            step: Length of the step in standard deviations; its sign is its direction.
+            scale: What a standard deviation is: the ``prior``'s, 1; the ``posterior``'s own, per
                 image and dimension; or numbers, one, (D,) or (B, D), such as the standard deviation
                 of the means over a data set.
-            rectifier: of the change of every pixel: ``none`` keeps its sign, ``abs``, ``relu`` (or
+            rectifier: What becomes of a pixel's change: ``none`` keeps its sign, ``abs``, ``relu`` (or
                 ``sigmoid``).
-            order: rectify ``channelwise``, before the image's channels are reduced, or
+            order: Rectify ``channelwise``, before the image's channels are reduced, or
                 ``after_sum``, or ``after_upsampling``.
-            reduction: over the image's channels: ``mean``, ``sum``, or ``none`` to keep them.
-            aggregate: over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
+            reduction: Over the image's channels: ``mean``, ``sum``, or ``none`` to keep them.
+            aggregate: Over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
             size: ``"input"``, an int or a tuple resizes the maps; None keeps the decoder's size.
-            create_graph: keep the graph, so that a loss on the maps trains encoder and decoder.
+            create_graph: Keep the graph, so that a loss on the maps trains encoder and decoder.
 
         Returns:
             Maps (B, T, H, W) of T latent dimensions on the scale of what the decoder puts out, T =
@@ -143,10 +143,10 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
             float64 model.
 
         Raises:
-            ValueError: an empty batch, a target out of range, an unknown option, no image from the
+            ValueError: An empty batch, a target out of range, an unknown option, no image from the
                 decoder, a posterior without the variance that ``scale`` needs, a decoder whose
                 batch norm takes the batch's own statistics, or that does not depend on z.
-            RuntimeError: under ``torch.inference_mode``.
+            RuntimeError: Under ``torch.inference_mode``.
         """
         check_choice("change", change, ("derivative", "traversal"))
         check_flag("create_graph", create_graph)

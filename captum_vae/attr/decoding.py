@@ -27,13 +27,13 @@ def find_decoder(adapter: PosteriorAdapter, decoder: Decoder = None) -> Callable
     """What turns a latent into an image.
 
     Args:
-        adapter: knows the model.
-        decoder: a callable, the dotted name of a method or submodule, or None for the model's
+        adapter: Knows the model.
+        decoder: A callable, the dotted name of a method or submodule, or None for the model's
             ``decode``, or else its ``decoder``.
 
     Raises:
-        ValueError: the model has none by that name.
-        TypeError: neither a name nor a callable.
+        ValueError: The model has none by that name.
+        TypeError: Neither a name nor a callable.
     """
     if callable(decoder):
         found: Callable[..., Any] = unwrap(decoder)
@@ -68,13 +68,13 @@ def decoded_images(output: Any, shape: Sequence[int]) -> Tensor:
     """The images in what a decoder returned.
 
     Args:
-        output: a tensor, or a tuple, mapping or object that holds it, as pythae's
+        output: A tensor, or a tuple, mapping or object that holds it, as pythae's
             ``.reconstruction`` and diffusers' ``.sample``.
-        shape: of the images expected, (B, C, *spatial): a flat tensor of as many values is
+        shape: Shape of the images expected, (B, C, *spatial): a flat tensor of as many values is
             brought to it, and a single tensor of another size is taken as it is.
 
     Raises:
-        ValueError: no image, or several tensors that may be one; the message lists them.
+        ValueError: No image, or several tensors that may be one; the message lists them.
     """
     found = images_like(shape, output)
     if not found:
@@ -114,7 +114,7 @@ def reconstruct(
     Args:
         adapter: Knows the model and how it is called.
         args: The model's positional arguments; the first is the image (B, C, *spatial).
-        posterior: Of those arguments, where it is known already; its gradients reach the result.
+        posterior: Posterior of those arguments, where it is known; its gradients reach the result.
         keep_graph: Record gradients from the arguments to the reconstruction.
 
     Returns:
@@ -218,7 +218,7 @@ def images_like(shape: Sequence[int], output: Any) -> list[Tensor]:
 
     Args:
         shape: (B, C, *spatial).
-        output: of a model or a decoder.
+        output: What a model or a decoder returned.
     """
     size = torch.Size(shape)
     found = [

@@ -35,10 +35,11 @@ class WatchedForward:
     """The features that a layer gave in one forward of the model, still in its graph.
 
     Attributes:
-        layer: the layer watched.
-        reshape_transform: as for ``LatentGradCAM``.
-        dims_per_pass: as for ``LatentGradCAM``.
-        memory_budget: as for ``LatentGradCAM``.
+        layer: The layer watched.
+        reshape_transform: Function from the features (B, ...) to (B, K, *spatial); None where
+            the module or its neighbours tell which axis holds channels.
+        dims_per_pass: Latent dimensions in one backward pass; None chooses by ``memory_budget``.
+        memory_budget: Bytes for the gradients of one backward pass; None chooses by the device.
     """
 
     layer: Module
@@ -52,7 +53,7 @@ class WatchedForward:
         """A, (B, K, *spatial), with the graph of the forward.
 
         Raises:
-            ValueError: the layer has not run, or its features have no spatial positions.
+            ValueError: The layer has not run, or its features have no spatial positions.
         """
         given = self._given()
         reshape = self._reshape(None)
@@ -76,7 +77,7 @@ class WatchedForward:
 
         Args:
             mean: (B, D) posterior means of the watched forward, with their graph.
-            target: latent dimensions: None for all D, an int, or several; T of them.
+            target: Latent dimensions: None for all D, an int, or several; T of them.
             gradient: ``exact`` keeps the graph of the weights themselves (second order),
                 ``detached`` takes them as constants.
 
@@ -84,7 +85,7 @@ class WatchedForward:
             alpha, (B, T, K), in float32 or better.
 
         Raises:
-            ValueError: the layer has not run or is not on the path to ``mean``, ``mean`` is not
+            ValueError: The layer has not run or is not on the path to ``mean``, ``mean`` is not
                 (B, D), or ``target`` is out of range.
         """
         check_choice("gradient", gradient, get_args(ChannelWeights))
@@ -105,11 +106,12 @@ class WatchedForward:
 
         Args:
             mean: (B, D) posterior means of the watched forward, with their graph.
-            target: latent dimensions: None for all D, an int, or several; T of them.
-            preset: as for ``LatentGradCAM``.
-            rectifier: as for ``LatentGradCAM``.
-            order: as for ``LatentGradCAM``.
-            reduction: as for ``LatentGradCAM``.
+            target: Latent dimensions: None for all D, an int, or several; T of them.
+            preset: ``paper``, ``authors``, ``replication_a`` or ``replication_b``; each option
+                below replaces the preset's own.
+            rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
+            order: Rectify ``after_sum`` over channels, or ``channelwise`` before it.
+            reduction: Over channels, ``sum``, ``mean``, or ``none`` to keep them.
             channel_weights: ``exact``: a loss on the maps trains through the weights too;
                 ``detached``: through the features alone, as both replications did.
 
@@ -117,7 +119,7 @@ class WatchedForward:
             Maps (B, T, *spatial) at the features' own size, differentiable.
 
         Raises:
-            ValueError: as :meth:`channel_weights`, or an unknown option.
+            ValueError: As :meth:`channel_weights`, or an unknown option.
         """
         options = resolve_options(preset, rectifier=rectifier, order=order, reduction=reduction)
         check_choice("channel_weights", channel_weights, get_args(ChannelWeights))
@@ -184,19 +186,20 @@ def watch_forward(
     a batch norm in training mode above the layer makes maps depend on the whole batch.
 
     Args:
-        model: the VAE.
-        layer: a module of it, or its dotted name.
-        reshape_transform: as for ``LatentGradCAM``.
-        dims_per_pass: as for ``LatentGradCAM``.
-        memory_budget: as for ``LatentGradCAM``.
+        model: The VAE.
+        layer: A module of it, or its dotted name.
+        reshape_transform: Function from the features (B, ...) to (B, K, *spatial); None where
+            the module or its neighbours tell which axis holds channels.
+        dims_per_pass: Latent dimensions in one backward pass; None chooses by ``memory_budget``.
+        memory_budget: Bytes for the gradients of one backward pass; None chooses by the device.
 
     Yields:
         The watched forward, whose ``maps(mean)`` are read after the model was called.
 
     Raises:
-        ValueError: a layer that is not in the model, or a compiled model.
-        TypeError: several layers.
-        RuntimeError: the layer ran twice inside the block.
+        ValueError: A layer that is not in the model, or a compiled model.
+        TypeError: Several layers.
+        RuntimeError: The layer ran twice inside the block.
 
     Example::
 

@@ -17,8 +17,8 @@ def explanation_func(cam: LatentGradCAM, **options: Any) -> Callable[..., tuple[
     ``sensitivity_max`` wants a tuple back, which ``attribute`` gives only for several layers.
 
     Args:
-        cam: a latent attribution.
-        **options: fixed arguments of ``attribute``.
+        cam: A latent attribution.
+        **options: Fixed arguments of ``attribute``.
 
     Returns:
         ``explain(inputs, **more_options) -> tuple of maps``.
@@ -48,7 +48,7 @@ def input_attributions(maps: Tensor, inputs: Tensor) -> Tensor:
         The inputs' shape.
 
     Raises:
-        ValueError: more than one map per image.
+        ValueError: More than one map per image.
     """
     check_images("maps", maps)
     check_images("inputs", inputs)

@@ -19,8 +19,8 @@ def check_quantity(of: Quantity) -> Quantity:
     """``of`` itself, its short name written out.
 
     Raises:
-        ValueError: another word than :data:`QUANTITIES`.
-        TypeError: neither a word nor a callable.
+        ValueError: Another word than :data:`QUANTITIES`.
+        TypeError: Neither a word nor a callable.
     """
     if callable(of):
         return of
@@ -45,15 +45,15 @@ def latent_codes(posterior: Posterior, of: Quantity, *, seed: int) -> Tensor:
     """The scalars (B, D) that ``of`` names.
 
     Args:
-        posterior: of a batch, with its graph.
+        posterior: Posterior of a batch, with its graph.
         of: ``mean``; ``log_variance``; ``kl``, to the standard normal in nats; ``sample``,
             one reparametrised draw whose noise is the same for every image; or a callable of the
             posterior.
-        seed: of the noise for ``sample``.
+        seed: Seed of the noise for ``sample``.
 
     Raises:
-        ValueError: the log-variance is needed and unknown, or a callable gave another shape.
-        TypeError: a callable gave no tensor.
+        ValueError: The log-variance is needed and unknown, or a callable gave another shape.
+        TypeError: A callable gave no tensor.
     """
     if callable(of):
         return _checked(of(posterior), of, posterior)

@@ -82,28 +82,29 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """Name the model and the layer; nothing runs yet.
 
         Args:
-            forward_func: the VAE, or any callable that gives its posterior.
-            layer: module whose features are explained, its dotted name, or a sequence of either.
-            device_ids: accepted for Captum's signature; a DataParallel model is explained on the
+            forward_func: The VAE, or any callable that gives its posterior.
+            layer: Module whose features are explained, its dotted name, or a sequence of either.
+            device_ids: Accepted for Captum's signature; a DataParallel model is explained on the
                 wrapped module's own device.
-            posterior: how to read the posterior, see ``captum_vae.posterior.PosteriorAdapter``;
+            posterior: How to read the posterior, see ``captum_vae.posterior.PosteriorAdapter``;
                 None detects it, strictly, at the first call.
-            of: what of the posterior is explained, one value per latent dimension: ``mean``,
+            of: What of the posterior is explained, one value per latent dimension: ``mean``,
                 ``log_variance`` (or ``logvar``), ``kl`` (to the standard normal), ``sample`` (with
                 ``seed``), or a callable ``Posterior -> (B, D)``.
-            location: of a spatial latent (B, C, h, w): explain its channels at this position,
+            location: Position of a spatial latent (B, C, h, w): explain its channels there,
                 (i, j), not their means over positions.
-            seed: of the noise for ``of="sample"``, which is the same for every image.
-            reshape_transform: for token encoders: turns features (B, N, C) into (B, K, *spatial).
-                It must be linear and must not mix images (reshape, transpose, drop a token).
-            dims_per_pass: latent dimensions in one backward pass where backward passes are
+            seed: Seed of the noise for ``of="sample"``, which is the same for every image.
+            reshape_transform: Turns the layer's features into (B, K, *spatial): for tokens of an
+                image, and where nothing tells which axis of a sequence holds the channels. It must
+                be linear and must not mix images (reshape, transpose, drop a token).
+            dims_per_pass: Latent dimensions in one backward pass where backward passes are
                 needed; None chooses by ``memory_budget``.
-            memory_budget: bytes for the gradients of one backward pass; None takes 64 MiB on the
+            memory_budget: Bytes for the gradients of one backward pass; None takes 64 MiB on the
                 CPU, half of the free memory on a CUDA device.
 
         Raises:
-            ValueError: a layer that is not in the model, a number below 1, or an unknown ``of``.
-            TypeError: something that is neither a layer nor a layer's name.
+            ValueError: A layer that is not in the model, a number below 1, or an unknown ``of``.
+            TypeError: Something that is neither a layer nor a layer's name.
         """
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
@@ -139,7 +140,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """What ``of`` and ``location`` choose of a posterior, (B, D).
 
         Raises:
-            ValueError: the posterior has no variance or no such location, or a callable of the
+            ValueError: The posterior has no variance or no such location, or a callable of the
                 user's gave another shape.
         """
         return latent_codes(self._located(posterior), self.of, seed=self.seed)
@@ -151,8 +152,8 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """The scalars (B, D') that are explained, and which of them get a map.
 
         Args:
-            posterior: of this batch, with its graph.
-            target: as given to ``attribute``.
+            posterior: Posterior of this batch, with its graph.
+            target: Latent dimensions, in the words of ``attribute``.
         """
         codes = self.quantity(posterior)
         return codes, latent_dims(target, codes.shape[1])
@@ -179,26 +180,26 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """Attention maps of the posterior at the layer.
 
         Args:
-            inputs: the model's input (B, ...), or a tuple of inputs.
-            target: latent dimensions: None for all D, an int, or several (repeats are dropped,
+            inputs: The model's input (B, ...), or a tuple of inputs.
+            target: Latent dimensions: None for all D, an int, or several (repeats are dropped,
                 since Captum's NoiseTunnel repeats a list once per sample).
-            additional_forward_args: further positional arguments of the model.
-            attribute_to_layer_input: explain what the layer takes in, not what it puts out.
+            additional_forward_args: Further positional arguments of the model.
+            attribute_to_layer_input: Explain what the layer takes in, not what it puts out.
             preset: ``paper``, ``authors``, ``replication_a`` or ``replication_b``; each option
                 below replaces the preset's own.
             rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
-            order: rectify ``after_sum`` over channels, ``channelwise`` before it, or
+            order: Rectify ``after_sum`` over channels, ``channelwise`` before it, or
                 ``after_upsampling``.
-            reduction: over channels, ``sum``, ``mean``, or ``none`` to keep them.
+            reduction: Over channels, ``sum``, ``mean``, or ``none`` to keep them.
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
-            aggregate: over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
-            baselines: weigh A(x) - A(baseline) instead of A(x). One input or a batch of them, a
+            aggregate: Over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
+            baselines: Weigh A(x) - A(baseline) instead of A(x). One input or a batch of them, a
                 number, a callable of the inputs, ``"reconstruction"`` (the VAE's own), or a fitted
                 ``MeanActivation``.
-            size: ``"input"`` resizes the maps bilinearly to the input's spatial size; an int or a
-                tuple, to that size; None keeps the features' own.
-            n_steps: points on the path of ``weighting="integrated"`` (Gauss-Legendre).
-            create_graph: keep the graph, so that a loss on the maps trains the model.
+            size: ``"input"`` resizes the maps linearly to the sizes of the input's position axes;
+                an int or a tuple, to that size; None keeps the features' own.
+            n_steps: Points on the path of ``weighting="integrated"`` (Gauss-Legendre).
+            create_graph: Keep the graph, so that a loss on the maps trains the model.
 
         Returns:
             Maps (B, T, h, w) of T latent dimensions, T = 1 when summed or aggregated; with
@@ -206,10 +207,10 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             with one entry per layer when the layers were given as a sequence.
 
         Raises:
-            ValueError: an empty batch, a target out of range, features without spatial positions,
+            ValueError: An empty batch, a target out of range, features without spatial positions,
                 baselines of another shape, a layer that is not on the path to the posterior, an
                 unknown option, a posterior that cannot be read.
-            RuntimeError: under ``torch.inference_mode``, or for a layer that ran twice.
+            RuntimeError: Under ``torch.inference_mode``, or for a layer that ran twice.
         """
         options = resolve_options(
             preset,
@@ -241,11 +242,11 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """How ``attribute`` would compute each layer's channel weights, and why: one plan a layer.
 
         Args:
-            inputs: as for ``attribute``.
-            target: as for ``attribute``.
-            additional_forward_args: as for ``attribute``.
-            attribute_to_layer_input: as for ``attribute``.
-            weighting: as for ``attribute``.
+            inputs: The model's input (B, ...), or a tuple of inputs.
+            target: Latent dimensions: None for all D, an int, or several.
+            additional_forward_args: Further positional arguments of the model.
+            attribute_to_layer_input: Explain what the layer takes in, not what it puts out.
+            weighting: ``pooled``, ``elementwise`` or ``integrated``.
         """
         check_choice("weighting", weighting, get_args(Weighting))
         run = self._run(inputs, target, additional_forward_args, attribute_to_layer_input, False)

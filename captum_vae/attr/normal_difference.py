@@ -48,15 +48,16 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         """Name the model and the layer; ``fit`` comes next.
 
         Args:
-            forward_func: as for ``LatentGradCAM``.
-            layer: as for ``LatentGradCAM``.
-            device_ids: as for ``LatentGradCAM``.
+            forward_func: The VAE, or any callable that gives its posterior.
+            layer: Module whose features are explained, its dotted name, or a sequence of either.
+            device_ids: Accepted for Captum's signature, and not used.
             difference: ``mean`` explains the sum of the expected u; ``sample`` draws u, with one
                 noise vector for all images, so that gradients reach var(x) too; ``mahalanobis``
                 explains half the sum of u^2 / (var(normal) + var(x)), which weighs each dimension
                 by how unusual it is.
-            seed: of the noise for ``sample``.
-            **options: as for ``LatentGradCAM``.
+            seed: Seed of the noise for ``sample``.
+            **options: The other keywords of ``LatentGradCAM``: ``posterior``, ``location``,
+                ``reshape_transform``, ``dims_per_pass`` and ``memory_budget``.
         """
         super().__init__(forward_func, layer, device_ids, seed=seed, **options)
         if self.of != "mean":
@@ -73,10 +74,10 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         """Take the statistics of the normal class.
 
         Args:
-            batches: normal images (B, C, h, w), or tuples that begin with them.
+            batches: Normal images (B, C, h, w), or tuples that begin with them.
 
         Raises:
-            ValueError: no images, or, unless ``difference="mean"``, a posterior whose variance
+            ValueError: No images, or, unless ``difference="mean"``, a posterior whose variance
                 cannot be read.
         """
         means: list[Tensor] = []

@@ -30,18 +30,18 @@ class MapOptions:
     Args:
         rectifier: ``relu`` (the paper), ``abs`` (the authors' code), ``sigmoid`` (replication b),
             ``none`` (Captum's habit).
-        order: rectify ``after_sum`` over channels (the paper), ``channelwise`` before it (both
+        order: Rectify ``after_sum`` over channels (the paper), ``channelwise`` before it (both
             replications), or ``after_upsampling`` to the input size (the authors' code; the same
             as ``after_sum`` when no size is asked for).
-        reduction: over channels: ``sum`` (the paper), ``mean`` (replication a), or ``none``, which
+        reduction: Over channels: ``sum`` (the paper), ``mean`` (replication a), or ``none``, which
             keeps the channel axis: (B, D, K, h, w).
         weighting: ``pooled`` gradients (Grad-CAM), ``elementwise`` gradient times activation
             (HiResCAM), or ``integrated``: gradients averaged along the straight path from the
             baseline's features to the input's; it is complete (see Captum's convergence delta).
-        aggregate: over latent dimensions: ``none``, ``mean`` (the paper), ``max`` or ``sum``.
+        aggregate: Over latent dimensions: ``none``, ``mean`` (the paper), ``max`` or ``sum``.
 
     Raises:
-        ValueError: an option is not one of its names.
+        ValueError: An option is not one of its names.
     """
 
     rectifier: Rectifier = "relu"
@@ -68,7 +68,7 @@ def resolve_options(preset: str, **overrides: Any) -> MapOptions:
     """The preset's options with every override that is not None put in its place.
 
     Raises:
-        ValueError: the preset or an option is not one of its names.
+        ValueError: The preset or an option is not one of its names.
     """
     check_choice("preset", preset, tuple(PRESETS))
     return replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})

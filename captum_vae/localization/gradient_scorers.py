@@ -105,16 +105,16 @@ class GradientProjection(Scorer):
         """Choose the descent.
 
         Args:
-            model: the VAE.
-            steps: of gradient descent.
-            step_size: factor of the gradient.
-            sparsity: weight of the distance to the image as it came.
-            distance: of the image from its projection, ``squared`` or ``absolute``.
-            posterior: how to read the posterior.
-            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
+            model: The VAE.
+            steps: Number of steps of gradient descent.
+            step_size: Factor of the gradient.
+            sparsity: Weight of the distance to the image as it came.
+            distance: Distance of the image from its projection, ``squared`` or ``absolute``.
+            posterior: How to read the posterior.
+            scale: ``none``, or ``location``: divide by the root mean square over normal images.
 
         Raises:
-            ValueError: a number out of range,.
+            ValueError: A number out of range,.
         """
         super().__init__(model, posterior=posterior, scale=scale)
         check_choice("distance", distance, get_args(Distance))

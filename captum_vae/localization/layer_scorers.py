@@ -52,16 +52,16 @@ class LayerScorer(Scorer):
         """Check the layers' names and the baseline's.
 
         Args:
-            model: the VAE.
-            layers: dotted name of an encoder layer, such as ``encoder.conv3``, or several.
-            baselines: what features are compared with: ``none``, those of the VAE's own
+            model: The VAE.
+            layers: Dotted name of an encoder layer, such as ``encoder.conv3``, or several.
+            baselines: What features are compared with: ``none``, those of the VAE's own
                 ``reconstruction`` of the image, the ``mean_activation`` of normal images at each
                 location, or the features of the ``mean_image`` of normal images.
-            posterior: how to read the posterior.
-            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
+            posterior: How to read the posterior.
+            scale: ``none``, or ``location``: divide by the root mean square over normal images.
 
         Raises:
-            ValueError: no such layer, or another baseline.
+            ValueError: No such layer, or another baseline.
         """
         super().__init__(model, posterior=posterior, scale=scale)
         given = (layers,) if isinstance(layers, str) else layers
@@ -155,24 +155,26 @@ class LatentAttention(LayerScorer):
         """Choose the variant.
 
         Args:
-            model: the VAE.
-            layers: dotted name of an encoder layer, or several to be fused.
+            model: The VAE.
+            layers: Dotted name of an encoder layer, or several to be fused.
             method: ``per_dimension`` (the paper's method 1), ``mean_sum`` (method 2) or
                 ``normal_difference`` (Eq. 4).
-            difference: of the normal difference: ``mean``, ``sample`` or ``mahalanobis``.
-            preset: as for ``LatentGradCAM.attribute``, like the options that follow.
+            difference: Which normal difference: ``mean``, ``sample`` or ``mahalanobis``.
+            preset: ``paper``, ``authors``, ``replication_a`` or ``replication_b``; each option that
+                follows replaces the preset's own.
             rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
             order: ``after_sum``, ``channelwise`` or ``after_upsampling``.
-            reduction: over channels, ``sum`` or ``mean``.
+            reduction: Over channels, ``sum`` or ``mean``.
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
-            aggregate: over latent dimensions, ``mean``, ``max`` or ``sum``.
-            baselines: see :class:`LayerScorer`.
-            n_steps: points on the path of ``weighting="integrated"``.
-            posterior: how to read the posterior.
-            scale: see :class:`~captum_vae.localization.scorer.Scorer`.
+            aggregate: Over latent dimensions, ``mean``, ``max`` or ``sum``.
+            baselines: What features are compared with: ``none``, ``reconstruction``,
+                ``mean_activation`` or ``mean_image``.
+            n_steps: Points on the path of ``weighting="integrated"``.
+            posterior: How to read the posterior.
+            scale: ``none``, or ``location``: divide by the root mean square over normal images.
 
         Raises:
-            ValueError: an unknown option, or one that does not give one map per image.
+            ValueError: An unknown option, or one that does not give one map per image.
         """
         super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
         check_choice("method", method, get_args(Method))
@@ -245,7 +247,7 @@ class FeatureDifference(LayerScorer):
         """Name layers and baseline, see :class:`LayerScorer`.
 
         Raises:
-            ValueError: also for ``baselines="none"``, which leaves nothing to differ from.
+            ValueError: Also for ``baselines="none"``, which leaves nothing to differ from.
         """
         super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
         if baselines == "none":

@@ -31,9 +31,9 @@ class ModelPass:
 
     Attributes:
         images: (B, C, H, W).
-        model: the VAE.
-        adapter: reads its posterior.
-        layers: dotted names of the layers whose features are kept, perhaps none.
+        model: The VAE.
+        adapter: Reads its posterior.
+        layers: Dotted names of the layers whose features are kept, perhaps none.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class NormalImages:
     """Normal images to fit scorers on, and the means over them, each taken once.
 
     Args:
-        batches: normal images (B, C, H, w) or things that begin with them, as a DataLoader gives;
+        batches: Normal images (B, C, H, w) or things that begin with them, as a DataLoader gives;
             they are gone through several times.
-        model: the VAE.
-        adapter: reads its posterior.
-        layers: dotted names of the layers that scorers will ask for.
-        device: where the images are brought to; None leaves them.
-        progress: wraps the batches, for a progress bar.
+        model: The VAE.
+        adapter: Reads its posterior.
+        layers: Dotted names of the layers that scorers will ask for.
+        device: Where the images are brought to; None leaves them.
+        progress: Wraps the batches, for a progress bar.
 
     Raises:
-        TypeError: an iterator, which could be gone through once only.
-        ValueError: no images.
+        TypeError: An iterator, which could be gone through once only.
+        ValueError: No images.
     """
 
     def __init__(

@@ -44,9 +44,9 @@ class Scorer(ABC):
     A map depends on its own image alone, never on its batch-mates.
 
     Attributes:
-        model: the VAE, in eval mode.
-        adapter: reads its posterior.
-        layers: dotted names of the layers whose features are read.
+        model: The VAE, in eval mode.
+        adapter: Reads its posterior.
+        layers: Dotted names of the layers whose features are read.
         scale: ``none``, or ``location``: maps are divided by their root mean square over the
             normal images at each location, so that what is large on every normal image (edges,
             texture) does not count as anomalous.
@@ -58,12 +58,12 @@ class Scorer(ABC):
         """Name the model.
 
         Args:
-            model: the VAE.
-            posterior: how to read its posterior, see ``captum_vae.posterior.PosteriorAdapter``.
+            model: The VAE.
+            posterior: How to read its posterior, see ``captum_vae.posterior.PosteriorAdapter``.
             scale: ``none`` or ``location``.
 
         Raises:
-            ValueError: another scale.
+            ValueError: Another scale.
         """
         check_choice("scale", scale, get_args(Scale))
         self.adapter = as_adapter(model, posterior)
@@ -75,13 +75,13 @@ class Scorer(ABC):
         """Learn what is normal.
 
         Args:
-            normal: batches of normal images (B, C, H, W), or tuples that begin with them, in
+            normal: Batches of normal images (B, C, H, W), or tuples that begin with them, in
                 something that can be gone through several times (a list, a DataLoader); or one
                 tensor (N, C, H, W); or :class:`NormalImages`, whose means scorers share.
 
         Raises:
-            ValueError: no images.
-            TypeError: an iterator, which can be read once only.
+            ValueError: No images.
+            TypeError: An iterator, which can be read once only.
         """
         if not isinstance(normal, NormalImages):
             normal = NormalImages(
@@ -100,7 +100,7 @@ class Scorer(ABC):
             (B, H, W), detached, larger where more anomalous.
 
         Raises:
-            ValueError: images of another number of axes, or a scorer that was not fitted.
+            ValueError: Images of another number of axes, or a scorer that was not fitted.
         """
         check_images("images", images)
         if images.dim() != 4 or not images.is_floating_point():
@@ -135,8 +135,8 @@ def fit_together(scorers: Sequence[Scorer], normal: NormalImages) -> None:
     """Fit scorers of one model; the scales of all take one pass over the normal images.
 
     Args:
-        scorers: of the model of ``normal``, reading no layers but those of ``normal``.
-        normal: the normal images.
+        scorers: Scorers of the model of ``normal``, reading no layers but those of ``normal``.
+        normal: The normal images.
     """
     for scorer in scorers:
         scorer.fit_normal(normal)

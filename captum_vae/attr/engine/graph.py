@@ -52,12 +52,12 @@ class LinearCut:
     """All paths from the features to the codes leave a known region through ``linears``.
 
     Attributes:
-        linears: the linear maps, each fed by the whole region.
-        elementwise: names of the operations in the region whose derivative is not 1.
-        pooling: names of the poolings in the region.
+        linears: The linear maps, each fed by the whole region.
+        elementwise: Names of the operations in the region whose derivative is not 1.
+        pooling: Names of the poolings in the region.
         pool_share: (O,) total weight with which each pooled position gathers its inputs, when
             the region pools to several positions; else None.
-        pool_output: edge of the pooling's output when ``pool_share`` is given.
+        pool_output: Edge of the pooling's output when ``pool_share`` is given.
     """
 
     linears: tuple[LinearMap, ...]

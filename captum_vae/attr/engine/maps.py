@@ -136,9 +136,9 @@ def combine_pooled(weights: Tensor, features: Tensor, options: MapOptions) -> Te
     relu(aA) = relu(a) relu(A) + relu(-a) relu(-A) and abs(aA) = abs(a) abs(A).
 
     Args:
-        weights: alpha, (B, D, K).
+        weights: Alpha, (B, D, K).
         features: A, or A minus its baseline, (B, K, *spatial).
-        options: rectifier, order and reduction; ``order="after_upsampling"`` leaves the maps as
+        options: Rectifier, order and reduction; ``order="after_upsampling"`` leaves the maps as
             they are for ``finish_maps`` to rectify.
 
     Returns:
@@ -170,9 +170,9 @@ def combine_elementwise(gradients: Tensor, features: Tensor, options: MapOptions
     """Gradient times activation at every position (HiResCAM), reduced over channels.
 
     Args:
-        gradients: d target / d A, (B, D, K, *spatial).
+        gradients: D target / d A, (B, D, K, *spatial).
         features: A, or A minus its baseline, (B, K, *spatial).
-        options: rectifier, order and reduction.
+        options: Rectifier, order and reduction.
 
     Returns:
         (B, D, *spatial), or (B, D, K, *spatial) with ``reduction="none"``.
@@ -195,8 +195,8 @@ def finish_maps(maps: Tensor, options: MapOptions, size: tuple[int, ...] | None)
 
     Args:
         maps: (B, D, *spatial) or (B, D, K, *spatial).
-        options: order, rectifier and aggregate.
-        size: spatial size wanted, or None to keep the features' own.
+        options: Order, rectifier and aggregate.
+        size: Spatial size wanted, or None to keep the features' own.
 
     Returns:
         (B, D, ...), or (B, 1, ...) when aggregated.
