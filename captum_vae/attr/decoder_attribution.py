@@ -128,8 +128,8 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
             scale: What a standard deviation is: the ``prior``'s, 1; the ``posterior``'s own, per
                 image and dimension; or numbers, one, (D,) or (B, D), such as the standard deviation
                 of the means over a data set.
-            rectifier: What becomes of a pixel's change: ``none`` keeps its sign, ``abs``, ``relu`` (or
-                ``sigmoid``).
+            rectifier: What becomes of a pixel's change: ``none`` keeps its sign; ``abs``, ``relu``
+                or ``sigmoid``.
             order: Rectify ``channelwise``, before the image's channels are reduced, or
                 ``after_sum``, or ``after_upsampling``.
             reduction: Over the image's channels: ``mean``, ``sum``, or ``none`` to keep them.

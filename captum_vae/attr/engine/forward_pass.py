@@ -31,6 +31,7 @@ from captum_vae.attr.engine.layout import (
 from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.hooks import hooked
+from captum_vae.posterior.probe import seeded
 
 Side = Literal["input", "output"]
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
@@ -319,7 +320,7 @@ def _layout(
             leaf = image.detach().clone()
             if leaf.is_floating_point():
                 leaf.requires_grad_()
-            with capture_features(layers, side=side, graph="whole") as caught:
+            with seeded(), capture_features(layers, side=side, graph="whole") as caught:
                 mean = adapter.look(leaf, *inputs[1:], *extra).mean
             seen = caught.features(adapter)
             kept[key] = Layout(
