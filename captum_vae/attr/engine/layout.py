@@ -172,10 +172,13 @@ def layout_of_module(layer: nn.Module) -> str | None:
     """How a module's features lie, as its class tells; None where it does not."""
     if isinstance(layer, _FIRST):
         return CHANNELS_FIRST
-    if isinstance(layer, _LAST):
+    # A subclass may lie otherwise, as timm's and torchvision's LayerNorm2d do.
+    runs = type(layer).forward
+    if any(isinstance(layer, kind) and runs is kind.forward for kind in _LAST):
         return CHANNELS_LAST
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
-        return CHANNELS_LAST if len(layer.normalized_shape) == 1 else None
+        plain = runs in (nn.LayerNorm.forward, nn.RMSNorm.forward)
+        return CHANNELS_LAST if plain and len(layer.normalized_shape) == 1 else None
     if isinstance(layer, nn.RNNBase):
         return CHANNELS_LAST if layer.batch_first else TIME_FIRST
     if isinstance(layer, _ATTENTION):

@@ -303,6 +303,26 @@ def test_image_features_with_channels_last_are_refused_with_the_permutation(laye
     assert cam_of(vae, "patches").attribute(x).shape == (2, D, 4, 4)
 
 
+def test_a_layer_norm_that_permutes_to_channels_and_back_keeps_its_channels_on_axis_one():
+    class LayerNorm2d(nn.LayerNorm):
+        """As timm's and torchvision's."""
+
+        def forward(self, x):
+            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    class ConvNeXt(LastAxisImage):
+        def __init__(self):
+            super().__init__()
+            self.norm2d = LayerNorm2d(8).double()
+
+        def encode(self, x):
+            hidden = self.norm2d(self.patches(x)).mean((2, 3))
+            return self.fc_mu(hidden), self.fc_logvar(hidden)
+
+    maps = cam_of(ConvNeXt(), "norm2d").attribute(sequences(2, 1, 8, 8))
+    assert maps.shape == (2, D, 4, 4)
+
+
 def test_an_image_given_with_channels_last_is_resized_to_its_rows_and_columns():
     class ChannelsLastInput(LastAxisImage):
         def encode(self, x):
