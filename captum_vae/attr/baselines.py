@@ -54,7 +54,7 @@ class MeanActivation:
         Args:
             cam: Any latent attribution; its model must be in eval mode.
             batches: Images (B, C, h, w), or tuples that begin with them, as a DataLoader gives.
-            attribute_to_layer_input: As it will be given to ``attribute``.
+            attribute_to_layer_input: Whether ``attribute`` will explain what the layer takes in.
 
         Raises:
             ValueError: There are no batches.

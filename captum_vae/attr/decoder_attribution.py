@@ -132,8 +132,10 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                 or ``sigmoid``.
             order: Rectify ``channelwise``, before the image's channels are reduced, or
                 ``after_sum``, or ``after_upsampling``.
-            reduction: Over the image's channels: ``mean``, ``sum``, or ``none`` to keep them.
-            aggregate: Over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
+            reduction: What becomes of the image's channels: their ``mean``, their ``sum``, or
+                ``none`` to keep them.
+            aggregate: What becomes of the latent dimensions' maps: ``none`` keeps them; ``mean``,
+                ``max`` or ``sum`` makes one of them.
             size: ``"input"``, an int or a tuple resizes the maps; None keeps the decoder's size.
             create_graph: Keep the graph, so that a loss on the maps trains encoder and decoder.
 
@@ -299,7 +301,7 @@ def _differences(
     start: Tensor,
     create_graph: bool,
 ) -> Tensor:
-    """decoder(z + step) - decoder(z), (B, t, C, *spatial)."""
+    """The finite differences decoder(z + step) - decoder(z), (B, t, C, *spatial)."""
     moved = decode((latent + steps).flatten(0, 1))
     return moved.reshape(*steps.shape[:2], *moved.shape[1:]).transpose(0, 1) - start[:, None]
 

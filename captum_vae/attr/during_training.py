@@ -82,7 +82,7 @@ class WatchedForward:
                 ``detached`` takes them as constants.
 
         Returns:
-            alpha, (B, T, K), in float32 or better.
+            Channel weights alpha (B, T, K), in float32 or better.
 
         Raises:
             ValueError: The layer has not run or is not on the path to ``mean``, ``mean`` is not
@@ -111,7 +111,8 @@ class WatchedForward:
                 below replaces the preset's own.
             rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
             order: Rectify ``after_sum`` over channels, or ``channelwise`` before it.
-            reduction: Over channels, ``sum``, ``mean``, or ``none`` to keep them.
+            reduction: What becomes of the channels: their ``sum``, their ``mean``, or ``none`` to
+                keep them.
             channel_weights: ``exact``: a loss on the maps trains through the weights too;
                 ``detached``: through the features alone, as both replications did.
 
@@ -119,7 +120,8 @@ class WatchedForward:
             Maps (B, T, *spatial) at the features' own size, differentiable.
 
         Raises:
-            ValueError: As :meth:`channel_weights`, or an unknown option.
+            ValueError: The layer has not run or is not on the path to ``mean``, ``mean`` is not (B,
+                D), ``target`` is out of range, or an option is unknown.
         """
         options = resolve_options(preset, rectifier=rectifier, order=order, reduction=reduction)
         check_choice("channel_weights", channel_weights, get_args(ChannelWeights))

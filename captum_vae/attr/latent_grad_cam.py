@@ -190,9 +190,11 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
             order: Rectify ``after_sum`` over channels, ``channelwise`` before it, or
                 ``after_upsampling``.
-            reduction: Over channels, ``sum``, ``mean``, or ``none`` to keep them.
+            reduction: What becomes of the channels: their ``sum``, their ``mean``, or ``none`` to
+                keep them.
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
-            aggregate: Over latent dimensions, ``none``, ``mean``, ``max`` or ``sum``.
+            aggregate: What becomes of the latent dimensions' maps: ``none`` keeps them; ``mean``,
+                ``max`` or ``sum`` makes one of them.
             baselines: Weigh A(x) - A(baseline) instead of A(x). One input or a batch of them, a
                 number, a callable of the inputs, ``"reconstruction"`` (the VAE's own), or a fitted
                 ``MeanActivation``.

@@ -25,7 +25,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class MapOptions:
-    """The choices in which the published sources differ (design table of section 1).
+    """The choices in which the paper, its authors' code and two replications differ.
 
     Args:
         rectifier: ``relu`` (the paper), ``abs`` (the authors' code), ``sigmoid`` (replication b),
@@ -33,12 +33,13 @@ class MapOptions:
         order: Rectify ``after_sum`` over channels (the paper), ``channelwise`` before it (both
             replications), or ``after_upsampling`` to the input size (the authors' code; the same
             as ``after_sum`` when no size is asked for).
-        reduction: Over channels: ``sum`` (the paper), ``mean`` (replication a), or ``none``, which
-            keeps the channel axis: (B, D, K, h, w).
+        reduction: What becomes of the channels: ``sum`` (the paper), ``mean`` (replication a), or
+            ``none``, which keeps the channel axis: (B, D, K, h, w).
         weighting: ``pooled`` gradients (Grad-CAM), ``elementwise`` gradient times activation
             (HiResCAM), or ``integrated``: gradients averaged along the straight path from the
             baseline's features to the input's; it is complete (see Captum's convergence delta).
-        aggregate: Over latent dimensions: ``none``, ``mean`` (the paper), ``max`` or ``sum``.
+        aggregate: What becomes of the latent dimensions' maps: ``none`` keeps them; ``mean`` (the
+            paper), ``max`` or ``sum`` makes one of them.
 
     Raises:
         ValueError: An option is not one of its names.

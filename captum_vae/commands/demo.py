@@ -29,7 +29,7 @@ def demo(
 
     Args:
         out: Folder to write to; made if needed, files of an earlier demo are replaced.
-        dataset: digits, which come with scikit-learn, or mnist from root.
+        dataset: Data to train on: digits, which come with scikit-learn, or mnist from root.
         root: Folder of MNIST's IDX files, plain or gzipped.
         normal: The digit to train on.
         others: The digits to explain.
@@ -42,7 +42,7 @@ def demo(
     Raises:
         TypeError: An option is of the wrong type.
         ValueError: An option is out of range, or another run writes to the folder.
-        FileNotFoundError: root does not hold MNIST.
+        FileNotFoundError: The folder root does not hold MNIST.
     """
     from captum_vae.data.listing import as_path
     from captum_vae.experiments.demo import DemoSettings, run_demo

@@ -49,15 +49,16 @@ def disentangle_seeds(
         out: Folder of the runs and of results.json.
         seeds: How many seeds each variant is trained on.
         first_seed: The first of them.
-        variants: factorvae, and the modes paper, normalised, replication.
+        variants: Variants to train: factorvae, and the modes paper, normalised, replication.
         steps: Optimizer steps of each run.
         batch_size: Images per step.
         gamma: Weight of the total correlation.
         weight: Lambda, the weight of the overlap.
         layer: Encoder layer of the maps.
         aggregation: How the overlap is aggregated over pairs of dimensions: mean or sum.
-        rectifier: relu or abs; by default the one that each variant is made for.
-        gate: kl leaves collapsed dimensions out of the overlap.
+        rectifier: Rectifier of the maps, relu or abs; by default the one that each variant is made
+            for.
+        gate: With kl, collapsed dimensions are left out of the overlap.
         latent_dims: Number of latent dimensions.
         learning_rate: Learning rate of both optimizers.
         metrics: Metrics to score at the end of each run; dci takes minutes.

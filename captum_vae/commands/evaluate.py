@@ -61,7 +61,7 @@ def evaluate(
         resamples: How many resamples intervals are made of.
         seed: Seed of the synthetic defects and of the resamples.
         accelerator: Where to compute; auto takes a CUDA device where there is one.
-        report: html writes a page as well as the tables; none writes the tables alone.
+        report: With html, a page is written as well as the tables; with none, the tables alone.
         shown: Worst and best images on the page, each.
         progress: Whether bars are shown; auto shows them on a terminal only.
         report_json: A second file for the results.

@@ -63,8 +63,8 @@ def explain(
         value_range: Lowest and highest value the model was trained on, such as [-1, 1].
         shown_dims: Columns of the page at most, those of the highest KL; maps.npz holds all.
         shown_images: Rows of the page at most.
-        scale: common, or own for a colour scale per map, which shows faint maps but does not
-            compare them.
+        scale: Colour scale: common to all maps, or own for one per map, which shows faint maps but
+            does not compare them.
         batch_size: Images per pass.
         device: Where the model runs: auto, cpu or cuda.
 

@@ -36,7 +36,7 @@ def fit(
         objective: What to minimise.
         trainer: Steps, batches, devices, checkpoints and logs.
         out: Folder of the run: checkpoints, log.jsonl and report.json.
-        resume: auto continues the run that out holds, never refuses it.
+        resume: With auto, the run that out holds is continued; with never, it is refused.
         report_json: A second file for the report.
 
     Raises:

@@ -29,8 +29,8 @@ def reproduce(
 
     Args:
         experiment: One of mnist, ucsd, mvtec and dsprites.
-        scale: smoke shows in a minute that all runs, cpu measures what a laptop can, paper takes
-            the published settings.
+        scale: Budget: smoke shows in a minute that all runs, cpu measures what a laptop can, paper
+            takes the published settings.
         data: Folder that holds mnist/, ucsd/, mvtec_ad/; by default that of the environment
             variable CAPTUM_VAE_DATA. Without either, and at scale smoke, rendered and
             scikit-learn's data stand in; dsprites is always rendered.

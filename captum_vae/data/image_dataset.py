@@ -67,7 +67,9 @@ class ImageFileDataset(SampleDataset):
     Args:
         files: The images, in the order in which they are to be indexed.
         passed_over: What a reader found beside them and did not read, for :attr:`summary`.
-        image_size: As in :class:`~captum_vae.data.ReadingOptions`, like the options below.
+        image_size: Side, or height and width, that images are resized to, in pixels; None keeps
+            their own. It and the options below are those of
+            :class:`~captum_vae.data.ReadingOptions`.
         image_channels: 1, 3 or "auto".
         mask_size: None keeps the masks untouched.
         mask_values: What the values of masks mean; None decides by rule or refuses.

@@ -115,7 +115,7 @@ def existing_folder(path: Any, argument: str, wanted: str) -> Path:
         TypeError: It is no path.
     """
     folder = as_path(argument, path)
-    # os.path answers False where pathlib raises, as for a name that is too long.
+    # os.path answers False where pathlib raises, such as at a name that is too long.
     if not os.path.isdir(folder):
         kind = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise FileNotFoundError(f"{argument}: {folder} {kind}; wanted {wanted}")

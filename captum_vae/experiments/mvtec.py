@@ -52,7 +52,7 @@ class MVTecSettings:
     """What a budget chooses.
 
     Attributes:
-        image_size: h = w of the images.
+        image_size: Height and width of the images, in pixels.
         augmented: Images in the augmented training set.
         steps: Optimizer steps of the training of each category.
         warmup_steps: Steps over which the KL's weight climbs.

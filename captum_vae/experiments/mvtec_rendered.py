@@ -24,7 +24,7 @@ class RenderedTexture(SampleDataset):
         texture: The kind of surface: "grain" or "weave".
         split: The part of the data: "train" or "test".
         length: The number of images.
-        image_size: h = w, at least 32.
+        image_size: Height and width of the images in pixels, at least 32.
         seed: The seed of the images, 0 or more.
 
     Raises:

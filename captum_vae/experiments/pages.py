@@ -28,7 +28,7 @@ def write_results(
     """Write results.json and the pages that follow from it.
 
     Args:
-        results: As :meth:`captum_vae.experiments.experiment.Experiment.results` gives them.
+        results: Results that :meth:`captum_vae.experiments.experiment.Experiment.results` gives.
         folder: The folder that holds the figures.
         report_json: A second file for the JSON.
 
@@ -47,7 +47,7 @@ def write_pages(results: Mapping[str, Any], folder: Path) -> Path:
     They are index.html, results.md, NAME.csv for every table and charts/NAME.svg for every chart.
 
     Args:
-        results: As read from results.json.
+        results: Results read from results.json.
         folder: The folder that holds the figures.
 
     Returns:
@@ -84,7 +84,7 @@ def markdown_page(
     """The page in Markdown.
 
     Args:
-        results: As read from results.json.
+        results: Results read from results.json.
         figures: The folder of the figures as seen from the page; None leaves them out.
         chart_block: Gives the Markdown of a chart from the chart and its table.
 

@@ -19,7 +19,7 @@ class Candidates:
 
     Attributes:
         layers: Dotted names of layers; each is a candidate.
-        fused: Also try all layers fused.
+        fused: Try all layers fused as well.
         rectifiers: Rectifiers of the maps: relu, abs, sigmoid, none.
         weightings: How channels are weighted: pooled, elementwise, integrated.
         baselines: What features are compared with: mean_activation, reconstruction, mean_image,

@@ -164,9 +164,10 @@ class LatentAttention(LayerScorer):
                 follows replaces the preset's own.
             rectifier: ``relu``, ``abs``, ``sigmoid`` or ``none``.
             order: ``after_sum``, ``channelwise`` or ``after_upsampling``.
-            reduction: Over channels, ``sum`` or ``mean``.
+            reduction: What becomes of the channels: their ``sum`` or their ``mean``.
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
-            aggregate: Over latent dimensions, ``mean``, ``max`` or ``sum``.
+            aggregate: What becomes of the latent dimensions' maps: their ``mean``, ``max`` or
+                ``sum``.
             baselines: What features are compared with: ``none``, ``reconstruction``,
                 ``mean_activation`` or ``mean_image``.
             n_steps: Points on the path of ``weighting="integrated"``.
@@ -247,7 +248,8 @@ class FeatureDifference(LayerScorer):
         """Name layers and baseline, see :class:`LayerScorer`.
 
         Raises:
-            ValueError: Also for ``baselines="none"``, which leaves nothing to differ from.
+            ValueError: The model has no such layer, ``scale`` is unknown, or ``baselines`` is
+                unknown or ``none``, which leaves nothing to differ from.
         """
         super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
         if baselines == "none":

@@ -71,7 +71,7 @@ def cut_backbone(
         pretrained: Whether timm downloads its published weights.
 
     Raises:
-        ImportError: timm is not installed.
+        ImportError: The package timm is not installed.
         ValueError: The backbone or the feature layer is unknown, or the backbone cannot take
             the image size.
         RuntimeError: The pretrained weights could not be had.

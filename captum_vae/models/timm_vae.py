@@ -87,7 +87,7 @@ class TimmVAE(GaussianVAE):
         latent: Shape of z: ``"vector"`` or ``"spatial"``.
 
     Raises:
-        ImportError: timm is not installed.
+        ImportError: The package timm is not installed.
         TypeError: An argument is of another kind.
         ValueError: An argument is out of its range, the backbone (near names are listed) or
             the feature layer (the layers are listed) is unknown, or the backbone cannot take

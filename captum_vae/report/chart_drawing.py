@@ -69,8 +69,9 @@ def chart_svg(chart: Chart | Scatter, table: Mapping[str, Any]) -> str:
     nothing, nothing is drawn.
 
     Args:
-        chart: what to draw.
-        table: as of :meth:`captum_vae.experiments.results.ResultTable.to_dict`.
+        chart: Chart to draw.
+        table: Table whose rows the chart draws, as
+            :meth:`captum_vae.experiments.results.ResultTable.to_dict` gives it.
 
     Returns:
         An SVG document on white, 736 CSS pixels wide. Its bytes depend on nothing but the arguments

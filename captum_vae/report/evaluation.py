@@ -82,7 +82,7 @@ def write_evaluation_report(
         table: Metrics of every scorer.
         main: Name of the scorer whose maps are shown.
         scale: Colour scale of all its maps.
-        threshold: From which on it calls a pixel anomalous; None shows no calls.
+        threshold: Lowest score of a pixel called anomalous; None shows no calls.
         worst: Images with a defect where it does worst, worst first.
         best: Images with a defect where it does best, best first.
         normal: Normal images.
@@ -161,7 +161,7 @@ def shared_scale(images: Sequence[tuple[float, float]]) -> ColorScale:
     The largest of all would leave most images dark for the sake of one.
 
     Args:
-        images: Of each image its AUROC, NaN without a defect, and its highest value, the 99th
+        images: AUROC of each image, NaN without a defect, and its highest value, the 99th
             percentile of its map. Images without a defect count only when there are no others.
     """
     defective = [highest for auroc, highest in images if not math.isnan(auroc)]

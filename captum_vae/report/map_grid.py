@@ -43,7 +43,7 @@ class Strip:
 
     Attributes:
         images: Images (C, H, W) or (H, W) in [0, 1]; None leaves a cell empty.
-        maps: As many (H, W) maps, or None to show the images alone.
+        maps: One (H, W) map per image, or None to show the images alone.
         scale: The colour scale of the maps; None spans their own lowest to highest value.
     """
 

@@ -19,7 +19,7 @@ from captum_vae.training.objectives import VAEOutputs
 
 
 class AttentionTerm(nn.Module):
-    """lambda x overlap of the attention maps (Liu et al. 2020, Eq. 6).
+    """The overlap of the attention maps times lambda (Liu et al. 2020, Eq. 6).
 
     The maps come from the forward that the objective makes anyway.
 

@@ -195,13 +195,14 @@ class TrainerConfig:
         seed: Seed of sampling noise, data order and augmentation; from Python, the model is yours
             to initialise.
         accelerator: What computes: cpu, cuda, or auto for CUDA where there is a device.
-        precision: float32, or bfloat16 for autocast.
-        compile: on passes the model through torch.compile.
+        precision: Number format, float32, or bfloat16 for autocast.
+        compile: With on, the model goes through torch.compile.
         workers: Processes that load data; they do not change the result.
         save_every: Steps between checkpoints.
         keep: How many checkpoints to keep.
         log_every: Steps between log lines.
-        logger: jsonl for log.jsonl, or tensorboard for both.
+        logger: What is logged to: jsonl for log.jsonl, or tensorboard for that and TensorBoard's
+            own files.
         progress: Whether the progress bar shows; auto shows it on a terminal only.
     """
 

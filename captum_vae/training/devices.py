@@ -23,7 +23,7 @@ def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":
     """Pick the device, join the processes that torchrun started, and set the precision.
 
     Raises:
-        ImportError: lightning is not installed.
+        ImportError: The package lightning is not installed.
         ValueError: ``accelerator="cuda"`` without a CUDA device.
     """
     try:

@@ -1,9 +1,12 @@
-"""The examples in docstrings run: every ``>>>`` line, and its output where one is written."""
+"""Docstrings are whole sentences, and their examples run: every ``>>>`` line, with its output."""
 
+import ast
 import doctest
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +78,47 @@ def test_the_example_runs(name: str, session: dict[str, Any]) -> None:
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 10
+
+
+SOURCES = sorted(Path(captum_vae.__file__).parent.rglob("*.py"))
+NAMED = re.compile(r"\*{0,2}[\w.]+(?: \(.*?\))?: +(.*)")
+BEGINNING = re.compile(r"[A-Z`:\"'(\d]")
+FRAGMENT = re.compile(r"(Of|As|Over|See) ")
+
+
+def docstrings(source: Path) -> Iterator[tuple[str, str]]:
+    """The name of every module, class and function, and its docstring."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            text = ast.get_docstring(node)
+            if text:
+                yield getattr(node, "name", source.stem), text
+
+
+def entries(docstring: str) -> Iterator[str]:
+    """What a docstring says of each argument, attribute and error, and of what comes back."""
+    for section in re.split(r"\n\n(?=\S)", docstring):
+        head, _, rest = section.partition("\n")
+        if head in ("Args:", "Attributes:", "Raises:"):
+            for entry in re.split(r"\n(?= {4}\S)", rest):
+                words = " ".join(entry.split())
+                named = NAMED.fullmatch(words)
+                yield named[1] if named else f"no name: {words}"
+        elif head in ("Returns:", "Yields:"):
+            yield " ".join(rest.split())
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_docstrings_are_sentences_for_somebody_who_reads_only_this_one(source: Path) -> None:
+    wrong = []
+    for name, text in docstrings(source):
+        summary = " ".join(text.partition("\n\n")[0].split())
+        if not BEGINNING.match(summary[:1]) and not summary.startswith("dSprites"):
+            wrong.append(f"{name} begins as a fragment: {summary}")
+        for entry in entries(text):
+            if not BEGINNING.match(entry) or FRAGMENT.match(entry) or entry[-1] not in ".?!":
+                wrong.append(f"{name}: {entry}")
+        wrong += [
+            f"{name} says {word}" for word in re.findall(r"(?i)\b(?:likewise|as for)\b", text)
+        ]
+    assert not wrong, "\n".join(wrong)

@@ -161,7 +161,7 @@ def run_layers(
         inputs: The model's inputs.
         extra: Its further positional arguments.
         side: The layers' output, or their input.
-        keep_graph: Also keep the graph below the features, for training through the maps.
+        keep_graph: Keep the graph below the features as well, for training through the maps.
         reshape: The user's way from features to (B, K, *spatial); None finds it where it can.
         explain: The posterior to its ``codes`` and ``dims``.
 

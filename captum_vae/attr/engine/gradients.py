@@ -78,12 +78,12 @@ def closed_form_weights(
     Args:
         codes: (B, D).
         features: (B, K, *spatial).
-        plan: As found by ``plan_layer``, with a cut.
+        plan: Plan that ``plan_layer`` found, with a cut.
         dims: Latent dimensions wanted, T of them.
         create_graph: Make the result differentiable.
 
     Returns:
-        alpha, (B, T, K).
+        Channel weights alpha (B, T, K).
     """
     cut = plan.cut
     assert cut is not None

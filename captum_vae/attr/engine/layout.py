@@ -96,7 +96,7 @@ def find_reshape(
     """What brings a layer's features to (B, K, *spatial); None where they are so.
 
     Args:
-        features: As the layer gave them.
+        features: The layer's output, as it came.
         layer: The layer, for the messages.
         reshape: The user's ``reshape_transform``, which is taken as it is.
         layout: Where the features' channels are, as far as it is known.
@@ -140,7 +140,7 @@ def check_maplike(features: Tensor, given: Tensor, layer: nn.Module, batch: int)
 
     Args:
         features: After the transform.
-        given: As the layer gave them.
+        given: The layer's output, as it came.
         layer: The layer, for the messages.
         batch: B.
 
@@ -191,7 +191,7 @@ def layout_of_features(features: Tensor, layer: nn.Module, codes: Tensor | None)
     """How features lie, from the module, and from the operations before and behind them.
 
     Args:
-        features: As the layer gave them, in a graph.
+        features: The layer's output, as it came, in a graph.
         layer: The module that puts them out, or takes them in.
         codes: What was computed from them; None looks only at what they were computed from.
     """

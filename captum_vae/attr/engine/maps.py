@@ -83,7 +83,7 @@ def spatial_size(
     """The spatial size asked for, one number per axis of the features, or None.
 
     Args:
-        size: As the user gave it.
+        size: Size wanted, as the user gave it.
         inputs: The model's inputs; ``"input"`` means the position axes of the first.
         input_axis: Its channel axis; None where that is not known.
         features: (B, K, *spatial).

@@ -163,7 +163,7 @@ def beta_vae_score(
     protocol: str | VoteProtocol = "paper",
     generator: torch.Generator | None = None,
 ) -> DisentanglementScore:
-    """beta-VAE metric (Higgins et al. 2017, section 3).
+    """The beta-VAE metric (Higgins et al. 2017, section 3).
 
     A vote draws L pairs of codes, each pair sharing its value of one factor; a logistic regression
     tells the factor from the mean absolute difference over the pairs. The score is its accuracy on

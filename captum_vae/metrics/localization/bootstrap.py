@@ -8,8 +8,8 @@ per unit, so a thousand resamples of a metric are one matrix product.
 Approximate is the grid of the table, see :mod:`captum_vae.metrics.localization.units`, and the
 number of resamples. ``grid_value`` is the metric of all units on that grid: its distance to the
 exact value is what the grid costs. Where the exact value is given, the interval moves by that
-distance; if it is larger than half of the interval, as for scores that differ by less than the
-grid's bins, there is no interval.
+distance; if it is larger than half of the interval, such as with scores that differ by less than
+the grid's bins, there is no interval.
 """
 
 from __future__ import annotations

@@ -64,13 +64,13 @@ class ScoreCounts:
     state can own them. A binade may have several slabs and a key several pairs.
 
     Args:
-        waiting: int32 keys not yet counted.
-        keys: int32 keys of the pairs.
-        counts: int64 numbers of how often each of ``keys`` occurs.
-        binades: int64 numbers of the slabs' binades.
+        waiting: Keys not yet counted, int32.
+        keys: Keys of the pairs, int32.
+        counts: How often each of ``keys`` occurs, int64.
+        binades: Numbers of the slabs' binades, int64.
         slabs: (n, 2^23) uint8 counters.
-        float64_keys: int64 keys of the scores that are no float32.
-        float64_counts: int64 numbers of how often each of ``float64_keys`` occurs.
+        float64_keys: Keys of the scores that are no float32, int64.
+        float64_counts: How often each of ``float64_keys`` occurs, int64.
     """
 
     def __init__(

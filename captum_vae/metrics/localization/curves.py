@@ -143,7 +143,7 @@ def threshold_counts(scores: Tensor, anomalous: Tensor) -> ThresholdCounts:
 
     Args:
         scores: Floats of any shape and precision.
-        anomalous: bool of the same shape.
+        anomalous: Labels of the same shape, bool.
 
     Raises:
         TypeError: ``scores`` are no floats or ``anomalous`` is not bool.

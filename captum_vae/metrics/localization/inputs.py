@@ -57,7 +57,7 @@ def check_scores(scores: Tensor, name: str = "scores") -> None:
     """Refuse scores that have no exact place in an order.
 
     Args:
-        scores: Of any shape.
+        scores: Scores, a tensor of any shape.
         name: The argument, for the message.
 
     Raises:
@@ -82,8 +82,8 @@ def check_mask(mask: Tensor, scores: Tensor, name: str = "mask", of: str = "scor
     """Refuse a mask that does not say of every score whether it is anomalous.
 
     Args:
-        mask: Of the scores' shape.
-        scores: Of any shape.
+        mask: Labels of the scores' shape.
+        scores: Scores, a tensor of any shape.
         name: The argument, for the message.
         of: The argument that holds the scores, for the message.
 

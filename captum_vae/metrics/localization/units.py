@@ -56,11 +56,11 @@ class UnitEntries:
     state can own them.
 
     Attributes:
-        units: int64 numbers of the entries' units.
-        bins: int32 keys of the lowest score of the entries' bins.
-        positives: int64 numbers of anomalous pixels.
-        negatives: int64 numbers of normal pixels.
-        overlap: float64 sums over anomalous pixels of 1 / size of their region.
+        units: Numbers of the entries' units, int64.
+        bins: Keys of the lowest score of the entries' bins, int32.
+        positives: Numbers of anomalous pixels, int64.
+        negatives: Numbers of normal pixels, int64.
+        overlap: Sums over anomalous pixels of 1 / size of their region, float64.
         shift: A bin has 2^shift keys.
     """
 
