@@ -73,6 +73,25 @@ def whole_number(
     return number
 
 
+LARGEST_SEED = 2**63 - 1
+"""The largest seed that every generator of PyTorch takes."""
+
+
+def checked_seed(value: Any, *, name: str = "seed", most: int = LARGEST_SEED) -> int:
+    """The value as a seed of random numbers, a whole number from 0 on.
+
+    Args:
+        value: What was given for it.
+        name: Name of the argument.
+        most: Largest seed allowed, where others are counted up from it.
+
+    Raises:
+        TypeError: It is a bool, or no whole number.
+        ValueError: It is negative or too large.
+    """
+    return whole_number(name, value, least=0, most=most)
+
+
 def real_number(
     name: str,
     value: Any,

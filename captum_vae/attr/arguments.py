@@ -62,16 +62,6 @@ def check_passes(
             whole_number(name, value, least=1, hint="or None to choose itself")
 
 
-def checked_seed(seed: Any) -> int:
-    """A seed that PyTorch's generators take.
-
-    Raises:
-        TypeError: No whole number.
-        ValueError: One of more than 64 bits.
-    """
-    return whole_number("seed", seed, least=-(2**63), most=2**64 - 1)
-
-
 def checked_location(location: Any) -> tuple[int, ...] | None:
     """A position of a spatial latent, or None.
 

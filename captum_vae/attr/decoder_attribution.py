@@ -32,7 +32,7 @@ from captum_vae.posterior.calling import owner_of
 from captum_vae.posterior.probe import undisturbed
 
 Change = Literal["derivative", "traversal"]
-Scale = Literal["prior", "posterior"] | float | Tensor
+StepScale = Literal["prior", "posterior"] | float | Tensor
 
 
 class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
@@ -108,7 +108,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         *,
         change: Change = "derivative",
         step: float = 1.0,
-        scale: Scale = "prior",
+        scale: StepScale = "prior",
         rectifier: Rectifier = "none",
         order: Order = "channelwise",
         reduction: Reduction = "mean",
@@ -190,7 +190,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
             ones = changes.new_ones(1, changes.shape[2], *[1] * (changes.dim() - 3))
             return finish_maps(combine_elementwise(changes, ones, options), options, wanted)
 
-    def _steps(self, posterior: Posterior, target: Target, step: float, scale: Scale) -> Tensor:
+    def _steps(self, posterior: Posterior, target: Target, step: float, scale: StepScale) -> Tensor:
         """The latent's moves, (T, B, *latent shape)."""
         whole = latent_of(posterior)
         if whole is None:
@@ -229,7 +229,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                 )
 
 
-def _scale(posterior: Posterior, scale: Scale) -> Tensor:
+def _scale(posterior: Posterior, scale: StepScale) -> Tensor:
     """Standard deviations, (B, D)."""
     batch, count = posterior.mean.shape
     if isinstance(scale, str):

@@ -13,7 +13,6 @@ from captum_vae.attr.arguments import (
     Target,
     check_passes,
     checked_location,
-    checked_seed,
     latent_dims,
     warn_of_collapse,
 )
@@ -39,7 +38,7 @@ from captum_vae.attr.options import (
     Weighting,
     resolve_options,
 )
-from captum_vae.checks import check_choice, check_flag, whole_number
+from captum_vae.checks import check_choice, check_flag, checked_seed, whole_number
 from captum_vae.posterior import Posterior, as_adapter
 
 

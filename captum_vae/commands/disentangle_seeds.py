@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from captum_vae.attr.options import Rectifier
-from captum_vae.checks import whole_number
+from captum_vae.checks import LARGEST_SEED, checked_seed, whole_number
 from captum_vae.experiments.seed_run import SeedRun, Variant
 from captum_vae.losses.options import Aggregation, Gate
 from captum_vae.training.configuration import (
-    LARGEST_SEED,
     Precision,
     ScoreName,
     VoteProtocolName,
@@ -75,7 +74,7 @@ def disentangle_seeds(
         ValueError: A number or a name is out of range, or runs in ``out`` had other settings.
     """
     whole_number("seeds", seeds, least=1)
-    whole_number("first_seed", first_seed, least=0, most=LARGEST_SEED - seeds)
+    checked_seed(first_seed, name="first_seed", most=LARGEST_SEED - seeds)
     whole_number("processes", processes, least=1)
     for name, words in (("variants", variants), ("metrics", metrics)):
         if isinstance(words, str) or not isinstance(words, Sequence):

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import checked_seed, whole_number
 from captum_vae.commands.model_option import ModelSource
 from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ORACLE, ScorerConfig
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.protocol import Protocol, check_smoothing
 from captum_vae.progress import Progress
-from captum_vae.training.configuration import LARGEST_SEED, Accelerator, DataConfig
+from captum_vae.training.configuration import Accelerator, DataConfig
 
 
 def evaluate(
@@ -99,7 +99,7 @@ def evaluate(
         ("shown", shown, 0),
     ):
         whole_number(name, value, least=least)
-    whole_number("seed", seed, least=0, most=LARGEST_SEED)
+    checked_seed(seed)
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
     first = fabric.global_rank == 0

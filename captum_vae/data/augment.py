@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_vae.checks import check_choice, real_number, whole_number
-from captum_vae.data.defect_options import checked_seed, checked_share
+from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
+from captum_vae.data.defect_options import checked_share
 from captum_vae.data.resize import check_mask
 from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_of
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.checks import check_choice, real_number
 
 Kind = TypeVar("Kind", bound=str)
 
@@ -75,16 +75,6 @@ def checked_share(argument: str, share: Any, most: float = 1.0) -> float:
     if not 0 <= number <= most:
         raise ValueError(f"{argument} is {share}; wanted a number from 0 to {most:g}")
     return number
-
-
-def checked_seed(seed: Any) -> int:
-    """A seed: a whole number that is not negative.
-
-    Raises:
-        TypeError: It is no whole number.
-        ValueError: It is negative.
-    """
-    return whole_number("seed", seed, least=0)
 
 
 def check_random(random: Any) -> None:

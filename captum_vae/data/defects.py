@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
 from captum_vae.data.defect_options import (
     check_pixels,
     check_random,
     checked_contrast,
     checked_kinds,
-    checked_seed,
     checked_share,
     checked_shares,
 )

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_vae.checks import check_choice, real_number, whole_number
-from captum_vae.data.defect_options import checked_kinds, checked_seed
+from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
+from captum_vae.data.defect_options import checked_kinds
 from captum_vae.data.defects import perlin_noise
 from captum_vae.data.resize import height_width
 from captum_vae.data.sample import Sample, SampleDataset, digest_of

@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from captum_vae.checks import check_choice
+from captum_vae.checks import check_choice, checked_seed
 from captum_vae.data.defect_options import (
     check_pixels,
     check_random,
     checked_contrast,
     checked_kinds,
-    checked_seed,
     checked_shares,
 )
 from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_of

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr import LatentGradCAM
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
 from captum_vae.data import MNIST, Digits, OneClassDigits
 from captum_vae.data.digits import Split
 from captum_vae.experiments.demo_figures import DemoImages, draw_demo
@@ -27,7 +27,7 @@ from captum_vae.losses import ELBO
 from captum_vae.models import MNISTVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, as_adapter
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
-from captum_vae.training.configuration import LARGEST_SEED, Accelerator
+from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 
@@ -88,7 +88,7 @@ class DemoSettings:
                 f"of them the normal {self.normal}"
             )
         whole_number("latent_dims", self.latent_dims, least=1)
-        whole_number("seed", self.seed, least=0, most=LARGEST_SEED)
+        checked_seed(self.seed)
 
 
 def run_demo(settings: DemoSettings, folder: Path, device: Accelerator) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from captum_vae.experiments.results import Findings
-from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.experiments.specification import Budget, Settings, Specification
 from captum_vae.experiments.work import Work
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)

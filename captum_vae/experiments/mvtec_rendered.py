@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
 from captum_vae.data import perlin_noise
 from captum_vae.data.sample import Sample, SampleDataset
 
@@ -45,7 +45,7 @@ class RenderedTexture(SampleDataset):
         check_choice("split", split, ("train", "test"))
         whole_number("length", length, least=1)
         whole_number("image_size", image_size, least=32)
-        whole_number("seed", seed, least=0)
+        checked_seed(seed)
         self._texture, self._split, self._length = texture, split, length
         self._size, self._seed = image_size, seed
 

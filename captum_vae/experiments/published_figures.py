@@ -16,7 +16,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "published"
+PUBLISHED = Path(__file__).parent / "published"
+"""Folder of the published figures and of the experiments' specifications."""
 
 
 def published_rows(name: str, **wanted: str) -> list[dict[str, str]]:
@@ -30,7 +31,7 @@ def published_rows(name: str, **wanted: str) -> list[dict[str, str]]:
         KeyError: A column does not exist.
         FileNotFoundError: There is no such file.
     """
-    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+    with (PUBLISHED / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if all(row[column] == v for column, v in wanted.items())]
 

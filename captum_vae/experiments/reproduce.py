@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import LARGEST_SEED, checked_seed
 from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import check_rules
 from captum_vae.experiments.pages import write_results
@@ -18,7 +18,7 @@ from captum_vae.experiments.work import Work
 from captum_vae.files import holding
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.provenance import run_record
-from captum_vae.training.configuration import LARGEST_SEED, Accelerator
+from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 
@@ -54,7 +54,7 @@ def run_published(
     """
     started = time.perf_counter()
     # The seeds of paired runs count up from it.
-    whole_number("seed", seed, least=0, most=LARGEST_SEED - 100)
+    checked_seed(seed, most=LARGEST_SEED - 100)
     if models.exists() and not models.is_dir():
         raise ValueError(f"models is {models}, a file; wanted a folder of trained models")
     if report_json and report_json.is_dir():

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from captum_vae.attr.options import Rectifier
-from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate
-from captum_vae.training.configuration import LARGEST_SEED, Precision, ScoreName, VoteProtocolName
+from captum_vae.training.configuration import Precision, ScoreName, VoteProtocolName
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
 
@@ -80,7 +80,7 @@ class SeedRun:
             check_choice("metrics", metric, get_args(ScoreName))
         for option in ("steps", "batch_size", "latent_dims", "samples"):
             whole_number(option, getattr(self, option), least=1)
-        whole_number("seed", self.seed, least=0, most=LARGEST_SEED)
+        checked_seed(self.seed)
         for option in ("gamma", "weight"):
             real_number(option, getattr(self, option), least=0)
         real_number("learning_rate", self.learning_rate, above=0)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from captum_vae.experiments.published_figures import PUBLISHED
 from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.files import reading
 from captum_vae.report.charts import Chart, Scatter, read_chart
@@ -20,8 +20,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-FOLDER = Path(__file__).parent / "published"
 
 Budget = Literal["smoke", "cpu", "paper"]
 """How much an experiment may cost: smoke shows in under a minute that everything runs, cpu measures
@@ -118,7 +116,7 @@ class Specification:
             FileNotFoundError: There is none.
             DamagedFileError: It is not TOML, or holds keys that are not known.
         """
-        path = FOLDER / f"{name}.toml"
+        path = PUBLISHED / f"{name}.toml"
         with reading(path, "the specification of an experiment"):
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
             claims = [Claim(**entry) for entry in entries.pop("claims")]

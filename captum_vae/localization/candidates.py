@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from captum_vae.attr.options import Rectifier, Weighting
-from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
 from captum_vae.data.options import DefectMasks, Visibility
 from captum_vae.localization.options import Baseline, ScoreScale
 from captum_vae.localization.protocol import check_smoothing
@@ -86,7 +86,7 @@ class Candidates:
             real_number("choose_among.area", share)
         check_choice("choose_among.visibility", self.visibility, get_args(Visibility))
         check_choice("choose_among.masks", self.masks, get_args(DefectMasks))
-        whole_number("choose_among.seed", self.seed, least=0)
+        checked_seed(self.seed, name="choose_among.seed")
 
 
 def _listed(name: str, values: object) -> Sequence[object]:

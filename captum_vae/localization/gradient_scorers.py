@@ -15,8 +15,6 @@ from captum_vae.localization.scorer import Scale, Scorer
 from captum_vae.losses.elbo import bernoulli_nll, kl_per_dimension
 from captum_vae.posterior import Posterior
 
-Likelihood = Literal["gaussian", "bernoulli"]
-
 
 class ELBOGradient(Scorer):
     r"""How strongly each pixel pulls on the evidence lower bound: abs(d ELBO / d x), channel mean.
@@ -30,13 +28,13 @@ class ELBOGradient(Scorer):
         self,
         model: Any,
         *,
-        likelihood: Likelihood = "gaussian",
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         posterior: Any = None,
         scale: Scale = "none",
     ) -> None:
         """Choose the likelihood, ``gaussian`` or ``bernoulli`` (images in [0, 1])."""
         super().__init__(model, posterior=posterior, scale=scale)
-        check_choice("likelihood", likelihood, get_args(Likelihood))
+        check_choice("likelihood", likelihood, ("gaussian", "bernoulli"))
         self.likelihood = likelihood
         self._variance: Tensor | None = None
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
 from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import SampleBatch
@@ -40,8 +40,6 @@ from captum_vae.metrics.localization.images import ImageAUROC, scores_of_image
 from captum_vae.metrics.localization.metric import PixelMetrics, Units
 from captum_vae.metrics.localization.units import UnitTable
 from captum_vae.progress import Progress, progress_bar
-
-LARGEST_SEED = 2**63 - 1
 
 
 def benchmark(
@@ -110,7 +108,7 @@ def benchmark(
     pairs = pairs_of(against, entries, units)
     per_image = known_names("per_image", per_image, names)
     whole_number("resamples", resamples, least=1)
-    whole_number("seed", seed, least=0, most=LARGEST_SEED)
+    checked_seed(seed)
     whole_number("batch_size", batch_size, least=1)
     whole_number("workers", workers, least=0)
     options: dict[str, Any] = {

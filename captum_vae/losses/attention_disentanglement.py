@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from captum_vae.attr import LatentGradCAM
 from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.options import Order, Rectifier
-from captum_vae.checks import check_choice, floating_tensor, whole_number
+from captum_vae.checks import check_choice, checked_seed, floating_tensor, whole_number
 from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
 from captum_vae.losses.options import Aggregation, Gate, Mode
 
@@ -111,7 +111,7 @@ class AttentionDisentanglementLoss(nn.Module):
         self.gate = gate
         self.rectifier = rectifier
         self.order = order
-        self.seed = whole_number("seed", seed, least=0)
+        self.seed = checked_seed(seed)
         self._calls = 0
 
     @property

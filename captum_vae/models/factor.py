@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captum_vae.checks import floating_tensor, real_number, whole_number
 from captum_vae.models.base import constructor_arguments
 from captum_vae.models.conv import ConvVAE
-from captum_vae.models.layers import Layers, named_sequence
+from captum_vae.models.layers import NamedLayers, named_sequence
 
 
 class FactorVAE(ConvVAE):
@@ -105,7 +105,7 @@ class FactorDiscriminator(nn.Module):
         self.hidden = whole_number("hidden", hidden, least=1)
         self.layers = whole_number("layers", layers, least=1)
         self.slope = real_number("slope", slope)
-        named: Layers = {}
+        named: NamedLayers = {}
         for i in range(1, self.layers + 1):
             named[f"fc{i}"] = nn.Linear(self.latent_dims if i == 1 else self.hidden, self.hidden)
             named[f"relu{i}"] = nn.LeakyReLU(self.slope)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-Layers = dict[str, nn.Module]
+NamedLayers = dict[str, nn.Module]
 
 
 def halved_sizes(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
@@ -23,9 +23,9 @@ def halved_sizes(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
     return [(size[0] // 2**i, size[1] // 2**i) for i in range(times + 1)]
 
 
-def conv_layers(in_channels: int, channels: Sequence[int], norm: str) -> Layers:
+def conv_layers(in_channels: int, channels: Sequence[int], norm: str) -> NamedLayers:
     """Halving convolutions ``conv1, [norm1,] relu1, conv2, ...``: kernel 4, stride 2, padding 1."""
-    layers: Layers = {}
+    layers: NamedLayers = {}
     for i, (before, after) in enumerate(zip((in_channels, *channels), channels, strict=False), 1):
         layers[f"conv{i}"] = nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1)
         if norm == "batch":
@@ -34,9 +34,9 @@ def conv_layers(in_channels: int, channels: Sequence[int], norm: str) -> Layers:
     return layers
 
 
-def hidden_layers(features: int, hidden: int | None) -> tuple[Layers, int]:
+def hidden_layers(features: int, hidden: int | None) -> tuple[NamedLayers, int]:
     """Flatten (B, K, h, w), then ``fc1`` and ``fc1_relu`` unless ``hidden`` is None; with width."""
-    layers: Layers = {"flatten": nn.Flatten()}
+    layers: NamedLayers = {"flatten": nn.Flatten()}
     if hidden is None:
         return layers, features
     return layers | {"fc1": nn.Linear(features, hidden), "fc1_relu": nn.ReLU()}, hidden
@@ -77,7 +77,7 @@ def image_decoder(
         output: What to return, one of the names of ``GaussianVAE``.
     """
     sizes = halved_sizes(image_size, len(channels))[::-1]
-    layers: Layers = {}
+    layers: NamedLayers = {}
     if len(latent_shape) == 3:
         layers["project"] = nn.Conv2d(latent_shape[0], channels[0], kernel_size=1)
         layers["project_relu"] = nn.ReLU()
@@ -106,7 +106,7 @@ def image_decoder(
     return named_sequence(layers)
 
 
-def named_sequence(layers: Layers) -> nn.Sequential:
+def named_sequence(layers: NamedLayers) -> nn.Sequential:
     """``layers`` in order, addressable by their names."""
     sequence = nn.Sequential()
     for name, layer in layers.items():

@@ -16,7 +16,7 @@ from captum_vae.models.backbone import (
 )
 from captum_vae.models.base import GaussianVAE, one_of, widths
 from captum_vae.models.layers import (
-    Layers,
+    NamedLayers,
     hidden_layers,
     image_decoder,
     named_sequence,
@@ -149,7 +149,7 @@ class TimmVAE(GaussianVAE):
         self.feature_layer = cut.layer
 
         width, *grid = cut.feature_shape
-        layers: Layers = {}
+        layers: NamedLayers = {}
         if self.latent == "spatial":
             self.latent_shape = (self.latent_dims, *grid)
         else:

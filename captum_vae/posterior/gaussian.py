@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_vae.checks import floating_tensor, whole_number
+from captum_vae.checks import checked_seed, floating_tensor, whole_number
 
 Spatial = Literal["mean", "flatten"] | tuple[int, ...]
 
@@ -70,13 +70,12 @@ class Posterior:
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(f"generator is a {type(generator).__name__}; wanted a torch.Generator")
         if seed is not None:
-            seed = whole_number("seed", seed, least=-(2**63), most=2**63 - 1)
+            seed = checked_seed(seed)
         std = torch.exp(0.5 * self._known_log_variance("sample"))
         if seed is not None and generator is not None:
             raise ValueError("sample() takes a generator or a seed, not both")
         shape = tuple(self.mean.shape)
         if seed is not None:
-            seed = whole_number("seed", seed, least=0, most=2**63 - 1)
             generator = torch.Generator(self.mean.device).manual_seed(seed)
             shape = (1, *shape[1:])
         noise = torch.randn(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from captum_vae.attr.options import Order, Rectifier
-from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.checks import LARGEST_SEED, check_choice, checked_seed, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate, Likelihood, Mode
 from captum_vae.progress import Progress
 
@@ -41,9 +41,6 @@ VoteProtocolName = Literal["paper", "publish", "dlib"]
 
 PruneRule = Literal["std", "kl"]
 """By what a dimension is left out of the vote: the std of its mean, as published, or its KL."""
-
-LARGEST_SEED = 2**63 - 1
-"""PyTorch's generators take no larger seed."""
 
 
 @dataclass
@@ -139,7 +136,7 @@ class AttentionConfig:
         check_choice(f"{at}.gate", self.gate, get_args(Gate))
         check_choice(f"{at}.rectifier", self.rectifier, (None, *get_args(Rectifier)))
         check_choice(f"{at}.order", self.order, (None, *get_args(Order)))
-        self.seed = whole_number(f"{at}.seed", self.seed, least=0, most=LARGEST_SEED)
+        self.seed = checked_seed(self.seed, name=f"{at}.seed")
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import torch
 
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
 from captum_vae.data import DSprites
 from captum_vae.losses import bernoulli_nll
 from captum_vae.metrics.activity import ActiveDimensions
@@ -18,7 +18,7 @@ from captum_vae.metrics.disentanglement import (
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
 from captum_vae.training.active_report import measure_active_dimensions
-from captum_vae.training.configuration import LARGEST_SEED, PruneRule
+from captum_vae.training.configuration import PruneRule
 
 _RECONSTRUCTED = 2000
 _BATCH = 500
@@ -90,7 +90,7 @@ def score_model(
     """
     check_choice("prune", prune, get_args(PruneRule))
     samples = whole_number("samples", samples, least=1)
-    seed = whole_number("seed", seed, least=0, most=LARGEST_SEED)
+    seed = checked_seed(seed)
     active = measure_active_dimensions(model, data, device=torch.device(device), batch_size=_BATCH)
     posterior = as_adapter(model)
     return ModelScores(

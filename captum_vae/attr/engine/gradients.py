@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from captum_vae.attr.engine.graph import Head, LayerPlan, LinearCut
+from captum_vae.attr.engine.graph import LayerPlan, LinearCut, SharedDerivative
 from captum_vae.attr.engine.layout import Reshape
 from captum_vae.posterior.probe import FILTERS
 
@@ -219,7 +219,7 @@ class _Jacobian:
 def _jacobian(
     codes: Tensor,
     cut: LinearCut,
-    head: Head | None,
+    head: SharedDerivative | None,
     dims: Sequence[int],
     dtype: torch.dtype,
     create_graph: bool,

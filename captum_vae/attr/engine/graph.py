@@ -68,7 +68,7 @@ class LinearCut:
 
 
 @dataclass(frozen=True)
-class Head:
+class SharedDerivative:
     """Where d codes / d Linear output can be had once for all images.
 
     Attributes:
@@ -100,7 +100,7 @@ class LayerPlan:
     path: str
     reason: str
     cut: LinearCut | None = field(default=None, repr=False)
-    head: Head | None = field(default=None, repr=False)
+    head: SharedDerivative | None = field(default=None, repr=False)
     largest: int = field(default=0, repr=False)
 
 
@@ -154,19 +154,19 @@ def off_path(layer: Module, codes: Tensor | None = None) -> Exception:
     )
 
 
-def _head(codes: Tensor, cut: LinearCut) -> Head | None:
+def _head(codes: Tensor, cut: LinearCut) -> SharedDerivative | None:
     """Codes that are picked from the cut's output, or from one more Linear above it."""
     if len(cut.linears) > 1:
         return None
     batch, (linear,) = len(codes), cut.linears
     above = AutogradPath(codes, linear.output)
     if above.is_constant(batch):
-        return Head(linear.output)
+        return SharedDerivative(linear.output)
     hidden = above.linear_cut((batch, linear.weight.shape[0]))
     if hidden is None or len(hidden.linears) > 1 or hidden.pooling:
         return None
     edge = hidden.linears[0].output
-    return Head(edge, hidden) if AutogradPath(codes, edge).is_constant(batch) else None
+    return SharedDerivative(edge, hidden) if AutogradPath(codes, edge).is_constant(batch) else None
 
 
 class AutogradPath:

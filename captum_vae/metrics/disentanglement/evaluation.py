@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import checked_seed, whole_number
 from captum_vae.metrics.disentanglement.information import mig_score, modularity_score
 from captum_vae.metrics.disentanglement.prediction import Trees, dci_scores, sap_score
 from captum_vae.metrics.disentanglement.score import DisentanglementScore, checked
@@ -162,7 +162,7 @@ def score_disentanglement(
             option is unknown.
     """
     _check_metrics(metrics)
-    seed = _checked_seed(seed)
+    seed = checked_seed(seed)
     codes, factors = checked(codes, factors)
 
     def seeded() -> torch.Generator:
@@ -220,7 +220,7 @@ def encode_samples(
     if samples is not None:
         samples = whole_number("samples", samples, least=1)
     batch_size = whole_number("batch_size", batch_size, least=1)
-    seed = _checked_seed(seed)
+    seed = checked_seed(seed)
     if not len(cast(Sized, data)):
         raise ValueError("data is empty; wanted images with factor classes")
     generator = torch.Generator().manual_seed(seed)
@@ -252,7 +252,3 @@ def _check_metrics(metrics: Sequence[str]) -> None:
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"metrics names {unknown}; wanted some of {METRICS}")
-
-
-def _checked_seed(seed: int) -> int:
-    return whole_number("seed", seed, least=0, most=2**63 - 1)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from captum_vae.checks import check_choice, real_number, whole_number
+from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
 from captum_vae.metrics.localization.region_overlap import check_fpr_limit
 from captum_vae.metrics.localization.units import UnitTable
 
@@ -366,7 +366,7 @@ def _check_options(
     if not 0 < real_number("confidence", confidence) < 1:
         raise ValueError(f"confidence is {confidence}; wanted a share in (0, 1), such as 0.95")
     whole_number("resamples", resamples, least=1, hint="such as 1000")
-    whole_number("seed", seed, least=0, most=2**63 - 1)
+    checked_seed(seed)
     check_fpr_limit(fpr_limit)
 
 

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from captum_vae.metrics.localization.counts import run_sums, sorted_values
-from captum_vae.metrics.localization.inputs import check_mask, check_scores
 
 FIRST_SHIFT = 10
 _ENTRIES = 1 << 18
@@ -164,33 +163,3 @@ def unit_table(entries: UnitEntries) -> UnitTable:
         spread(entries.negatives[0]),
         spread(entries.overlap[0]),
     )
-
-
-def image_table(scores: Tensor, anomalous: Tensor, units: Tensor | None = None) -> UnitTable:
-    """A table of one score per image: its bins are the distinct scores, so it is exact.
-
-    Args:
-        scores: (n,) floats.
-        anomalous: (n,) bool.
-        units: (n,) int64 from :func:`unit_id`, for clips of frames; the images themselves by
-            default.
-
-    Raises:
-        TypeError: The scores are no floats or ``anomalous`` is not bool.
-        ValueError: A shape is another, or a score is not finite.
-    """
-    check_scores(scores)
-    check_mask(anomalous, scores, "anomalous")
-    if scores.dim() != 1:
-        raise ValueError(f"scores has shape {tuple(scores.shape)}; wanted (n,), one per image")
-    units = torch.arange(len(scores), device=scores.device) if units is None else units
-    names, row = torch.unique(units, return_inverse=True)
-    bins, column = torch.unique(scores.detach(), return_inverse=True)
-
-    def count(chosen: Tensor) -> Tensor:
-        table = torch.zeros(len(names), len(bins), dtype=torch.int64, device=scores.device)
-        table.index_put_((row, column), chosen.to(torch.int64), accumulate=True)
-        return table.flip(1)
-
-    positives = count(anomalous)
-    return UnitTable(names, positives, count(~anomalous), positives.double())

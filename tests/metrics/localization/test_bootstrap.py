@@ -14,7 +14,7 @@ from captum_vae.metrics import (
 )
 from captum_vae.metrics.localization import units as units_module
 from captum_vae.metrics.localization.bootstrap import BOOTSTRAP_METRICS, draw_units
-from captum_vae.metrics.localization.units import UnitTable, image_table, unit_id
+from captum_vae.metrics.localization.units import UnitTable, unit_id
 
 
 def images(count: int = 20, size: int = 32, shift: float = 0.4) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,8 @@ def test_the_interval_covers_the_value_of_the_population() -> None:
         generator = torch.Generator().manual_seed(seed)
         scores = torch.randn(40, generator=generator)
         anomalous = torch.arange(40) % 2 == 0
-        table = image_table(scores + 1.0 * anomalous, anomalous)
+        maps = (scores + 1.0 * anomalous).view(-1, 1, 1)
+        table = table_of(maps, anomalous.view(-1, 1, 1))
         interval = bootstrap_interval(table, "auroc", resamples=400)
         covered += interval.low <= 0.7602499 <= interval.high  # Phi(1 / sqrt 2)
     assert 50 <= covered <= 60

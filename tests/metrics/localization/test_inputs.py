@@ -24,7 +24,7 @@ from captum_vae.metrics import (
 from captum_vae.metrics.localization.counts import ScoreCounts
 from captum_vae.metrics.localization.curves import at_threshold, thinned
 from captum_vae.metrics.localization.region_overlap import aupro, region_sizes
-from captum_vae.metrics.localization.units import UnitTable, image_table
+from captum_vae.metrics.localization.units import UnitTable
 
 MAPS = torch.linspace(0, 1, 32).view(2, 4, 4)
 MASKS = MAPS > 0.8
@@ -37,7 +37,11 @@ def broken(value: float) -> Tensor:
 
 
 def table() -> UnitTable:
-    return image_table(MAPS.amax((1, 2)), torch.tensor([False, True]))
+    metric = PixelMetrics(units="images")
+    metric.update(MAPS, MASKS, ["first", "second"])
+    table = metric.compute().units
+    assert table is not None
+    return table
 
 
 BAD_MAPS: dict[str, tuple[Any, type[Exception], str]] = {
@@ -232,15 +236,6 @@ OTHER_BAD_INPUTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "half a corner": (lambda: thinned(MAPS[0, 0], MAPS[0, 0], points=2.5), TypeError, "points"),
     "region of floats": (lambda: region_sizes(MAPS[0]), TypeError, "mask has dtype"),
     "regions of a batch": (lambda: region_sizes(MASKS), ValueError, r"mask has shape \(2, 4, 4\)"),
-    "image table of two axes": (lambda: image_table(MAPS, MASKS), ValueError, "scores has shape"),
-    "image table of nan": (
-        lambda: image_table(torch.tensor([math.nan]), torch.tensor([True])),
-        *(ValueError, "NaN"),
-    ),
-    "image table of another number": (
-        lambda: image_table(torch.ones(2), torch.tensor([True])),
-        *(ValueError, "anomalous"),
-    ),
 }
 
 
