@@ -29,10 +29,10 @@ Keys are the numbers stored (of a palette image, the indices), or colours as "#r
 MASK_RULE = (
     "a mask pixel is anomalous by the first of these that fits its file: values 0 and 1: 1; "
     "values 0 and one other in the top quarter of the range: the other; 0, the largest value of "
-    "the range and at least two values in between that never fill a 3 x 3 block (soft edges), or "
-    "a JPEG file of that kind: at least half of the range; black and one bright colour: the "
-    "colour; one colour throughout and a transparency that varies: the opacity, read by these "
-    "rules; anything else is refused"
+    "the range and at least two values in between, of which none fills a 3 x 3 block and all "
+    "together no 11 x 11 block nor half of the image (soft edges), or a JPEG file of that kind: "
+    "at least half of the range; black and one bright colour: the colour; one colour throughout "
+    "and a transparency that varies: the opacity, read by these rules; anything else is refused"
 )
 """The rule in words, for reports; the range is 0 to 1, 255 or 65535, the least that holds all."""
 
@@ -178,9 +178,17 @@ def _as_told(layers: _Layers, mask_values: MaskValues) -> States:
         numbers, colours = layers.opacity, None
     if not isinstance(mask_values, dict):
         values = numbers if colours is None else colours.max(axis=2)
-        assert values is not None
+        assert values is not None and mask_values is not None
         if not np.isfinite(values).all():
             raise _Undecided("values that are not finite")
+        if values.dtype.kind == "u":
+            largest = np.iinfo(values.dtype).max
+            if not 0 < mask_values <= largest:
+                marked = "every" if mask_values <= 0 else "no"
+                raise _Undecided(
+                    f"values from 0 to {largest}, of which mask_values={mask_values:g} marks "
+                    f"{marked} one"
+                )
         return (values >= mask_values).astype(np.uint8)
     by_colour = any(isinstance(key, str) for key in mask_values)
     if by_colour and colours is None and numbers is not None and numbers.dtype == np.uint8:
@@ -261,7 +269,8 @@ def _is_soft(values: NDArray[Any], found: NDArray[Any], lossy: bool) -> bool:
     """Whether values from 0 to 1 are those of a mask with soft edges, not of classes.
 
     Edges are thin: a value in the middle of the range that fills a 3 x 3 block is a class or an
-    ignored region. And no patch of any size may stay below one half, since it would be lost.
+    ignored region, and wide slopes or a middle that takes most of the image are a photograph or a
+    map of scores. And no patch of any size may stay below one half, since it would be lost.
     """
     between = found[(found >= _NEAR) & (found <= 1 - _NEAR)]
     if lossy:
@@ -272,7 +281,9 @@ def _is_soft(values: NDArray[Any], found: NDArray[Any], lossy: bool) -> bool:
     middle = (values >= _NEAR) & (values <= 1 - _NEAR)
     spread = ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3)
     flat = middle & (spread <= (8 / 255 if lossy else 0))
-    if flat[1:-1, 1:-1].any():
+    if flat[1:-1, 1:-1].any() or middle.mean() > 0.5:
+        return False
+    if ndimage.minimum_filter(middle, min(11, *middle.shape)).any():
         return False
     patches, count = ndimage.label(values >= _NEAR, np.ones((3, 3)))
     numbers = range(1, count + 1)
@@ -341,7 +352,7 @@ def _advice(layers: _Layers) -> str:
         example = '{"#000000": "normal", "#ff0000": "anomalous"}'
         return f"say what each colour means, as in mask_values={example}"
     found = _distinct(numbers[np.isfinite(numbers)])
-    middle = f"{(float(found[-1]) / 2 if len(found) else 0.5):g}"
+    middle = f"{(float(found[0]) / 2 + float(found[-1]) / 2 if len(found) > 1 else 0.5):g}"
     threshold = f"say the smallest value that is anomalous, as in mask_values={middle}"
     if numbers.dtype.kind == "f":
         return threshold

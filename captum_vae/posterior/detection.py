@@ -160,11 +160,13 @@ def _readings(search: Search, route: str) -> list[Reading]:
     if search.one_tensor_is_mean and isinstance(output, Tensor):
         return [Reading(())]
     leaves = outline(output)
-    return (
-        _distributions(search, route, leaves)
-        or _named(search, route, leaves)
-        or _by_computation(search, route, leaves)
-    )
+    distributions = _distributions(search, route, leaves)
+    if distributions:
+        return distributions
+    named = _named(search, route, leaves)
+    if named:
+        _check_names(search, route, leaves, named)
+    return named or _by_computation(search, route, leaves)
 
 
 def _distributions(search: Search, route: str, leaves: Leaves) -> list[Reading]:
@@ -198,6 +200,31 @@ def _named(search: Search, route: str, leaves: Leaves) -> list[Reading]:
         if _may_be_latent(search.probe, route, mean):
             readings.append(Reading(parts[0], parts[1], search.spread or parts[2]))
     return readings
+
+
+def _check_names(search: Search, route: str, leaves: Leaves, named: Sequence[Reading]) -> None:
+    """Refuse names that say something else than how z is drawn."""
+    parts = _parts(search.probe, route, leaves)
+    drawn = {r.mean: r for r in _by_sampling(search, search.probe, route, parts)}
+    for reading in named:
+        if reading.second is None:
+            continue
+        mean, second = format_path(reading.mean), format_path(reading.second)
+        own = drawn.get(reading.mean)
+        if reading.second in drawn and own is None:
+            raise AmbiguousPosteriorError(
+                f"{route} calls {mean!r} the mean and {second!r} its spread, but draws z around "
+                f"{second!r}: say which is the mean, with posterior='{route}:{second}' or "
+                f"posterior='{route}:{mean}'"
+            )
+        told = own is not None and own.second == reading.second and search.spread is None
+        if own is not None and told and own.spread != reading.spread:
+            raise AmbiguousPosteriorError(
+                f"{route} calls {second!r} what would be the {reading.spread}, but draws z with it "
+                f"as the {own.spread}: say which it is with PosteriorAdapter(model, "
+                f"spread={own.spread!r}), on the command line "
+                f"--posterior_options '{{spread: {own.spread}}}'"
+            )
 
 
 def _by_computation(search: Search, route: str, leaves: Leaves) -> list[Reading]:

@@ -17,6 +17,8 @@ from captum_vae.data.mask_values import described, read_mask, read_states
 BOX = np.zeros((48, 64), dtype=np.uint8)
 BOX[10:20, 10:30] = 1
 WHITE, BLACK = np.full_like(BOX, 255), np.zeros_like(BOX)
+SCENE = np.outer(np.sin(np.arange(48) / 9), np.cos(np.arange(64) / 11))
+SCENE = np.rint((SCENE - SCENE.min()) / np.ptp(SCENE) * 255).astype(np.uint8)
 RED = np.dstack([BOX * 255, BLACK, BLACK])
 
 
@@ -124,6 +126,14 @@ UNDECIDED: dict[str, Callable[[], tuple[object, str]]] = {
     "12 bits": lambda: (BOX.astype(np.uint16) * 4095, "png"),
     "class numbers with 16 bits": lambda: (LEVELS.astype(np.uint16) * 100, "png"),
     "class numbers saved as jpeg": lambda: (LEVELS, "jpg"),
+    "a ramp over the whole range": lambda: (
+        np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1)),
+        "png",
+    ),
+    "a photograph": lambda: (SCENE, "png"),
+    "a photograph saved as jpeg": lambda: (SCENE, "jpg"),
+    "noise": lambda: (np.random.default_rng(0).integers(0, 256, (48, 64)).astype(np.uint8), "png"),
+    "a map of scores": lambda: (SCENE.astype(np.float32) / 255, "tif"),
     "a faint patch beside a full one": lambda: (
         np.asarray(Image.fromarray(soft(np.kron(BOX, np.ones((3, 3), np.uint8)))))
         + np.pad(soft(np.kron(BOX, np.ones((3, 3), np.uint8))) // 3, ((25, 0), (0, 0)))[:-25],
@@ -229,6 +239,24 @@ def test_a_value_that_the_user_left_out_is_named(tmp_path: Path) -> None:
     path = save(tmp_path, np.array([[0, 1, 7]], dtype=np.uint8))
     with pytest.raises(UndecidedMaskError, match="only the value 7, not among those"):
         read_mask(path, {0: "normal", 1: "anomalous"})
+
+
+@pytest.mark.parametrize(("threshold", "marks"), [(0, "every"), (-1, "every"), (256, "no")])
+def test_a_threshold_that_separates_nothing_is_refused(
+    tmp_path: Path, threshold: float, marks: str
+) -> None:
+    path = save(tmp_path, BOX * 255)
+    with pytest.raises(UndecidedMaskError, match=f"mask_values={threshold} marks {marks} one"):
+        read_mask(path, threshold)
+
+
+def test_the_threshold_advised_separates_the_values(tmp_path: Path) -> None:
+    for values in (BOX + 1, BOX + 254, BOX * 7 + 90):
+        path = save(tmp_path, values)
+        with pytest.raises(UndecidedMaskError) as refusal:
+            read_mask(path)
+        advised = float(str(refusal.value).rsplit("mask_values=", 1)[1])
+        assert np.array_equal(read_mask(path, advised), BOX > 0)
 
 
 def test_a_mask_of_several_frames_is_refused(tmp_path: Path) -> None:

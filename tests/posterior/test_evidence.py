@@ -588,3 +588,57 @@ def test_a_pixel_that_is_not_finite_is_said_to_be_that(value):
     x[1, 0, 2, 2] = value
     with pytest.raises(ValueError, match="input 0 is not finite.*first in sample 1"):
         PosteriorAdapter(Encode()).prepare(x)
+
+
+class Told(Plain):
+    """A model whose mapping calls its outputs as told, with z drawn as ``scale`` says."""
+
+    def __init__(self, names, scale):
+        super().__init__()
+        self.names, self.scale = names, scale
+
+    def forward(self, x):
+        mean, raw = self.heads(x)
+        z = mean + self.scale(raw) * torch.randn_like(mean)
+        return {"recon": self.decode(z), self.names[0]: mean, self.names[1]: raw}
+
+    def heads(self, x):
+        mean, raw = super().heads(x)
+        return mean, F.softplus(raw)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("logvar", "mu"),
+        ("log_var", "mean"),
+        ("std", "mu"),
+        ("scale", "loc"),
+        ("var", "mean"),
+        ("log_variance", "z_mean"),
+    ],
+)
+def test_names_that_the_drawing_of_z_contradicts_are_refused(names):
+    model, x = Told(names, lambda raw: (raw / 2).exp()), torch.rand(3, *SHAPE)
+    words = f"calls '{names[1]}' the mean and '{names[0]}' its spread, but draws z around"
+    with pytest.raises(AmbiguousPosteriorError, match=words):
+        PosteriorAdapter(model)(x)
+    stated = PosteriorAdapter(model, read=names[0])(x)
+    assert torch.equal(stated.mean, model.heads(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "spread"),
+    [
+        ("logvar", lambda raw: raw, "std"),
+        ("logvar", lambda raw: raw.exp(), "log_std"),
+        ("logvar", lambda raw: raw.sqrt(), "variance"),
+        ("std", lambda raw: (raw / 2).exp(), "log_variance"),
+        ("var", lambda raw: raw, "std"),
+    ],
+)
+def test_a_spread_drawn_as_another_than_its_name_says_is_refused(name, scale, spread):
+    model, x = Told(("mu", name), scale), torch.rand(3, *SHAPE)
+    with pytest.raises(AmbiguousPosteriorError, match=f"draws z with it as the {spread}"):
+        PosteriorAdapter(model)(x)
+    assert torch.equal(PosteriorAdapter(model, spread=spread)(x).mean, model.heads(x)[0])

@@ -19,7 +19,9 @@ from captum_vae.attr.arguments import warn_of_batch_statistics
 from captum_vae.attr.engine.graph import off_path
 from captum_vae.attr.engine.layers import describe, why_twice
 from captum_vae.attr.engine.layout import (
+    CHANNELS_LAST,
     LAYOUTS,
+    TIME_FIRST,
     Layout,
     Reshape,
     axis_behind,
@@ -183,7 +185,7 @@ def run_layers(
         layout = _layout(adapter, layers, features, codes, inputs, extra, side)
         image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()
         reshapes = [
-            find_reshape(given, layer, reshape, layout=known, image=image)
+            find_reshape(given, layer, reshape, layout=known, image=image, batch=len(codes))
             for given, layer, known in zip(features, layers, layout.features, strict=True)
         ]
         maplike = [f if way is None else way(f) for f, way in zip(features, reshapes, strict=True)]
@@ -303,34 +305,63 @@ def _layout(
     """Found at the first call with these layers, from the graph of that call.
 
     Images (B, C, H, W) are what the input is, unless its sizes look like (B, H, W, C). Else, and
-    for features with one position axis, the model runs once more, with a graph from its input on.
+    for features of which nothing behind them tells, the model runs once more, with a graph from
+    its input on.
     """
     image = inputs[0]
     key = (*map(id, layers), side, image.dim(), *(f.dim() for f in features))
     kept = LAYOUTS.setdefault(layers[0], {})
     if key not in kept:
         plain = image.dim() > 3 and not image.shape[-1] <= 4 < image.shape[1]
+        found = [layout_of_module(layer) for layer in layers]
         if plain:
-            found = [layout_of_module(layer) for layer in layers]
             for place, given in enumerate(features):
                 if found[place] is None and given.dim() > 3:
                     found[place] = layout_of_features(given, layers[place], codes)
+        doubtful = any(
+            known is None and given.dim() > 3 for known, given in zip(found, features, strict=True)
+        )
+        if plain and not doubtful:
             kept[key] = Layout(tuple(found), 1)
         else:
-            leaf = image.detach().clone()
-            if leaf.is_floating_point():
-                leaf.requires_grad_()
-            with seeded(), capture_features(layers, side=side, graph="whole") as caught:
-                mean = adapter.look(leaf, *inputs[1:], *extra).mean
-            seen = caught.features(adapter)
-            kept[key] = Layout(
-                tuple(
-                    layout_of_features(given, layer, mean)
-                    for given, layer in zip(seen, layers, strict=True)
-                ),
-                axis_behind(mean, leaf) if leaf.requires_grad and image.dim() > 2 else None,
-            )
+            kept[key] = _looked_up(adapter, layers, features, (*inputs, *extra), side, plain)
     return kept[key]
+
+
+def _looked_up(
+    adapter: PosteriorAdapter,
+    layers: Sequence[Module],
+    features: Sequence[Tensor],
+    args: tuple[Any, ...],
+    side: Side,
+    plain: bool,
+) -> Layout:
+    """Where channels are by one more call of the model, with a graph from its input on."""
+    batch = len(args[0])
+    if batch > 1 and any(f.dim() == 3 and f.shape[0] == f.shape[1] for f in features):
+        # As many steps as samples: with one sample less it shows which axis is which.
+        args = tuple(
+            arg[:-1] if isinstance(arg, Tensor) and arg.dim() and len(arg) == batch else arg
+            for arg in args
+        )
+        batch -= 1
+    leaf = args[0].detach().clone()
+    if leaf.is_floating_point():
+        leaf.requires_grad_()
+    with seeded(), capture_features(layers, side=side, graph="whole") as caught:
+        mean = adapter.look(leaf, *args[1:]).mean
+    seen = caught.features(adapter)
+    found = [
+        layout_of_features(given, layer, mean) for given, layer in zip(seen, layers, strict=True)
+    ]
+    for place, given in enumerate(seen):
+        if found[place] == CHANNELS_LAST and given.dim() == 3:
+            if given.shape[0] != batch == given.shape[1]:
+                found[place] = TIME_FIRST
+    if plain:
+        return Layout(tuple(found), 1)
+    differentiable = leaf.requires_grad and leaf.dim() > 2
+    return Layout(tuple(found), axis_behind(mean, leaf) if differentiable else None)
 
 
 @dataclass

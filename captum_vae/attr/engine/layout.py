@@ -92,6 +92,7 @@ def find_reshape(
     *,
     layout: str | None,
     image: Sequence[int] = (),
+    batch: int | None = None,
 ) -> Reshape | None:
     """What brings a layer's features to (B, K, *spatial); None where they are so.
 
@@ -101,6 +102,7 @@ def find_reshape(
         reshape: The user's ``reshape_transform``, which is taken as it is.
         layout: Where the features' channels are, as far as it is known.
         image: Spatial size of the input, where that is an image.
+        batch: Number of inputs; None where it is not known.
 
     Raises:
         ValueError: Features without positions or with too many axes, tokens of an image, or tokens
@@ -113,6 +115,11 @@ def find_reshape(
         raise ValueError(
             f"layer {describe(layer)} puts out {shape}, features without spatial positions; choose "
             "a layer before the flatten or pooling, or pass reshape_transform"
+        )
+    if len(shape) == 3 and len(image) > 1 and batch not in (None, shape[0]):
+        raise ValueError(
+            f"layer {describe(layer)} puts out {shape} for a batch of {batch} images: pieces of "
+            "images, or tokens first; choose the layer around it, which puts out whole images"
         )
     if len(shape) == 3 and len(image) > 1:
         raise ValueError(

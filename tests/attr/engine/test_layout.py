@@ -323,6 +323,66 @@ def test_a_layer_norm_that_permutes_to_channels_and_back_keeps_its_channels_on_a
     assert maps.shape == (2, D, 4, 4)
 
 
+class Stage(nn.Module):
+    """A block of the user's whose class tells nothing: what it puts out ends the encoder."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.conv, self.mix, self.last = nn.Conv2d(1, 8, 2, 2), nn.Linear(8, 8), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv(x).permute(0, 2, 3, 1)
+        hidden = hidden + self.mix(hidden)
+        return hidden if self.last else hidden.permute(0, 3, 1, 2)
+
+
+class Flat(nn.Module):
+    """A body, flattened into the heads."""
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.body = body
+        self.fc_mu, self.fc_logvar = nn.Linear(width, D), nn.Linear(width, D)
+        self.double().eval()
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.body(x).flatten(1)
+        return self.fc_mu(hidden), self.fc_logvar(hidden)
+
+
+def test_what_made_the_features_tells_where_nothing_behind_them_does():
+    x = sequences(2, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"\(2, 4, 4, 8\) with the channels on the last axis"):
+        cam_of(Flat(Stage(last=True), 128), "body").attribute(x)
+    assert cam_of(Flat(Stage(last=False), 128), "body").attribute(x).shape == (2, D, 4, 4)
+
+
+def test_windows_of_images_are_no_images():
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pieces = x.unfold(2, 4, 4).unfold(3, 4, 4).reshape(-1, 4, 4)
+            return self.inner(pieces).reshape(len(x), -1)
+
+    with pytest.raises(ValueError, match=r"\(8, 4, 8\) for a batch of 2 images: pieces of images"):
+        cam_of(Flat(Windows(), 128), "body.inner").attribute(sequences(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+def test_a_linear_on_time_first_is_explained_over_time(batch):
+    """Also with as many samples as steps, where the shape alone does not tell them apart."""
+    torch.manual_seed(0)
+    vae, x = Sequence(TimeFirst(nn.Sequential(nn.Linear(C, 8), nn.ReLU()))), sequences(6, 6, C)
+    cam = cam_of(vae, "body.inner.0")
+    maps = cam.attribute(x[:batch])
+    assert maps.shape == (batch, D, 6)
+    alone = torch.cat([cam_of(vae, "body.inner.0").attribute(one[None]) for one in x[:batch]])
+    assert_equal(maps, alone)
+
+
 def test_an_image_given_with_channels_last_is_resized_to_its_rows_and_columns():
     class ChannelsLastInput(LastAxisImage):
         def encode(self, x):
