@@ -30,7 +30,6 @@ from captum_vae.experiments.anomaly_maps import (
     published_name,
     row_name,
 )
-from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import compared, judge
 from captum_vae.experiments.map_figures import draw_examples
 from captum_vae.experiments.measured_maps import METRICS, MeasuredMaps, measured
@@ -40,7 +39,7 @@ from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.model_pass import ModelPass
-from captum_vae.localization.options import Frames
+from captum_vae.localization.options import Frames, ScoreScale
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import Scorer
@@ -49,9 +48,46 @@ from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
 from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
-from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig, Precision
 from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomalySettings:
+    """What a budget chooses in every anomaly experiment.
+
+    Attributes:
+        model: The name of the VAE.
+        options: The VAE's arguments.
+        steps: Optimizer steps of each training; 0 trains for ``epochs``.
+        epochs: Passes over the training images.
+        warmup_steps: Steps over which the KL's weight climbs.
+        batch_size: Images per step.
+        learning_rate: The learning rate of Adam.
+        precision: The precision of the training.
+        every: Every n-th test image is scored.
+        normal_images: How many training images scorers are fitted on.
+        painted: How many training images synthetic defects are painted on.
+        smoothing: The sigmas to choose from, in pixels of the mask.
+        scales: The scales of the maps to choose from.
+        resamples: Resamples of the bootstrap.
+    """
+
+    model: str
+    options: Mapping[str, Any]
+    steps: int
+    epochs: int = 0
+    warmup_steps: int
+    batch_size: int
+    learning_rate: float
+    precision: Precision = "float32"
+    every: int = 1
+    normal_images: int
+    painted: int
+    smoothing: tuple[float, ...]
+    scales: tuple[ScoreScale, ...] = ("none", "location")
+    resamples: int = 1000
 
 
 @dataclass(frozen=True)
@@ -111,8 +147,7 @@ class AnomalyStudy:
 
     Attributes:
         specification: The claims and the words of the page.
-        settings: The settings per budget: a frozen dataclass with the attributes that
-            :class:`~captum_vae.experiments.ucsd.UCSDSettings` has, but those of rendered clips.
+        settings: The settings per budget, which may have attributes of the experiment's own.
         layers: The layers of the maps with a baseline, by their names in the tables.
         published_layers: The layers of the maps as published.
         protocols: The frames of each protocol by its label; the first is that of the verdicts.
@@ -134,7 +169,7 @@ class AnomalyStudy:
     """
 
     specification: Specification
-    settings: Mapping[Budget, Any]
+    settings: Mapping[Budget, AnomalySettings]
     layers: Mapping[str, str]
     published_layers: Mapping[str, str]
     protocols: Mapping[str, Frames]
@@ -153,11 +188,7 @@ class AnomalyStudy:
     choices: Sequence[ChoiceNames] = (OURS,)
     shown_of_each: Literal["first", "middle"] = "first"
 
-    def experiment(self) -> Experiment[Any]:
-        """The experiment, ready to run."""
-        return Experiment(self.specification, self.settings, self.run)
-
-    def run(self, settings: Any, data_root: Path | None, work: Work) -> Findings:
+    def run(self, settings: AnomalySettings, data_root: Path | None, work: Work) -> Findings:
         """Train a VAE per place, measure every map there, and judge the claims."""
         parts: list[MeasuredPlace] = []
         figures: list[Illustration] = []
@@ -182,7 +213,7 @@ class AnomalyStudy:
         )
 
     def _measured(
-        self, settings: Any, place: Place, work: Work
+        self, settings: AnomalySettings, place: Place, work: Work
     ) -> tuple[MeasuredPlace, Callable[[], Illustration]]:
         """Train, choose without labels, measure every map, and draw two of them."""
         training = cast(SampleDataset, build_dataset(place.normal))
@@ -233,7 +264,9 @@ class AnomalyStudy:
         )
         return part, partial(self._drawn, place, maps, chosen[0], normal, work)
 
-    def _trained(self, settings: Any, place: Place, steps: int, work: Work) -> GaussianVAE:
+    def _trained(
+        self, settings: AnomalySettings, place: Place, steps: int, work: Work
+    ) -> GaussianVAE:
         return work.trained(
             place.training_title,
             ModelConfig(settings.model, dict(settings.options), "data"),
@@ -245,7 +278,12 @@ class AnomalyStudy:
         )
 
     def _chosen(
-        self, settings: Any, place: Place, vae: nn.Module, training: SampleDataset, work: Work
+        self,
+        settings: AnomalySettings,
+        place: Place,
+        vae: nn.Module,
+        training: SampleDataset,
+        work: Work,
     ) -> list[ChosenMaps]:
         candidates = Candidates(
             list(self.layers.values()),

@@ -23,6 +23,9 @@ from captum_vae.training.configuration import Precision, VoteProtocolName
 ENOUGH = 0.1
 """Share of the published steps below which a run says nothing on the published claims."""
 
+SHARED = ("steps", "batch_size", "weight", "learning_rate", "samples", "protocol", "precision")
+"""The settings that every run of the grid has in common."""
+
 SPECIFICATION = Specification.read("dsprites")
 
 
@@ -36,13 +39,9 @@ class DSpritesSettings:
         gammas: The weights of the total correlation.
         aggregations: How the overlap is aggregated over pairs of dimensions.
         rectifiers: The rectifiers of the maps.
-        weight: Lambda, the weight of the overlap.
-        batch_size: Images per step.
-        learning_rate: The learning rate of both optimizers; 1e-4 as published.
-        samples: Images encoded for the scores.
-        protocol: The protocol of the votes.
         processes: How many runs go on at the same time.
-        precision: The precision of the training.
+
+    The others are those of :class:`~captum_vae.experiments.seed_run.SeedRun`, for every run.
     """
 
     steps: int
@@ -65,7 +64,7 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
     for folder, experiments in grid(settings, work).items():
         rows = run_experiments(experiments, work.models / folder, settings.processes)
         for experiment, row in zip(experiments, rows, strict=True):
-            runs.append(Run.of(experiment, row))
+            runs.append(Run(experiment, row))
             work.trainings.append(_training(runs[-1], settings.steps))
     paper = EXPERIMENT.settings["paper"]
     measured = MeasuredRuns(runs)
@@ -91,6 +90,7 @@ def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
     share a folder with the paper's own choice, the mean over pairs and ReLU.
     """
     folders: dict[str, list[SeedRun]] = {}
+    shared = {name: getattr(settings, name) for name in SHARED}
     for gamma in settings.gammas:
         for aggregation in settings.aggregations:
             for rectifier in settings.rectifiers:
@@ -100,15 +100,9 @@ def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
                     SeedRun(
                         variant=variant,
                         seed=work.seed + seed,
-                        steps=settings.steps,
-                        batch_size=settings.batch_size,
                         gamma=gamma,
-                        weight=settings.weight,
                         aggregation=aggregation,
-                        learning_rate=settings.learning_rate,
-                        protocol=settings.protocol,
-                        samples=settings.samples,
-                        precision=settings.precision,
+                        **shared,
                         device="cuda" if work.device.type == "cuda" else "cpu",
                         rectifier=None if own else rectifier,
                     )

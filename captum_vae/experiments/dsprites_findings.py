@@ -10,7 +10,7 @@ from typing import Any
 
 from captum_vae.experiments.published_figures import published_rows
 from captum_vae.experiments.results import Cell, ResultTable
-from captum_vae.experiments.seed_comparison import BASELINE, t_interval
+from captum_vae.experiments.seed_comparison import BASELINE, by_seed, paired, t_interval
 from captum_vae.experiments.seed_run import SeedRun
 from captum_vae.experiments.specification import Specification
 from captum_vae.report.estimate import Estimate
@@ -34,34 +34,26 @@ class Run:
     """One trained and scored model.
 
     Attributes:
-        variant: ``factorvae``, or the mode of the overlap added to it.
-        gamma: The weight of the total correlation.
-        aggregation: The aggregation of the overlap; empty for FactorVAE.
-        rectifier: The rectifier of the maps; empty for FactorVAE.
+        experiment: How it was trained.
         row: Its numbers, as :func:`captum_vae.experiments.seed_runs.run_experiment` gives them.
     """
 
-    variant: str
-    gamma: float
-    aggregation: str
-    rectifier: str
+    experiment: SeedRun
     row: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, experiment: SeedRun, row: Mapping[str, Any]) -> Run:
-        """The run of an experiment."""
-        if experiment.variant == BASELINE:
-            return cls(BASELINE, experiment.gamma, "", "", row)
-        own = "abs" if experiment.variant == "normalised" else "relu"
-        rectifier = experiment.rectifier or own
-        return cls(experiment.variant, experiment.gamma, experiment.aggregation, rectifier, row)
 
     @property
     def title(self) -> str:
         """The model in words."""
-        if self.variant == BASELINE:
+        run = self.experiment
+        if run.variant == BASELINE:
             return PLAIN
-        return f"AD-FactorVAE ({self.variant}, {self.aggregation}, {self.rectifier})"
+        rectifier = run.rectifier or ("abs" if run.variant == "normalised" else "relu")
+        return f"AD-FactorVAE ({run.variant}, {run.aggregation}, {rectifier})"
+
+    @property
+    def gamma(self) -> float:
+        """The weight of the total correlation."""
+        return self.experiment.gamma
 
 
 @dataclass(frozen=True)
@@ -84,22 +76,18 @@ class MeasuredRuns:
         self, name: str, quantity: str, protocol: str = "", *, gamma: float = HEADLINE_GAMMA
     ) -> Estimate:
         """Mean over seeds with its 95% interval; undefined without runs."""
-        return _estimate(list(self._by_seed(name, quantity, gamma).values()))
+        return _estimate([*by_seed(self.rows(name, gamma), quantity).values()])
 
     def difference(
         self, first: str, second: str, quantity: str, *, gamma: float = HEADLINE_GAMMA
     ) -> Estimate:
         """Mean of first minus second over the seeds for which both have a value."""
-        values = [self._by_seed(name, quantity, gamma) for name in (first, second)]
-        both = [(values[0][seed], values[1][seed]) for seed in values[0] if seed in values[1]]
-        return _estimate([a - b for a, b in both if a is not None and b is not None])
+        values = (by_seed(self.rows(name, gamma), quantity) for name in (first, second))
+        return _estimate(paired(*values))
 
-    def _by_seed(self, name: str, quantity: str, gamma: float) -> dict[int, float | None]:
-        return {
-            run.row["seed"]: run.row[quantity]
-            for run in self.runs
-            if (run.title, run.gamma) == (name, gamma)
-        }
+    def rows(self, name: str, gamma: float) -> list[Mapping[str, Any]]:
+        """The numbers of a model, a row per seed."""
+        return [run.row for run in self.runs if (run.title, run.gamma) == (name, gamma)]
 
 
 def result_tables(specification: Specification, measured: MeasuredRuns) -> list[ResultTable]:
@@ -152,7 +140,9 @@ def _against_reconstruction(specification: Specification, measured: MeasuredRuns
                     error = _published_range(entry["reconstruction"])
                     score = float(entry["factor_vae_score"].split("+-")[0])
                     rows.append([f"{source}, {name}", entry["gamma"], error, score])
-    for run in sorted(_models(measured), key=lambda run: (run.variant, run.title, run.gamma)):
+    for run in sorted(
+        _models(measured), key=lambda run: (run.experiment.variant, run.title, run.gamma)
+    ):
         found = [
             measured.level(run.title, quantity, gamma=run.gamma)
             for quantity in ("reconstruction_nats", "factor_vae")
@@ -164,33 +154,33 @@ def _against_reconstruction(specification: Specification, measured: MeasuredRuns
 
 
 def _grid(specification: Specification, measured: MeasuredRuns) -> ResultTable:
-    def same(run: Run) -> list[Run]:
-        return [r for r in measured.runs if (r.title, r.gamma) == (run.title, run.gamma)]
-
     def level(quantity: str) -> Callable[[Run], Estimate]:
         return lambda run: measured.level(run.title, quantity, gamma=run.gamma)
 
     def gain(run: Run) -> Estimate | None:
-        if run.variant == BASELINE:
+        if run.title == PLAIN:
             return None
         return measured.difference(run.title, PLAIN, "factor_vae", gamma=run.gamma)
 
     cells: dict[str, Callable[[Run], Cell]] = {
         "model": lambda run: run.title,
         "gamma": lambda run: f"{run.gamma:g}",
-        "seeds": lambda run: len(same(run)),
+        "seeds": lambda run: len(measured.rows(run.title, run.gamma)),
         "FactorVAE score": level("factor_vae"),
         "minus FactorVAE, paired": gain,
         "MIG": level("mig"),
         "reconstruction [nats]": level("reconstruction_nats"),
         "KL [nats]": level("kl_nats"),
         "active dimensions": lambda run: round(
-            statistics.fmean(other.row["active_dimensions"] for other in same(run)), 1
+            statistics.fmean(
+                row["active_dimensions"] for row in measured.rows(run.title, run.gamma)
+            ),
+            1,
         ),
     }
     models = sorted(
         _models(measured),
-        key=lambda run: (run.gamma, run.variant, run.aggregation, run.rectifier),
+        key=lambda run: (run.gamma, run.experiment.variant, run.title),
     )
     return specification.table("grid", models, cells)
 
@@ -208,9 +198,6 @@ def _published_range(words: str) -> Estimate:
     return Estimate(sum(ends) / 2, *ends)
 
 
-def _estimate(values: Sequence[float | None]) -> Estimate:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Estimate(None)
-    found = t_interval(known)
+def _estimate(values: Sequence[float]) -> Estimate:
+    found = t_interval(values)
     return Estimate(found["mean"], found["low"], found["high"])

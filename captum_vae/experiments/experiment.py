@@ -53,6 +53,8 @@ class Experiment(Generic[Settings]):
             said = {"name": claim.name, "text": claim.text, "source": claim.source}
             claims.append({**said, "verdict": verdict.outcome, "because": verdict.because})
         settings: Any = self.settings[budget]
+        found = asdict(findings)
+        del found["data"], found["verdicts"]
         return {
             "experiment": specification.name,
             "title": specification.title,
@@ -60,11 +62,7 @@ class Experiment(Generic[Settings]):
             "scale": budget,
             "data": findings.data,
             "claims": claims,
-            "tables": [table.to_dict() for table in findings.tables],
-            "charts": [asdict(chart) for chart in findings.charts],
-            "figures": [asdict(figure) for figure in findings.figures],
-            "protocol": dict(findings.protocol),
-            "training_share": findings.training_share,
-            "settings": asdict(settings),
+            **found,
+            "settings": specification.shown(asdict(settings)),
             **facts,
         }

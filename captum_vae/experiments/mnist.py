@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -86,14 +86,18 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
     if data is None:
         where = "scikit-learn's 1,797 digits, 8 x 8 pixels brought to 28 x 28, in place of MNIST"
     paper = EXPERIMENT.settings["paper"]
+    trained = "; ".join(
+        f"{steps} steps ({steps * settings.batch_size / images:.3g} epochs of {images} images)"
+        for steps, images in lengths
+    )
     doubts = work.doubts(rendered=where if data is None else "")
     return Findings(
         where,
         doubted(judge(SPECIFICATION, parts), doubts),
         [_table(part) for part in parts],
-        figures,
-        _protocol(settings, lengths),
         [chart for part in parts for chart in SPECIFICATION.drawn(digit=part.name)],
+        figures,
+        SPECIFICATION.protocol_words(s=settings, paper=paper, trained=trained),
         min(steps * settings.batch_size / (paper.epochs * n) for steps, n in lengths),
     )
 
@@ -149,15 +153,6 @@ def _table(part: MeasuredMaps) -> ResultTable:
     table = f"strokes_digit_{part.name}"
     values = {"digit": part.name, "images": part.cell["images"]}
     return SPECIFICATION.table("strokes", rows, cells, name=table, **values)
-
-
-def _protocol(settings: MNISTSettings, lengths: Sequence[tuple[int, int]]) -> dict[str, str]:
-    trained = "; ".join(
-        f"{steps} steps ({steps * settings.batch_size / images:.3g} epochs of {images} images)"
-        for steps, images in lengths
-    )
-    paper = EXPERIMENT.settings["paper"]
-    return SPECIFICATION.protocol_words(s=settings, paper=paper, trained=trained)
 
 
 EXPERIMENT = Experiment(SPECIFICATION, SPECIFICATION.settings(MNISTSettings), run)

@@ -5,16 +5,17 @@ Liu et al. 2020, as quoted in section 4.3 of replication b; replication a's publ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
+    AnomalySettings,
     AnomalyStudy,
     MeasuredPlace,
     Place,
@@ -22,15 +23,15 @@ from captum_vae.experiments.anomaly import (
     minus,
 )
 from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, published_name
+from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import best
 from captum_vae.experiments.measured_maps import METRICS
 from captum_vae.experiments.published_figures import published_number
 from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.experiments.specification import Specification
-from captum_vae.localization.options import ScoreScale
 from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
-from captum_vae.training.configuration import DataConfig, Precision
+from captum_vae.training.configuration import DataConfig
 
 PUBLISHED_LAYERS = {
     "layer2.1.conv1": "encoder.backbone.layer2.1.conv1",
@@ -47,53 +48,27 @@ _COLUMNS: dict[BesideMetric, str] = {"auroc": "pixel_auroc", "best_iou": "best_i
 _WORDS: dict[BesideMetric, str] = {"auroc": "pixel AUROC", "best_iou": "best IoU"}
 
 
-@dataclass(frozen=True)
-class MVTecSettings:
+@dataclass(frozen=True, kw_only=True)
+class MVTecSettings(AnomalySettings):
     """What a budget chooses.
 
     Attributes:
         image_size: Height and width of the images, in pixels.
         augmented: Images in the augmented training set.
-        steps: Optimizer steps of the training of each category.
-        warmup_steps: Steps over which the KL's weight climbs.
-        normal_images: How many training images scorers are fitted on.
-        painted: How many training images synthetic defects are painted on.
-        batch_size: Images per step.
-        learning_rate: The learning rate of Adam.
-        precision: The precision of the training.
-        padding: What fills the corners of rotated images.
-        twice: The category that is trained with both paddings, black and corner.
-        smoothing: The sigmas to choose from, in pixels of the mask.
-        scales: The scales of the maps to choose from.
-        resamples: Resamples of the bootstrap over images.
-        rendered: How many images of a rendered texture there are, in training and in test.
         rotation: The largest angle in degrees.
         mirror: The probability of a mirror image.
-        model: The name of the VAE, whose encoder is a ResNet18.
-        options: The VAE's arguments.
+        padding: What fills the corners of rotated images.
+        twice: The category that is trained with both paddings, black and corner.
+        rendered: How many images of a rendered texture there are, in training and in test.
     """
 
     image_size: int
     augmented: int
-    steps: int
-    warmup_steps: int
-    normal_images: int
-    painted: int
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    precision: Precision = "float32"
-    padding: Padding = "black"
-    twice: str = "leather"
-    smoothing: tuple[float, ...] = (0.0, 4.0, 8.0)
-    scales: tuple[ScoreScale, ...] = ("none", "location")
-    resamples: int = 1000
-    rendered: int = 24
     rotation: float = 30.0
     mirror: float = 0.5
-    model: str = "resnet18"
-    options: Mapping[str, Any] = field(default_factory=lambda: {"latent_dims": 32})
-    epochs: ClassVar[int] = 0
-    every: ClassVar[int] = 1
+    padding: Padding = "black"
+    twice: str = "leather"
+    rendered: int = 24
 
 
 SPECIFICATION = Specification.read("mvtec")
@@ -270,4 +245,4 @@ STUDY = AnomalyStudy(
     published_images=lambda training: SETTINGS["paper"].steps * SETTINGS["paper"].batch_size,
 )
 
-EXPERIMENT = STUDY.experiment()
+EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run)

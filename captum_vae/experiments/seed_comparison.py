@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scipy import stats
@@ -28,30 +28,39 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ``differences``: the same of variant minus FactorVAE over the seeds that both have;
         ``published``: the paper's figures.
     """
-    of_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
+    of_variant: dict[str, list[Mapping[str, Any]]] = {}
     for row in runs:
-        of_variant.setdefault(row["variant"], {})[row["seed"]] = row
+        of_variant.setdefault(row["variant"], []).append(row)
     quantities = [
         name
         for name, value in runs[0].items()
         if name not in ("seed", "seconds") and isinstance(value, int | float)
     ]
-    baseline = of_variant.get(BASELINE, {})
+    baseline = of_variant.get(BASELINE, [])
     return {
         "variants": {
-            variant: {q: t_interval([row[q] for row in rows.values()]) for q in quantities}
+            variant: {q: t_interval([*by_seed(rows, q).values()]) for q in quantities}
             for variant, rows in of_variant.items()
         },
         "differences": {
             variant: {
-                q: t_interval([row[q] - baseline[s][q] for s, row in rows.items() if s in baseline])
-                for q in quantities
+                q: t_interval(paired(by_seed(rows, q), by_seed(baseline, q))) for q in quantities
             }
             for variant, rows in of_variant.items()
             if variant != BASELINE and baseline
         },
         "published": PUBLISHED,
     }
+
+
+def by_seed(rows: Iterable[Mapping[str, Any]], quantity: str) -> dict[int, float]:
+    """The values of a quantity by seed, of the rows that have one."""
+    return {row["seed"]: row[quantity] for row in rows if row[quantity] is not None}
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
+    """First minus second for every seed that both have."""
+    return [value - second[seed] for seed, value in first.items() if seed in second]
 
 
 def comparison_table(results: Mapping[str, Any]) -> str:

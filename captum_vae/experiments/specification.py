@@ -92,6 +92,7 @@ class Specification:
         about: What the experiment is, in a paragraph.
         claims: What is to be confirmed or refuted.
         budgets: The settings of every budget.
+        page_settings: The names of the settings on the page, in order; all of them if empty.
         words: What verdicts say is judged, by rule, as templates for ``str.format``.
         tables: Title and note of each table, as templates.
         charts: What is drawn from the tables; the texts are templates.
@@ -103,6 +104,7 @@ class Specification:
     about: str
     claims: Sequence[Claim]
     budgets: Mapping[Budget, Mapping[str, Any]] = field(default_factory=dict)
+    page_settings: Sequence[str] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     charts: Sequence[Mapping[str, Any]] = ()
@@ -128,6 +130,10 @@ class Specification:
             budget: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
             for budget, entries in self.budgets.items()
         }
+
+    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that the page states, in its order."""
+        return {name: settings[name] for name in self.page_settings or settings}
 
     def table(
         self,

@@ -5,15 +5,16 @@ Liu et al. 2020 on UCSD Ped1, as quoted in section 4.2 of replication b.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from captum_vae.data import UCSD
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
+    AnomalySettings,
     AnomalyStudy,
     MeasuredPlace,
     Place,
@@ -29,15 +30,15 @@ from captum_vae.experiments.anomaly_maps import (
     published_name,
     row_name,
 )
+from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import best
 from captum_vae.experiments.published_figures import published_rows
 from captum_vae.experiments.results import Cell, ResultTable
 from captum_vae.experiments.specification import Specification
-from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.samples import SampleSubset
 from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
-from captum_vae.training.configuration import DataConfig, Precision
+from captum_vae.training.configuration import DataConfig
 
 LAYERS = {name: f"encoder.{name}" for name in ("conv1", "conv2", "conv3")}
 """The published choices of layer, by name."""
@@ -56,45 +57,19 @@ UNSCALED = ChoiceNames(
 STAND_IN = "rendered scenes"
 
 
-@dataclass(frozen=True)
-class UCSDSettings:
+@dataclass(frozen=True, kw_only=True)
+class UCSDSettings(AnomalySettings):
     """What a budget chooses.
 
     Attributes:
-        model: The name of the VAE.
-        options: The VAE's arguments.
         image_size: (h, w) of the frames.
-        steps: Optimizer steps of the training; 0 trains for ``epochs``.
-        epochs: Passes over the training frames.
-        warmup_steps: Steps over which the KL's weight climbs.
-        batch_size: Frames per step.
-        learning_rate: The learning rate of Adam.
-        every: Every n-th test frame is scored.
-        normal_images: How many training frames scorers are fitted on.
-        painted: How many training frames synthetic defects are painted on.
-        smoothing: The sigmas to choose from, in pixels of the mask.
-        resamples: Resamples of the bootstrap over clips.
         rendered_clips: How many clips of rendered scenes there are, in training and in test.
         rendered_frames: Frames per rendered clip.
     """
 
-    model: str
-    options: Mapping[str, Any]
     image_size: tuple[int, int]
-    steps: int
-    epochs: int
-    warmup_steps: int
-    batch_size: int
-    learning_rate: float
-    every: int
-    normal_images: int
-    painted: int
-    smoothing: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
-    resamples: int = 1000
     rendered_clips: int = 12
     rendered_frames: int = 60
-    precision: ClassVar[Precision] = "float32"
-    scales: ClassVar[tuple[ScoreScale, ...]] = ("none", "location")
 
 
 SPECIFICATION = Specification.read("ucsd")
@@ -280,4 +255,4 @@ STUDY = AnomalyStudy(
     published_images=lambda training: SETTINGS["paper"].epochs * training,
 )
 
-EXPERIMENT = STUDY.experiment()
+EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run)

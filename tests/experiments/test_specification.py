@@ -9,7 +9,6 @@ import pytest
 from captum_vae.experiments import specification as module
 from captum_vae.experiments.judging import compared
 from captum_vae.experiments.reproduce import NAMES, load_experiment
-from captum_vae.experiments.results import ResultTable, check_drawn
 from captum_vae.experiments.specification import Specification
 from captum_vae.files import DamagedFileError
 from captum_vae.report.charts import Scatter
@@ -66,14 +65,16 @@ def test_the_committed_results_are_on_the_claims_of_the_specification(name: str)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_charts_draw_the_committed_tables(name: str) -> None:
-    tables = [
-        ResultTable(table["name"], table["title"], table["columns"], table["rows"])
-        for table in stored(name)["tables"]
-    ]
+    tables = {table["name"]: table for table in stored(name)["tables"]}
     charts = Specification.read(name).drawn(**VALUES)
     assert charts
+    assert len({chart.name for chart in charts}) == len(charts)
     for chart in charts:
-        check_drawn(chart, tables)
+        columns = tables[chart.table]["columns"]
+        assert {*chart.words, *chart.numbers} <= set(columns)
+        for column in chart.numbers:
+            cells = [row[columns.index(column)] for row in tables[chart.table]["rows"]]
+            assert not any(isinstance(cell, str) for cell in cells)
 
 
 def test_the_chart_of_dsprites_knows_the_published_models() -> None:

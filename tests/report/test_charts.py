@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from captum_vae.experiments.pages import charts_of, load_results, markdown_page
-from captum_vae.experiments.results import Findings, ResultTable
+from captum_vae.experiments.results import ResultTable
 from captum_vae.experiments.specification import Specification
 from captum_vae.report.chart_drawing import chart_svg, draw
 from captum_vae.report.charts import Chart, Reference, read_chart
@@ -50,15 +50,15 @@ CHART = Chart(
 
 
 def drawn(chart: Chart = CHART, table: Mapping[str, Any] | None = None) -> Axes:
-    (axes,) = draw(chart, table or TABLE.to_dict()).axes
+    (axes,) = draw(chart, table or asdict(TABLE)).axes
     return axes
 
 
 def one_number(cell: Any, label: str = "conv1") -> Axes:
     table = ResultTable("scores", "", ("layer", "ours"), [[label, cell]])
     chart = Chart("one", "", "scores", ("layer",), ("ours",), "", "", "")
-    chart_svg(chart, table.to_dict())
-    return drawn(chart, table.to_dict())
+    chart_svg(chart, asdict(table))
+    return drawn(chart, asdict(table))
 
 
 def marks(axes: Axes, series: str) -> Line2D:
@@ -129,7 +129,7 @@ def test_an_undefined_value_says_so_and_draws_no_mark() -> None:
 
 
 def test_where_a_source_says_nothing_nothing_is_drawn() -> None:
-    table = ResultTable("scores", "", TABLE.columns, [TABLE.rows[1]]).to_dict()
+    table = asdict(ResultTable("scores", "", TABLE.columns, [TABLE.rows[1]]))
     axes = drawn(table=table)
     assert len(marks(axes, "paper (none)").get_xdata()) == 0
     assert "paper (none)" in legend(axes)
@@ -152,8 +152,8 @@ def test_series_differ_in_shape_and_colour() -> None:
 
 def test_the_same_json_gives_the_same_bytes() -> None:
     entry = json.loads(json.dumps(asdict(CHART)))
-    table = json.loads(json.dumps(TABLE.to_dict()))
-    assert chart_svg(read_chart(entry), table) == chart_svg(CHART, TABLE.to_dict())
+    table = json.loads(json.dumps(asdict(TABLE)))
+    assert chart_svg(read_chart(entry), table) == chart_svg(CHART, asdict(TABLE))
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])
@@ -167,26 +167,26 @@ def test_another_process_gives_the_same_bytes(seed: str) -> None:
     )
     found = subprocess.run(
         [sys.executable, "-c", code],
-        input=json.dumps([asdict(CHART), TABLE.to_dict()]).encode(),
+        input=json.dumps([asdict(CHART), asdict(TABLE)]).encode(),
         capture_output=True,
         check=True,
         env={**os.environ, "PYTHONHASHSEED": seed},
     )
-    assert found.stdout == chart_svg(CHART, TABLE.to_dict()).encode()
+    assert found.stdout == chart_svg(CHART, asdict(TABLE)).encode()
 
 
 def test_a_users_settings_of_matplotlib_change_nothing() -> None:
-    expected = chart_svg(CHART, TABLE.to_dict())
+    expected = chart_svg(CHART, asdict(TABLE))
     mine = {"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "none", "figure.dpi": 50}
     with matplotlib.rc_context(mine):
-        assert chart_svg(CHART, TABLE.to_dict()) == expected
+        assert chart_svg(CHART, asdict(TABLE)) == expected
         assert matplotlib.rcParams["font.size"] == 30
 
 
 def test_a_chart_is_as_wide_as_the_manual_and_higher_with_more_rows() -> None:
     sizes = []
     for count in (1, 5):
-        table = {**TABLE.to_dict(), "rows": TABLE.to_dict()["rows"] * count}
+        table = {**asdict(TABLE), "rows": asdict(TABLE)["rows"] * count}
         root = ElementTree.fromstring(chart_svg(CHART, table))
         sizes.append([float(root.attrib[name].removesuffix("pt")) for name in ("width", "height")])
     # 552 pt are 736 CSS pixels.
@@ -214,30 +214,6 @@ def test_a_long_label_is_broken_into_lines() -> None:
 
 def test_dollars_are_no_formula() -> None:
     assert rows(one_number(0.5, "$1 and $x_{$")) == ["$1 and $x_{$"]
-
-
-def findings(**changes: Any) -> Findings:
-    return Findings("", {}, [TABLE], charts=[Chart(**{**vars(CHART), **changes})])
-
-
-def test_a_chart_of_no_table_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"chart 'layers' draws table 'x'; wanted one of"):
-        findings(table="x")
-
-
-def test_a_chart_of_no_column_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"draws column 'his' of table 'scores'; wanted one of"):
-        findings(published=("his",))
-
-
-def test_a_chart_of_words_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"column 'note' .* holds the words 'a'; wanted numbers"):
-        findings(ours=("note",))
-
-
-def test_two_charts_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="wanted a name for each"):
-        Findings("", {}, [TABLE], charts=[CHART, CHART])
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("reproduce_*.json")), ids=lambda p: p.stem)
