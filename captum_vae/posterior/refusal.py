@@ -82,10 +82,9 @@ def ambiguous(
     if remark:
         lines.append(remark)
     lines.append(
-        "a submodule's output: posterior='module:NAME'; in Python also posterior=f, "
-        "f(output) -> mean"
+        "a submodule's output: posterior='module:NAME'; in Python also a function of the output "
+        "that gives the mean"
     )
-    lines.append("on the command line the same words stand behind --posterior")
     listed = "\n  ".join(lines)
     return AmbiguousPosteriorError(
         f"cannot tell which output is the posterior mean. Candidates:\n  {listed}", candidates

@@ -139,7 +139,7 @@ def test_an_attribution_explains_the_plugins_own_trained_model(outcomes):
 
 
 def test_a_posterior_is_read_by_name_where_it_could_not_be_told(outcomes):
-    assert "choose it with posterior=" in refused(outcomes, "without")
+    assert "choose it with --posterior" in refused(outcomes, "without")
     folder, _ = succeeded(outcomes, "posterior")
     report = json.loads((folder / "halves" / "explain.json").read_text())
     assert "call='body'" in report["model"]["posterior_read_by"]
