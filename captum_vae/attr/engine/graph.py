@@ -307,6 +307,13 @@ class _Region:
         return bool(self.linears)
 
     def _belongs(self, node: Node, input_shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Whether the node's values still lie in the order (B, K, *positions), batch first.
+
+        Features do. A reshape leaves the order of values as it is, so that a first axis of B values
+        is the batch and a second one of K the channels; an elementwise operation whose inputs have
+        its own shape leaves every value at its place; a pooling of all position axes, and of no
+        other, leaves fewer positions. Nothing else belongs, whatever it does.
+        """
         name, output = node.name(), shape_of(node, 0)
         if not output or output[0] != self.batch or any(s[0] != self.batch for s in input_shapes):
             return False

@@ -67,6 +67,18 @@ SELECTIONS = {"SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithS
 """Some values are picked."""
 SUMS = {"MeanBackward1", "SumBackward1"}
 """Values are added."""
+POOLED_AXES = {
+    "AdaptiveAvgPool2DBackward0": 2,
+    "AdaptiveAvgPool3DBackward0": 3,
+    "AdaptiveMaxPool2DBackward0": 2,
+    "AdaptiveMaxPool3DBackward0": 3,
+    "AvgPool2DBackward0": 2,
+    "AvgPool3DBackward0": 3,
+    "MaxPool2DBackward0": 2,
+    "MaxPool2DWithIndicesBackward0": 2,
+    "MaxPool3DWithIndicesBackward0": 3,
+}
+"""Poolings, with the number of last axes that they pool: 1-d ones are recorded as 2-d ones."""
 LINEAR_INPUT = {"AddmmBackward0": 1, "MmBackward0": 0, "ConvolutionBackward0": 0}
 """Linear maps, with the place of their input among the node's inputs."""
 
@@ -84,14 +96,30 @@ def touches_batch(node: Node) -> bool:
 
 
 def pools_each_channel(node: Node, input_shape: tuple[int, ...], channels: int) -> bool:
-    """Whether the node pools positions, each channel by itself."""
+    """Whether the node certainly pools positions, and only positions, of each channel by itself.
+
+    A pooling pools its last axes and leaves every axis before them alone. It pools positions where
+    exactly the axes behind (B, K) are its last axes: given one axis less, as ``MaxPool3d`` is on
+    (B, K, h, w), it takes the batch for channels and pools the channels among the positions.
+
+    Args:
+        node: An operation with one input on the path.
+        input_shape: Shape of that input, whose values lie in the order (B, K, *positions), so that
+            a second axis of K values is the channels.
+        channels: K.
+    """
     if len(input_shape) < 3 or input_shape[1] != channels:
         return False
-    name = node.name()
+    name, positions = node.name(), len(input_shape) - 2
     if name == "MeanBackward1":
         dims = {d % len(input_shape) for d in signed(saved(node, "dim"))}
         return dims == set(range(2, len(input_shape)))
-    return name.startswith(("AdaptiveAvgPool", "AvgPool", "MaxPool", "AdaptiveMaxPool"))
+    output = shape_of(node, 0)
+    return (
+        POOLED_AXES.get(name) == positions
+        and len(output) == len(input_shape)
+        and output[:2] == input_shape[:2]
+    )
 
 
 def pool_share(node: Node) -> Tensor | None:
@@ -102,19 +130,18 @@ def pool_share(node: Node) -> Tensor | None:
     pooled = shape_of(node, 0)[2:]
     name = node.name()
     if not name.startswith("AvgPool"):
-        return torch.ones(math.prod(pooled))
+        return torch.ones(math.prod(pooled), dtype=torch.float64)
     spatial = saved(node, "self").shape[2:]
-    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(spatial)]
+    pool = {2: F.avg_pool2d, 3: F.avg_pool3d}[POOLED_AXES[name]]
     options: dict[str, Any] = {
         "kernel_size": saved(node, "kernel_size"),
         "stride": saved(node, "stride") or None,
         "padding": saved(node, "padding"),
         "ceil_mode": saved(node, "ceil_mode"),
         "count_include_pad": saved(node, "count_include_pad"),
+        "divisor_override": saved(node, "divisor_override"),
     }
-    if len(spatial) > 1:
-        options["divisor_override"] = saved(node, "divisor_override")
-    share: Tensor = pool(torch.ones(1, 1, *spatial), **options)
+    share: Tensor = pool(torch.ones(1, 1, *spatial, dtype=torch.float64), **options)
     return share.flatten() if tuple(share.shape[2:]) == tuple(pooled) else None
 
 
