@@ -59,7 +59,7 @@ def test_every_quantity_equals_float64_autograd(of, layer):
 @pytest.mark.parametrize("of", ["log_variance", "kl", "sample"])
 def test_random_encoders_of_every_shape_agree_with_autograd(of, seed):
     torch.manual_seed(seed)
-    model = RandomEncoder(seed).double().eval()
+    model = RandomEncoder(seed).double().eval().requires_grad_()
     x = model.inputs(2).double()
     features, gradients = features_and_gradients(lambda x: by_hand(of, *model(x)), model.layer, x)
     cam = LatentGradCAM(model, model.layer, posterior="forward:0,1", of=of, seed=SEED)
