@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -145,6 +145,11 @@ def floating_tensor(name: str, value: Any, *, wanted: str = "") -> None:
         raise TypeError(
             f"{name} holds {value.dtype}; wanted a floating-point tensor{advice}, as of .float()"
         )
+
+
+def is_sequence(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value can be gone through: arrays and tensors without an axis cannot."""
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_vae.checks import warn_caller, whole_number
+from captum_vae.checks import is_sequence, warn_caller, whole_number
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
 from captum_vae.posterior.usage import is_active
 
@@ -70,7 +70,7 @@ def checked_location(location: Any) -> tuple[int, ...] | None:
     """
     if location is None:
         return None
-    if isinstance(location, str) or not isinstance(location, Iterable):
+    if isinstance(location, str | bytes) or not is_sequence(location):
         raise TypeError(f"location={location!r} is no position; give one index per axis, (i, j)")
     return tuple(whole_number("location", index) for index in location)
 

@@ -7,6 +7,7 @@ the reference is ``baselines``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -132,7 +133,7 @@ def baseline_features(baselines: Baselines, run: ForwardPass) -> tuple[Tensor | 
                 )
             given: Any = reconstruct(run.adapter, run.args, run.posterior)
         else:
-            given = baselines(*run.inputs) if callable(baselines) else baselines
+            given = _called(baselines, run.inputs) if callable(baselines) else baselines
         values = given if isinstance(given, tuple) else (given,)
         if isinstance(baselines, str):
             # What the model was given beside the image, such as a condition, it is given again.
@@ -143,6 +144,19 @@ def baseline_features(baselines: Baselines, run: ForwardPass) -> tuple[Tensor | 
             )
         reference = tuple(_like(v, x) for v, x in zip(values, run.inputs, strict=True))
         return look_at_layers(run.adapter, run.layers, (*reference, *run.extra), side=run.side)
+
+
+def _called(baselines: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+    try:
+        inspect.signature(baselines).bind(*inputs)
+    except TypeError as error:
+        raise TypeError(
+            f"baselines is a callable that does not take the model's {len(inputs)} input(s) "
+            f"({error}); give a function of them"
+        ) from None
+    except ValueError:
+        pass  # Some built-in functions tell no signature.
+    return baselines(*inputs)
 
 
 def _fitted_features(baselines: MeanActivation, run: ForwardPass) -> tuple[Tensor, ...]:

@@ -28,6 +28,7 @@ from captum_vae.posterior.gaussian import (
 from captum_vae.posterior.probe import PROBING, Probe, training_twin, undisturbed, without_updates
 from captum_vae.posterior.reading import (
     SPREADS,
+    WORDS,
     PosteriorError,
     Reading,
     Spread,
@@ -280,6 +281,8 @@ def as_adapter(forward_func: Any, posterior: Any = None) -> PosteriorAdapter:
             return PosteriorAdapter(forward_func, call=call, read=read or "auto")
         if posterior not in _RESERVED and posterior in (plugins := Registry("posteriors")).names:
             return _of_plugin(posterior, plugins.load(posterior), forward_func)
+    elif not callable(posterior) and not isinstance(posterior, int | tuple):
+        raise TypeError(f"posterior is a {type(posterior).__name__}: {WORDS}")
     return PosteriorAdapter(forward_func, read=posterior)
 
 

@@ -108,6 +108,13 @@ class Reading:
         return text + (f" ({self.note})" if self.note else "")
 
 
+WORDS = (
+    "want 'auto', 'mean', 'chunk', a path such as 1, 'mu' or 'latent_dist.mean', a pair of paths "
+    "'MEAN,LOGVAR', 'module:NAME', or a callable"
+)
+"""What a reading can be said in."""
+
+
 def parse_reading(read: object, *, level: int | None, spread: Spread | None) -> Reading | None:
     """Turn the words of the table in `PosteriorAdapter` into a Reading; None for "auto".
 
@@ -115,7 +122,7 @@ def parse_reading(read: object, *, level: int | None, spread: Spread | None) -> 
         TypeError: It is no str, int, pair of those, or callable.
         ValueError: The words are no path.
     """
-    if read == "auto":
+    if isinstance(read, str) and read == "auto":
         return None
     if callable(read):
         return Reading(function=read, level=level, spread=spread or "log_variance")
@@ -132,10 +139,7 @@ def parse_reading(read: object, *, level: int | None, spread: Spread | None) -> 
     else:
         words = ()
     if not 1 <= len(words) <= 2 or not all(isinstance(word, str | int) for word in words):
-        raise TypeError(
-            f"read={read!r}: want 'auto', 'mean', 'chunk', a path such as 1, 'mu' or "
-            "'latent_dist.mean', a pair of paths 'MEAN,LOGVAR', 'module:NAME', or a callable"
-        )
+        raise TypeError(f"read={read!r}: {WORDS}")
     paths = [parse_path(str(word)) for word in words]
     if len(paths) == 2:
         named = SPREAD_OF_NAME.get(_plain(paths[1][-1]), "log_variance")

@@ -235,3 +235,31 @@ def test_an_input_that_is_not_finite_is_said_to_be_so(value):
     assert torch.equal(maps[0], cam.attribute(X)[0])
     with pytest.warns(UserWarning, match="images holds (NaN|infinite values), first in sample 1"):
         ReconstructionError(VAE, posterior="encode:[0],[1]").score(broken(value))
+
+
+@pytest.mark.parametrize(
+    ("options", "calling", "named"),
+    [
+        ({"posterior": np.zeros(3)}, {}, "posterior"),
+        ({"posterior": torch.zeros(3)}, {}, "posterior"),
+        ({"posterior": {"mean": 0}}, {}, "posterior"),
+        ({"location": torch.tensor(1)}, {}, "location"),
+        ({"location": np.array(1)}, {}, "location"),
+        ({"location": b"x"}, {}, "location"),
+        ({}, {"size": 2**70}, "size"),
+        ({}, {"size": (4, 2**40)}, "size"),
+        ({}, {"size": torch.tensor(1.5)}, "size"),
+        ({}, {"baselines": lambda: 1}, "baselines"),
+        ({}, {"baselines": lambda a, b: a}, "baselines"),
+    ],
+)
+def test_arrays_without_axes_and_functions_of_other_arguments_are_named(options, calling, named):
+    vae = ToyVAE()
+    with pytest.raises((TypeError, ValueError), match=named):
+        LatentGradCAM(vae, "conv2", **options).attribute(vae.images(2), **calling)
+
+
+@pytest.mark.parametrize("layer", [torch.tensor(1), np.array("conv2")])
+def test_a_layer_that_is_an_array_without_axes_is_refused(layer):
+    with pytest.raises(TypeError, match="layer must be a torch.nn.Module"):
+        LatentGradCAM(ToyVAE(), layer)

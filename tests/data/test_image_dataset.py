@@ -154,7 +154,8 @@ def test_a_truncated_mask_is_skipped_with_its_image_and_named(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     images = [write_image(tmp_path / f"{number}.png", noise) for number in range(2)]
-    masks = [write_image(tmp_path / "m" / f"{number}.png", noise) for number in range(2)]
+    specks = np.where(noise > 127, 255, 0).astype(np.uint8)
+    masks = [write_image(tmp_path / "m" / f"{number}.png", specks) for number in range(2)]
     truncate(masks[0])
     files = [
         ImageFile(image, image.name, "g", 1, mask)

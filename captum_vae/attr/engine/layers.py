@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch.nn import Module
 
+from captum_vae.checks import is_sequence
 from captum_vae.posterior.calling import owner_of, unwrap
 
 Layers = Module | str | Sequence[Module | str]
@@ -25,7 +26,7 @@ def find_layers(forward_func: Callable[..., Any], layers: Layers | None) -> tupl
     """
     owner = owner_of(unwrap(forward_func))
     wanted: list[object] = [layers]
-    if isinstance(layers, Iterable) and not isinstance(layers, (Module, str)):
+    if is_sequence(layers) and not isinstance(layers, (Module, str)):
         wanted = list(layers)
     if not wanted:
         raise ValueError("layer is an empty list; give at least one layer")

@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,7 @@ from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.layout import Reshape
 from captum_vae.attr.options import MapOptions, Rectifier
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, is_sequence, whole_number
 
 MapSize = int | Sequence[int] | str | None
 """``"input"``, one number for every spatial axis, one per axis, or None."""
@@ -105,16 +104,20 @@ def spatial_size(
                 f"itself, {axes} number(s)"
             )
         wanted = tuple(n for axis, n in enumerate(inputs[0].shape) if axis not in (0, input_axis))
-    elif isinstance(size, Sequence | Tensor | np.ndarray) and not isinstance(size, bytes):
-        wanted = tuple(whole_number("size", side, least=1, hint=hint) for side in size)
+    elif is_sequence(size) and not isinstance(size, bytes):
+        wanted = tuple(_checked_side(side, hint) for side in size)
     else:
-        wanted = (whole_number("size", size, least=1, hint=hint),) * axes
+        wanted = (_checked_side(size, hint),) * axes
     if len(wanted) != axes:
         raise ValueError(
             f"size={size!r} means {wanted}, but the features have {axes} spatial axes; give one "
             "positive whole number per axis"
         )
     return wanted
+
+
+def _checked_side(side: Any, hint: str) -> int:
+    return whole_number("size", side, least=1, most=2**31 - 1, hint=hint)
 
 
 def rectify(maps: Tensor, rectifier: Rectifier) -> Tensor:
