@@ -5,7 +5,6 @@ Slot i of a cache holds one uint8 array whose shape is known beforehand.
 
 import math
 import mmap
-import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -18,16 +17,8 @@ Shape: TypeAlias = tuple[int, ...]
 ReadSlot: TypeAlias = Callable[[int], Array]
 
 
-class ArrayCache(typing.Protocol):
-    """Where decoded arrays are looked up; ``read`` decodes what is not there yet."""
-
-    def load(self, slot: int, read: ReadSlot) -> Array:
-        """Return the array of ``slot``; the caller must not write to it."""
-        ...
-
-
 class NoCache:
-    """Decodes on every access."""
+    """Decodes on every access; ``read`` gives the array of a slot."""
 
     def load(self, slot: int, read: ReadSlot) -> Array:
         """Decode ``slot``."""

@@ -70,8 +70,8 @@ def chart_svg(chart: Chart | Scatter, table: Mapping[str, Any]) -> str:
 
     Args:
         chart: Chart to draw.
-        table: Table whose rows the chart draws, as
-            :meth:`captum_vae.experiments.results.ResultTable.to_dict` gives it.
+        table: Table whose rows the chart draws: ``columns``, the titles, and ``rows``, a cell per
+            column, an estimate as a mapping of ``value``, ``low`` and ``high``.
 
     Returns:
         An SVG document on white, 736 CSS pixels wide. Its bytes depend on nothing but the arguments

@@ -98,10 +98,10 @@ def overlay(
     return _blend(grey, position, colormap)
 
 
-def bar_colors(colormap: str = COLORMAP, *, background: float = 0.0) -> NDArray[np.float64]:
-    """The colours of a scale as :func:`overlay` shows them over one shade, (256, 3) RGB."""
+def bar_colors(colormap: str = COLORMAP) -> NDArray[np.float64]:
+    """The colours of a scale as :func:`overlay` shows them over black, (256, 3) RGB."""
     position = np.linspace(0, 1, 256)
-    return _blend(np.full(256, background), position, colormap)
+    return _blend(np.zeros(256), position, colormap)
 
 
 def grey_image(image: Tensor) -> NDArray[np.float64]:
