@@ -1,6 +1,7 @@
 """Trained models come from the cache, killed trainings continue, cells are computed once."""
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,24 @@ def test_a_damaged_cell_is_named_with_the_remedy(work: Work, place: int) -> None
         work.stored("cell", 1, lambda: value)
     path.unlink()
     assert work.stored("cell", 1, lambda: value) == value
+
+
+def test_a_flipped_bit_of_a_cell_is_noticed_or_changes_nothing(work: Work) -> None:
+    value = {"auroc": 0.25, "images": 7, "rows": {"conv1, relu": [0.5, None]}}
+    work.stored("cell", 1, lambda: value)
+    (path,) = (work.out / "cells").iterdir()
+    whole = path.read_bytes()
+    noticed = 0
+    for place in random.Random(0).choices(range(8 * len(whole)), k=300):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert work.stored("cell", 1, lambda: None) == value
+        except DamagedFileError as error:
+            noticed += 1
+            assert path.name in str(error) and "\n" not in str(error)
+    assert noticed > 200
 
 
 def test_a_cell_that_is_no_text_is_named(work: Work) -> None:
