@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from captum_vae.attr._captum import GradientAttribution, log_usage
 from captum_vae.attr.arguments import Target, check_passes, checked_location, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
+from captum_vae.attr.elementary import WrittenOut, check_thrice_differentiable
 from captum_vae.attr.engine.forward_pass import forward_arguments
 from captum_vae.attr.engine.gradients import pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
@@ -45,8 +47,8 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
 
     the first being the second's linear part. ``LatentGradCAM`` tells what a dimension reads; this,
     what it writes (Captum issue 585). The derivative is an exact Jacobian-vector product by
-    forward-mode differentiation. For a spatial latent a dimension is a channel, moved at all
-    positions alike, or at one ``location``.
+    forward-mode differentiation, or by two backward passes where a loss is to train through it. For
+    a spatial latent a dimension is a channel, moved at all positions alike, or at one ``location``.
 
     Example::
 
@@ -147,7 +149,8 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
         Raises:
             ValueError: An empty batch, a target out of range, an unknown option, no image from the
                 decoder, a posterior without the variance that ``scale`` needs, a decoder whose
-                batch norm takes the batch's own statistics, or that does not depend on z.
+                batch norm takes the batch's own statistics, that does not depend on z, or that
+                torch cannot differentiate as often as is needed.
             RuntimeError: Under ``torch.inference_mode``.
         """
         check_choice("change", change, ("derivative", "traversal"))
@@ -316,11 +319,15 @@ def _derivatives(
     """The decoder's Jacobian times the steps, (B, t, C, *spatial)."""
     z = latent.expand_as(steps).flatten(0, 1)
     tangent = steps.flatten(0, 1)
-    try:
-        product = _forward_mode(decode, z, tangent)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # an operation without a forward-mode formula: differentiate twice
+    product, forward = None, not create_graph  # behind norms its own gradient is wrong
+    if forward:
+        try:
+            product = _forward_mode(decode, z, tangent)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # an operation without a forward-mode formula: differentiate twice
+            forward = False
+    if not forward:
         product = _twice_backward(decode, z, tangent, create_graph)
     if product is None:
         raise ValueError(
@@ -344,12 +351,25 @@ def _twice_backward(
     with torch.enable_grad():
         if not (create_graph and z.requires_grad):
             z = z.detach().requires_grad_()
-        image = decode(z)
+        with WrittenOut() if create_graph else nullcontext():
+            image = decode(z)
         if not image.requires_grad:
             return None
+        if create_graph:
+            check_thrice_differentiable(AutogradPath(image, get_gradient_edge(z)))
         cotangent = torch.zeros_like(image, requires_grad=True)
-        (pulled,) = torch.autograd.grad(image, z, cotangent, create_graph=True, allow_unused=True)
-        if pulled is None:
-            return None
-        (product,) = torch.autograd.grad(pulled, cotangent, tangent, create_graph=create_graph)
+        try:
+            (pulled,) = torch.autograd.grad(
+                image, z, cotangent, create_graph=True, allow_unused=True
+            )
+            if pulled is None:
+                return None
+            (product,) = torch.autograd.grad(pulled, cotangent, tangent, create_graph=create_graph)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                "the decoder holds an operation that torch differentiates only once, or not by "
+                f"itself ({error}); take change='traversal'"
+            ) from error
     return product
