@@ -5,6 +5,7 @@ under hooks, double backward), which a wrapper's forward hooks do not survive; t
 small, so one flattened all-reduce after the backward pass costs little.
 """
 
+import atexit
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,17 @@ def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":
         strategy="ddp" if world > 1 else "auto",
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
     )
+    joined = dist.is_available() and dist.is_initialized()
     fabric.launch()
+    if world > 1 and not joined:
+        # Threads of gloo that still run when the interpreter ends abort the process now and then.
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
