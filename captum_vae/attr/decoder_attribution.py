@@ -319,16 +319,15 @@ def _derivatives(
     """The decoder's Jacobian times the steps, (B, t, C, *spatial)."""
     z = latent.expand_as(steps).flatten(0, 1)
     tangent = steps.flatten(0, 1)
-    product, forward = None, not create_graph  # behind norms its own gradient is wrong
-    if forward:
+    if create_graph:  # behind norms the gradient of a forward-mode derivative is wrong
+        product = _twice_backward(decode, z, tangent, create_graph)
+    else:
         try:
             product = _forward_mode(decode, z, tangent)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # an operation without a forward-mode formula: differentiate twice
-            forward = False
-    if not forward:
-        product = _twice_backward(decode, z, tangent, create_graph)
+            product = _twice_backward(decode, z, tangent, create_graph)
     if product is None:
         raise ValueError(
             "the reconstruction does not depend on the latent (or a detach in the decoder hides "
