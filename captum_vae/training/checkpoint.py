@@ -13,6 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ FORMAT = "captum_vae checkpoint 1"
 
 _WANTED = "a checkpoint of captum-vae"
 _DIGEST = b"captum_vae sha256 "
+_LAST = {"optimizers"}
+"""What the last checkpoint of a run holds alone."""
 _OF_A_RUN = {
     "step": int,
     "objective": dict,
@@ -84,7 +87,10 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def prune_checkpoints(folder: Path, keep: int, *, last: int, spare: Collection[Path] = ()) -> None:
-    """Delete all but the newest ``keep`` checkpoints of a run.
+    """Delete all but the newest ``keep`` checkpoints of a run; the last alone keeps optimizers.
+
+    An older checkpoint is a model to load, not a place to resume from, and without the optimizers'
+    state it takes a third of the space.
 
     Args:
         folder: Where the checkpoints lie.
@@ -97,6 +103,8 @@ def prune_checkpoints(folder: Path, keep: int, *, last: int, spare: Collection[P
     ]
     for path in of_run[:-keep]:
         path.unlink()
+    for path in of_run[-keep:-1]:
+        _drop_optimizers(path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -129,6 +137,11 @@ def check_resumable(state: Mapping[str, Any]) -> None:
     Raises:
         ValueError: Something is missing; the message says what.
     """
+    if _is_thinned(state):
+        raise ValueError(
+            "only the last checkpoint of a run can be resumed from, and this is an older one, "
+            "whose weights load_vae reads"
+        )
     for part, kind in _OF_A_RUN.items():
         if not isinstance(state.get(part), kind):
             raise ValueError(f"it has no {part} to resume from")
@@ -173,6 +186,23 @@ def _decoded(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError("it is a file of another program")
     return state
+
+
+def _is_thinned(state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of a run gave up its optimizers' state when a later one was written."""
+    return "optimizers" not in state and all(part in state for part in _OF_A_RUN.keys() - _LAST)
+
+
+def _drop_optimizers(path: Path) -> None:
+    """Write a checkpoint again without its optimizers' state; leave it where that fails."""
+    # A damaged file, or a disk without room for the smaller one, costs no more than space.
+    with suppress(DamagedFileError, OSError, pickle.UnpicklingError):
+        # Mapped, the tensors are not read: most checkpoints have been thinned before.
+        with reading(path, _WANTED):
+            mapped = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "optimizers" in mapped:
+            state = read_checkpoint(path)
+            write_checkpoint(path, {name: state[name] for name in state if name not in _LAST})
 
 
 def _check_digest(data: bytes) -> None:
@@ -234,9 +264,14 @@ def _remedy(path: Path) -> str:
     # The newest of those before it is what a run would go on from.
     for other in sorted(others, key=lambda other: (_step(other) > _step(path), -_step(other))):
         try:
-            _decoded(other)
+            state = _decoded(other)
         except Exception:
             continue
+        if _is_thinned(state):
+            return (
+                f"{other} beside it is good: use its weights; to go on with the run, restore "
+                f"{path.name} from a copy"
+            )
         return f"{other} beside it is good: use that one, or delete {path.name} to go on from it"
     return (
         "there is no good checkpoint beside it: restore it from a copy, or train again; for a "

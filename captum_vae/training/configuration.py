@@ -196,7 +196,8 @@ class TrainerConfig:
         compile: With on, the model goes through torch.compile.
         workers: Processes that load data; they do not change the result.
         save_every: Steps between checkpoints.
-        keep: How many checkpoints to keep.
+        keep: How many checkpoints to keep; the last alone holds the optimizers' state, which takes
+            two thirds of it, and can be resumed from.
         log_every: Steps between log lines.
         logger: What is logged to: jsonl for log.jsonl, or tensorboard for that and TensorBoard's
             own files.

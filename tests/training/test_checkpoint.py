@@ -261,6 +261,14 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_a_damaged_older_checkpoint_is_left_for_its_owner(tmp_path: Path) -> None:
+    first, _ = save(tmp_path, 1), save(tmp_path, 2)
+    content = first.read_bytes()[:-9]
+    first.write_bytes(content)
+    prune_checkpoints(tmp_path, 2, last=2)
+    assert first.read_bytes() == content
+
+
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         read_checkpoint(tmp_path)

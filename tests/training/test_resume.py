@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from captum_vae.data import Augmented, ImageFolder, OneClassDigits
 from captum_vae.losses import ELBO
-from captum_vae.training import Trainer, VAEObjective
+from captum_vae.training import Trainer, VAEObjective, load_vae
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.data_digest import data_digest
 from tests.training.small_run import Noisy, small_model, train
@@ -109,16 +109,26 @@ def test_a_stray_file_neither_stops_nor_steers_a_resume(
     assert before - after <= {"step_00000007.pt"}, "a stray file was deleted"
 
 
-def test_a_damaged_checkpoint_is_refused_with_the_good_one_before_it(run: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_with_the_good_weights_before_it(run: Path) -> None:
     last = run / "checkpoints" / "step_00000014.pt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 4
     last.write_bytes(content)
     with pytest.raises(ValueError, match="step_00000014.pt cannot be read: it is damaged") as told:
         resume(run)
-    assert "step_00000007.pt beside it is good" in str(told.value)
+    assert "step_00000007.pt beside it is good: use its weights" in str(told.value)
     last.unlink()
+    with pytest.raises(ValueError, match=r"only the last .* whose weights load_vae reads"):
+        resume(run)
+
+
+def test_the_last_checkpoint_alone_holds_what_a_resume_needs(run: Path) -> None:
+    older, last = (run / "checkpoints" / f"step_{step:08d}.pt" for step in (7, 14))
+    assert "optimizers" not in read_checkpoint(older) and "optimizers" in read_checkpoint(last)
+    assert older.stat().st_size < 0.5 * last.stat().st_size
+    load_vae(older)
     assert resume(run).step == 16
+    assert "optimizers" not in read_checkpoint(last)
 
 
 def test_a_run_whose_checkpoints_are_all_lost_is_not_started_anew(run: Path) -> None:
