@@ -11,7 +11,7 @@ from captum_vae.attr.decoding import reconstruct
 from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance
-from captum_vae.localization.scorer import Scale, Scorer
+from captum_vae.localization.scorer import Fitting, Scale, Scorer
 from captum_vae.losses.elbo import bernoulli_nll, kl_per_dimension
 from captum_vae.posterior import Posterior
 
@@ -38,15 +38,19 @@ class ELBOGradient(Scorer):
         self.likelihood = likelihood
         self._variance: Tensor | None = None
 
-    def fit_normal(self, normal: NormalImages) -> None:
+    def fit_normal(self, normal: NormalImages) -> Fitting:
         """Take the mean squared reconstruction error of a pixel."""
         if self.likelihood == "bernoulli":
             return
         total, count = torch.zeros((), dtype=torch.float64), 0
-        for shared in normal.passes():
+
+        def add(shared: ModelPass) -> None:
+            nonlocal total, count
             error = (shared.images - shared.reconstruction).double()
             total = total + error.square().sum().cpu()
             count += error.numel()
+
+        yield add
         self._variance = (total / count).clamp(min=1e-6)
 
     def unscaled_maps(self, shared: ModelPass) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -27,7 +27,7 @@ from captum_vae.attr.options import (
 from captum_vae.checks import check_choice, whole_number
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.options import Baseline
-from captum_vae.localization.scorer import Scale, Scorer
+from captum_vae.localization.scorer import Fitting, Scale, Scorer
 
 Method = Literal["per_dimension", "mean_sum", "normal_difference"]
 
@@ -81,7 +81,11 @@ class LayerScorer(Scorer):
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The map of one layer, (B, H, W) at the images' size."""
 
-    def fit_normal(self, normal: NormalImages) -> None:
+    @abstractmethod
+    def map_options(self) -> tuple[Hashable, ...]:
+        """What a layer's map depends on beside class, batch, layer and baseline."""
+
+    def fit_normal(self, normal: NormalImages) -> Fitting:
         """Take the baseline's features, and each layer's scale if there are several."""
         if self.baselines == "mean_activation":
             self._normal_features = {layer: normal.mean_features(layer) for layer in self.layers}
@@ -92,10 +96,14 @@ class LayerScorer(Scorer):
             return
         squares = dict.fromkeys(self.layers, 0.0)
         pixels = 0
-        for shared in normal.passes():
+
+        def add(shared: ModelPass) -> None:
+            nonlocal pixels
             for layer in self.layers:
-                squares[layer] += float(self.layer_map(shared, layer).double().square().sum())
+                squares[layer] += float(self._layer_map(shared, layer).double().square().sum())
             pixels += len(shared.images) * shared.images[0, 0].numel()
+
+        yield add
         self._scales = {x: (total / pixels) ** 0.5 for x, total in squares.items()}
         silent = [layer for layer, scale in self._scales.items() if scale == 0]
         if silent:
@@ -107,11 +115,18 @@ class LayerScorer(Scorer):
     def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """The layer's map, or the mean of several on their common scale."""
         if len(self.layers) == 1:
-            return self.layer_map(shared, self.layers[0])
+            return self._layer_map(shared, self.layers[0])
         if not self._scales:
             self._fitted(None)
-        maps = [self.layer_map(shared, x) / self._scales[x] for x in self.layers]
+        maps = [self._layer_map(shared, x) / self._scales[x] for x in self.layers]
         return torch.stack(maps).mean(0)
+
+    def _layer_map(self, shared: ModelPass, layer: str) -> Tensor:
+        """The map of one layer, which scorers that differ in scale or other layers share."""
+        origin = self.origin(shared, layer)
+        # Scorers fitted together hold the same tensors; nobody lets go of one during a pass.
+        key = (type(self), *self.map_options(), layer, id(origin))
+        return shared.once(key, lambda: self.layer_map(shared, layer))
 
     def origin(self, shared: ModelPass, layer: str) -> Tensor | None:
         """A(baseline), (B or 1, K, h, w), or None."""
@@ -204,11 +219,16 @@ class LatentAttention(LayerScorer):
             kind = LatentGradCAM if method == "per_dimension" else MeanSumGradCAM
             self._cam = kind(self.model, names, posterior=self.adapter)
 
-    def fit_normal(self, normal: NormalImages) -> None:
+    def fit_normal(self, normal: NormalImages) -> Fitting:
         """Also take the normal class's posterior, for the normal difference."""
         if isinstance(self._cam, NormalDifferenceGradCAM):
             self._cam.fit(normal)
-        super().fit_normal(normal)
+        yield from super().fit_normal(normal)
+
+    def map_options(self) -> tuple[Hashable, ...]:
+        """Method and variant; a normal difference has statistics of its own."""
+        own = self if self.method == "normal_difference" else None
+        return self.method, own, self.options, self.n_steps
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The aggregated attention map of one layer at the images' size, (B, H, W)."""
@@ -257,6 +277,10 @@ class FeatureDifference(LayerScorer):
                 "baselines='none' leaves no difference; choose 'reconstruction', "
                 "'mean_activation' or 'mean_image'"
             )
+
+    def map_options(self) -> tuple[Hashable, ...]:
+        """None; class, layer and baseline say it all."""
+        return ()
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """Mean over channels of abs(A - A(baseline)) at the images' size, (B, H, W)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,9 @@ from captum_vae.posterior import Posterior, PosteriorAdapter
 
 _IMAGE = ""
 """Key of the mean image; no layer has an empty name."""
+
+_WEIGHTS_KEPT = 64 * 2**20
+"""Bytes of channel weights of normal images that are kept between passes over them."""
 
 
 class ModelPass:
@@ -42,18 +46,32 @@ class ModelPass:
         model: Any,
         adapter: PosteriorAdapter,
         layers: Sequence[str] = (),
+        *,
+        weights: dict[Any, Tensor] | None = None,
     ) -> None:
-        """Name the batch and the layers; nothing runs yet."""
+        """Name the batch and the layers; nothing runs yet.
+
+        Args:
+            images: (B, C, H, W).
+            model: The VAE.
+            adapter: Reads its posterior.
+            layers: Dotted names of the layers whose features are kept.
+            weights: Channel weights of these images from an earlier pass, to which those found
+                now are added; None keeps them for this pass alone.
+        """
         self.images = images
         self.model = model
         self.adapter = adapter
         self.layers = tuple(layers)
+        self._weights = weights
+        self._found: dict[Hashable, Tensor] = {}
 
     @cached_property
     def run(self) -> ForwardPass:
         """The encoder's call, with the graph from the features of ``layers`` on."""
         layers = find_layers(self.model, list(self.layers))
-        return run_layers(self.adapter, layers, (self.images,))
+        run = run_layers(self.adapter, layers, (self.images,))
+        return run if self._weights is None else replace(run, kept=self._weights)
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -76,6 +94,17 @@ class ModelPass:
     def features_of_reconstruction(self, layer: str) -> Tensor:
         """A(reconstruction) (B, K, h, w) of one of ``layers``, detached."""
         return self._reconstruction_features[self.place(layer)]
+
+    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` gives, computed for the first scorer that asks under ``key``.
+
+        Args:
+            key: Everything that the result depends on beside this batch.
+            compute: Computes it.
+        """
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     @cached_property
     def _reconstruction_features(self) -> tuple[Tensor, ...]:
@@ -141,6 +170,7 @@ class NormalImages:
         self._batches = batches
         self._device = device
         self._progress = progress
+        self._weights: list[dict[Any, Tensor]] = []
 
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of images (B, C, H, W)."""
@@ -157,9 +187,19 @@ class NormalImages:
             raise ValueError("normal is empty: a scorer needs at least one normal image to fit on")
 
     def passes(self) -> Iterator[ModelPass]:
-        """One :class:`ModelPass` per batch."""
-        for images in self:
-            yield ModelPass(images, self.model, self.adapter, self.layers)
+        """One :class:`ModelPass` per batch, with the channel weights of the pass before.
+
+        Pooled weights depend on the model and the image alone, so the next pass over the same
+        batches finds them; those of the first 64 MB are kept.
+        """
+        size = sum(_bytes(weights) for weights in self._weights)
+        for number, images in enumerate(self):
+            known = number < len(self._weights)
+            weights = self._weights[number] if known else {}
+            yield ModelPass(images, self.model, self.adapter, self.layers, weights=weights)
+            if not known and size < _WEIGHTS_KEPT:
+                self._weights.append(weights)
+                size += _bytes(weights)
 
     def mean_image(self) -> Tensor:
         """(1, C, H, W), the mean of the normal images."""
@@ -187,6 +227,10 @@ class NormalImages:
             count += len(images)
             dtype = images.dtype
         return {name: (total / count).to(dtype) for name, total in sums.items()}
+
+
+def _bytes(weights: dict[Any, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
 
 
 def _look(

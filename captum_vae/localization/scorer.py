@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from captum_vae.attr.engine.forward_pass import check_images
@@ -18,6 +19,9 @@ from captum_vae.posterior.calling import owner_of, unwrap
 Self = TypeVar("Self", bound="Scorer")
 
 Scale = ScoreScale
+
+Fitting = Iterator[Callable[[ModelPass], None]]
+"""A scorer's fit, see :meth:`Scorer.fit_normal`."""
 
 _SOFTENING = 0.1
 """Share of the mean scale added at every location, so that none is divided by almost nothing."""
@@ -116,8 +120,22 @@ class Scorer(ABC):
         return maps if self.scale == "none" else maps / self._fitted(self._location_scale)
 
     @abstractmethod
-    def fit_normal(self, normal: NormalImages) -> None:
-        """Learn from normal images and the means over them, all but the scale."""
+    def fit_normal(self, normal: NormalImages) -> Fitting | None:
+        """Learn from normal images and the means over them, all but the scale.
+
+        What takes a pass over the images is yielded: a function that is called with every batch's
+        :class:`ModelPass`. All scorers that are fitted together yield in turn and share the pass,
+        so this may be a generator::
+
+            squares = 0.0
+
+            def add(shared):
+                nonlocal squares
+                squares += float(self.unscaled_maps(shared).square().sum())
+
+            yield add  # comes back when all normal images have been seen
+            self._scale = squares**0.5
+        """
 
     @abstractmethod
     def unscaled_maps(self, shared: ModelPass) -> Tensor:
@@ -132,29 +150,41 @@ class Scorer(ABC):
 
 
 def fit_together(scorers: Sequence[Scorer], normal: NormalImages) -> None:
-    """Fit scorers of one model; the scales of all take one pass over the normal images.
+    """Fit scorers of one model; what they take from the normal images they take in shared passes.
 
     Args:
         scorers: Scorers of the model of ``normal``, reading no layers but those of ``normal``.
         normal: The normal images.
     """
-    for scorer in scorers:
-        scorer.fit_normal(normal)
-    scaled = [scorer for scorer in scorers if scorer.scale == "location"]
-    if not scaled:
+    fits = [_fitting(scorer, normal) for scorer in scorers]
+    while waiting := [(fit, add) for fit in fits if (add := next(fit, None)) is not None]:
+        fits = [fit for fit, _ in waiting]
+        for shared in normal.passes():
+            for _, add in waiting:
+                add(shared)
+
+
+def _fitting(scorer: Scorer, normal: NormalImages) -> Fitting:
+    """The scorer's own fit, and its scale at each location after it."""
+    yield from scorer.fit_normal(normal) or ()
+    if scorer.scale != "location":
         return
-    squares: list[Tensor] = []
+    squares = torch.zeros(())
     count = 0
-    for shared in normal.passes():
-        found = [s.unscaled_maps(shared).double().square().sum(0) for s in scaled]
-        squares = [a + b for a, b in zip(squares, found, strict=True)] if squares else found
+    dtype = torch.float32
+
+    def add(shared: ModelPass) -> None:
+        nonlocal squares, count, dtype
+        found = scorer.unscaled_maps(shared).double().square().sum(0)
+        squares = squares.to(found.device) + found
         count += len(shared.images)
         dtype = shared.images.dtype
-    for scorer, total in zip(scaled, squares, strict=True):
-        spread = (total / count).sqrt()
-        if not spread.any():
-            raise ValueError(
-                f"{type(scorer).__name__} gives an all-zero map for every normal image, so it has "
-                "no scale; choose scale='none'"
-            )
-        scorer._location_scale = (spread + _SOFTENING * spread.mean()).to(dtype)
+
+    yield add
+    spread = (squares / count).sqrt()
+    if not spread.any():
+        raise ValueError(
+            f"{type(scorer).__name__} gives an all-zero map for every normal image, so it has "
+            "no scale; choose scale='none'"
+        )
+    scorer._location_scale = (spread + _SOFTENING * spread.mean()).to(dtype)

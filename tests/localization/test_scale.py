@@ -1,5 +1,7 @@
 """The scale at each location that scorers learn from normal images."""
 
+import sys
+
 import pytest
 import torch
 
@@ -56,3 +58,42 @@ def test_maps_that_are_zero_on_all_normal_images_have_no_scale(vae):
 def test_another_scale_is_refused(vae):
     with pytest.raises(ValueError, match="scale='pixel'"):
         ReconstructionError(vae, scale="pixel")
+
+
+def candidates_of(vae):
+    return [
+        LatentAttention(vae, layers, rectifier="abs", baselines=baselines, scale=scale)
+        for layers in ("conv1", "conv2", ["conv1", "conv2"])
+        for baselines in ("mean_activation", "reconstruction")
+        for scale in ("none", "location")
+    ]
+
+
+def test_fused_and_scaled_scorers_fitted_together_equal_those_fitted_alone(vae):
+    normal, images = vae.images(11, seed=1), vae.images(3, seed=2)
+    together = candidates_of(vae)
+    fit_scorers(together, ImageBatches(list(normal.split(4)), "normal"), "fitting")
+    for one, other in zip(together, candidates_of(vae), strict=True):
+        assert_equal(one.score(images), other.fit(list(normal.split(4))).score(images), 1e-12)
+
+
+def test_candidates_share_three_passes_over_the_normal_images_and_one_of_channel_weights(
+    vae, monkeypatch
+):
+    """Means, then the scales of layers, then those of the locations of fused maps."""
+    batches = list(vae.images(8, seed=1).split(4))
+    read, weighted = [], []
+    channel_weights = sys.modules["captum_vae.attr.engine.channel_weights"]
+    pooled = channel_weights._pooled_weights
+    monkeypatch.setattr(
+        channel_weights, "_pooled_weights", lambda *a: weighted.append(1) or pooled(*a)
+    )
+
+    class Counted(list):
+        def __iter__(self):
+            read.append(1)
+            return super().__iter__()
+
+    fit_scorers(candidates_of(vae), ImageBatches(Counted(batches), "normal"), "fitting")
+    assert len(read) == 3
+    assert len(weighted) == 2 * len(batches)  # one per layer and batch
