@@ -2,7 +2,7 @@
 
 import signal
 import warnings
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -124,6 +124,7 @@ class Trainer(TrainerConfig):
         *,
         out: str | Path,
         resume: Resume = "auto",
+        on_step: Callable[[nn.Module, int], object] | None = None,
     ) -> TrainingResult:
         """Train ``model`` in place and report its active dimensions.
 
@@ -136,6 +137,8 @@ class Trainer(TrainerConfig):
                 there meanwhile.
             resume: ``"auto"`` continues the run that ``out`` holds, if the settings and the images
                 are the same; ``"never"`` refuses it.
+            on_step: Called after every step on the first process with the model and the steps done,
+                such as a :class:`~captum_vae.training.LatentMonitor`.
 
         Returns:
             Losses, the last checkpoint and the active dimensions; the model is left on the
@@ -151,6 +154,10 @@ class Trainer(TrainerConfig):
         """
         check_arguments(model, dataset, objective, out)
         check_choice("resume", resume, get_args(Resume))
+        if on_step is not None and not callable(on_step):
+            raise TypeError(
+                f"on_step is a {type(on_step).__name__}; wanted a function of model and step"
+            )
         image = first_image(dataset)
         fabric = start_fabric(self.accelerator, self.precision)
         if self.batch_size % fabric.world_size:
@@ -160,7 +167,7 @@ class Trainer(TrainerConfig):
             )
         # The other processes read what the first writes, and wait for it at every checkpoint.
         with naming_dead_loaders(), holding(out) if fabric.is_global_zero else nullcontext():
-            return self._fit(fabric, model, dataset, objective, Path(out), resume, image)
+            return self._fit(fabric, model, dataset, objective, Path(out), resume, image, on_step)
 
     def _fit(
         self,
@@ -171,6 +178,7 @@ class Trainer(TrainerConfig):
         out: Path,
         resume: Resume,
         image: Tensor,
+        on_step: Callable[[nn.Module, int], object] | None,
     ) -> TrainingResult:
         seed_everything(self.seed + fabric.global_rank)
         model.to(fabric.device).train()
@@ -193,7 +201,7 @@ class Trainer(TrainerConfig):
             },
             device=fabric.device,
         )
-        run = _Run(self, fabric, state, out / "checkpoints")
+        run = _Run(self, fabric, state, out / "checkpoints", on_step)
         start = run.resume(resume)
         losses = run.train(dataset, images, start)
         active = measure_active_dimensions(
@@ -225,6 +233,7 @@ class _Run:
     fabric: "Fabric"
     state: TrainingState
     folder: Path
+    on_step: Callable[[nn.Module, int], object] | None
     saved: int = field(default=0, init=False)
     checkpoint: Path | None = field(default=None, init=False)
     of_other_runs: frozenset[Path] = field(default=frozenset(), init=False)
@@ -314,6 +323,8 @@ class _Run:
                 done = step + 1
                 if done % trainer.log_every == 0 or done == trainer.steps or stop:
                     log.write(done)
+                if self.on_step is not None and fabric.is_global_zero:
+                    self.on_step(self.state.model, done)
                 if done % trainer.save_every == 0 or done == trainer.steps or stop:
                     self._save(done)
                 if stop:
