@@ -167,7 +167,14 @@ def the_reproductions() -> str:
     )
 
 
+def cost_of_a_monitor() -> str:
+    run = result("monitoring")
+    share = max(row["share"]["high"] for row in run["rows"])
+    return f"costs at most {100 * share:.1f}% of the training's time on the VAEs measured"
+
+
 SENTENCES = [
+    Sentence("docs/own_training.md", cost_of_a_monitor),
     Sentence("README.md", cost_of_all_maps),
     Sentence("README.md", against_the_reconstruction),
     Sentence("README.md", against_the_control),
