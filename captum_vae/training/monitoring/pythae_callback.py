@@ -45,7 +45,7 @@ class PythaeLatentAttentionCallback(TrainingCallback):
         **options: Arguments of ``LatentGradCAM.attribute``, such as rectifier or baselines.
 
     Raises:
-        ImportError: pythae is not installed.
+        ImportError: The package pythae is not installed.
         TypeError: An argument is of another kind.
         ValueError: A number is out of range, or images have another shape.
 
