@@ -1,4 +1,4 @@
-"""The VAEs of the published experiments, at any image and latent size."""
+"""VAEs: the published ones at any size, those on timm backbones, and the linear one of features."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from captum_vae.models.base import GaussianVAE
     from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
     from captum_vae.models.factor import FactorDiscriminator, FactorVAE
+    from captum_vae.models.linear_latent import LinearLatent, fit_linear_latent
     from captum_vae.models.registered import build_model
     from captum_vae.models.timm_vae import ResNet18VAE, TimmVAE
 
@@ -16,11 +17,13 @@ __all__ = [
     "FactorDiscriminator",
     "FactorVAE",
     "GaussianVAE",
+    "LinearLatent",
     "MNISTVAE",
     "ResNet18VAE",
     "TimmVAE",
     "UCSDVAE",
     "build_model",
+    "fit_linear_latent",
 ]
 
 load_on_first_use(__name__)
