@@ -1,7 +1,8 @@
 """The boundary to the file system: files written whole or not at all, errors that name the file.
 
 Everything that the package reads is opened inside :func:`reading`, everything that it writes goes
-through :func:`replacing`, and a run that fills a folder holds it by :func:`holding`.
+through :func:`replacing`, or :func:`replacing_folder` where thousands of files belong together, and
+a run that fills a folder holds it by :func:`holding`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,6 +101,48 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
         # Where the folder is no folder there is nothing to remove, and that is an error too.
         with suppress(OSError):
             beside.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = f"could not write {path} ({os.strerror(error.errno)})"
+            raise OSError(error.errno, f"{reason}; what was there before is untouched") from error
+        raise
+
+
+@contextmanager
+def replacing_folder(path: str | Path, *, marker: str) -> Iterator[Path]:
+    """Give a folder to fill, which takes the place of ``path`` when the block ends without error.
+
+    The old folder stays as it was until then, and for good if anything raises. Files in it are
+    not flushed one by one, so that thousands of small ones are written quickly.
+
+    Args:
+        path: The folder to replace; its parent is created.
+        marker: A file that the block writes, by which a later call knows the folder for its own.
+
+    Raises:
+        ValueError: ``path`` is there and holds files, but not the marker: it is somebody else's.
+        OSError: The disk is full or refuses; the message names ``path``.
+    """
+    path = _writable(path)
+    if path.exists() and not (
+        path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))
+    ):
+        raise ValueError(
+            f"{path} is there and was not written by this command (it has no {marker}); move it "
+            "away or choose another folder"
+        )
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    beside, old = path.parent / f".{name}.tmp", path.parent / f".{name}.old"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
             reason = f"could not write {path} ({os.strerror(error.errno)})"
             raise OSError(error.errno, f"{reason}; what was there before is untouched") from error

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from captum_vae.files import reading, write_text
 from captum_vae.report.tables import Table, unbroken
-from captum_vae.report.template import PAGE
+from captum_vae.report.template import PAGE, SCRIPTS
 from captum_vae.report.text import legible
 
 
@@ -35,17 +35,33 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A headline with paragraphs, then pictures, tables and lines of code."""
+    """A headline with paragraphs, then pictures, tables and lines of code.
+
+    Attributes:
+        title: The headline.
+        paragraphs: The paragraphs under it.
+        pictures: The pictures after them.
+        tables: The tables after the pictures.
+        code: Lines that are shown as they are.
+        still: Whether a page's explorer shows the same; where it runs, the section is only printed.
+    """
 
     title: str
     paragraphs: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     code: str = ""
+    still: bool = False
 
 
 def write_page(
-    path: str | Path, *, title: str, lead: str, sections: Sequence[Section], footer: str = ""
+    path: str | Path,
+    *,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    footer: str = "",
+    explorer: str = "",
 ) -> Path:
     """Write a self-contained HTML page that shows its pictures by relative paths.
 
@@ -58,6 +74,8 @@ def write_page(
         lead: The paragraph under it.
         sections: The sections in order.
         footer: Small print at the end.
+        explorer: The folder beside the page that holds the scripts and data of an explorer; empty
+            for a page without one. The explorer stands below the lead.
 
     Raises:
         FileNotFoundError: A picture does not exist.
@@ -79,7 +97,12 @@ def write_page(
     environment.filters["unbroken"] = unbroken
     environment.globals["size"] = lambda picture: _size(picture.path)
     text = environment.from_string(PAGE).render(
-        title=title, lead=lead, sections=sections, footer=footer
+        title=title,
+        lead=lead,
+        sections=sections,
+        footer=footer,
+        explorer=explorer,
+        scripts=SCRIPTS,
     )
     write_text(path, text)
     return path
