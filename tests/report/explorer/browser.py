@@ -66,6 +66,7 @@ def show(driver: Any, page: Path, hash_: str = "", *, width: int = 1280, height:
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
     )
     driver.get("about:blank")
+    errors(driver), requests(driver)  # those of other pages, such as the browser's own
     driver.get(page.resolve().as_uri() + hash_)
 
 

@@ -34,6 +34,11 @@ def blob(seed: int, *, side: int = SIDE, width: float = 5.0) -> Tensor:
     return torch.exp(-distance / (2 * width**2))
 
 
+def spot(number: int, dim: int, layer: int) -> Tensor:
+    """A coarse map, coarser at later layers."""
+    return blob(50 * number + dim, side=14 - 6 * layer, width=3)
+
+
 def photograph(seed: int, *, side: int = SIDE, bright: float = 0.9) -> Tensor:
     """A colour picture of soft spots on a bright ground."""
     ground = torch.linspace(bright, bright * 0.6, side)[None, :, None].expand(3, side, side)
@@ -57,15 +62,17 @@ def defects(
         title=title,
         lead="Synthetic images with painted defects.",
         thresholds=thresholds,
-        sections=[Section("Table", ["Metrics."], tables=[Table(("scorer", "AUROC"), [("a", "0.9")])])],
+        sections=[
+            Section("Table", ["Metrics."], tables=[Table(("scorer", "AUROC"), [("a", "0.9")])])
+        ],
     ) as page:
         for number in range(count):
             kind = kinds[number % len(kinds)]
-            spot = blob(number)
-            mask = (spot > 0.6) if kind != kinds[0] else torch.zeros(SIDE, SIDE, dtype=torch.bool)
+            found = blob(number)
+            mask = (found > 0.6) if kind != kinds[0] else torch.zeros(SIDE, SIDE, dtype=torch.bool)
             generator = torch.Generator().manual_seed(number)
             noise = torch.rand(SIDE, SIDE, generator=generator)
-            attention = (0.8 * spot * float(mask.any()) + 0.25 * noise).float()
+            attention = (0.8 * found * float(mask.any()) + 0.25 * noise).float()
             error = (0.3 * blob(number + 7) + 0.2 * noise).double()
             name = (names or {}).get(number, f"{kind}/{number:03d}.png")
             page.add(
@@ -102,7 +109,10 @@ def dimensions(folder: Path, *, count: int = 12, dims: int = 8, layers: int = 2)
             kl = torch.rand(dims, generator=generator) * torch.linspace(2, 0, dims)
             maps = {
                 ("latent Grad-CAM", f"encoder.conv{layer + 1}"): torch.stack(
-                    [blob(number * 50 + d, side=14 - 6 * layer, width=3) * kl[d] for d in range(dims)]
+                    [
+                        blob(number * 50 + d, side=14 - 6 * layer, width=3) * kl[d]
+                        for d in range(dims)
+                    ]
                 )
                 for layer in range(layers)
             }

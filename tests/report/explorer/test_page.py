@@ -30,7 +30,7 @@ def leaving(driver: Any) -> list[str]:
     return [
         address
         for address in browser.requests(driver)
-        if not address.startswith(("file:", "about:", "chrome:"))
+        if not address.startswith(("file:", "about:"))
     ]
 
 
