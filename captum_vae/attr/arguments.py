@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.checks import is_sequence, warn_caller, whole_number
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
+from captum_vae.posterior.read_back import may_read_back
 from captum_vae.posterior.usage import is_active
 
 Target = int | Sequence[int] | Tensor | np.ndarray[Any, Any] | None
@@ -119,6 +120,8 @@ def warn_of_collapse(posterior: Posterior, adapter: PosteriorAdapter) -> None:
     """
     told = _told.setdefault(adapter.owner or adapter, set())
     if posterior.log_variance is None or "collapsed" in told:
+        return
+    if not may_read_back(posterior.log_variance):
         return
     with torch.no_grad():
         kl = posterior.kl().mean(0)

@@ -20,6 +20,7 @@ from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers
 from captum_vae.attr.engine.layers import Layers, find_layers
 from captum_vae.checks import check_flag, real_number
 from captum_vae.posterior import PosteriorAdapter
+from captum_vae.posterior.read_back import may_read_back
 
 
 class LayerAttributionOfAVAE(Protocol):
@@ -187,6 +188,6 @@ def _like(value: Any, image: Tensor) -> Tensor:
             f"baselines has shape {tuple(value.shape)}, the inputs {tuple(image.shape)}; give one "
             "baseline per image, or one for all with a leading 1"
         )
-    if value.device.type == "cpu" and not value.isfinite().all():
+    if may_read_back(value) and not value.isfinite().all():
         raise ValueError(f"baselines holds NaN or infinite values; give {wanted}")
     return value.to(image).expand_as(image)

@@ -17,9 +17,9 @@ from captum_vae.attr._captum import GradientAttribution, log_usage
 from captum_vae.attr.arguments import Target, check_passes, checked_location, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
 from captum_vae.attr.elementary import WrittenOut, check_thrice_differentiable
-from captum_vae.attr.engine.forward_pass import forward_arguments
 from captum_vae.attr.engine.gradients import pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
+from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
 from captum_vae.attr.options import (
     Aggregate,

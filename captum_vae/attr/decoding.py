@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,10 +17,13 @@ from captum_vae.models.base import GaussianVAE
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import unwrap
 from captum_vae.posterior.probe import seeded
+from captum_vae.posterior.read_back import may_read_back
 
 Decoder = Callable[..., Any] | str | None
 """A module or callable z -> image, its dotted name in the model, or None to find it."""
 
+_CHOSEN: WeakKeyDictionary[Any, dict[Any, tuple[str, int]]] = WeakKeyDictionary()
+"""Which call of a model reconstructs, see ``_first_reconstruction``."""
 _WORDS = ("decode", "decoder")
 _IMAGE_NAMES = ("sample", "reconstruction", "recon_x", "recon", "x_hat")
 
@@ -78,7 +83,7 @@ def decoded_images(output: Any, shape: Sequence[int]) -> Tensor:
     """
     found = images_like(shape, output)
     if not found:
-        found = [t for t in _tensors(output) if len(t) == shape[0] and 3 <= t.dim() <= 5]
+        found = [t for t in _tensors(output) if t.shape[0] == shape[0] and 3 <= t.dim() <= 5]
         if len(found) != 1:
             held = ", ".join(str(tuple(t.shape)) for t in _tensors(output)) or "none"
             raise ValueError(
@@ -142,24 +147,58 @@ def reconstruct(
             if decoded is not None:
                 found = torch.sigmoid(decoded) if model.output == "logits" else decoded
                 return found if keep_graph else found.detach()
-        attempts: list[Callable[[], Any]] = []
+        attempts: dict[str, Callable[[], Any]] = {}
         if callable(whole):
-            # Where only a submodule decodes, as in pythae, it may reconstruct from a sample.
-            ask = _call if hasattr(model, "decode") else _without_noise
-            attempts.append(partial(ask, whole, image, args[1:], names))
+            attempts["reconstruct"] = partial(_call, whole, image, args[1:], names)
         if decode is not None:
-            attempts.append(of_mean)
-        attempts += [partial(adapter.output, *args), partial(model, *args)]
-        for attempt in attempts:
-            # Some models return the image itself beside its reconstruction.
-            for found in images_like(image.shape, attempt()):
-                if not torch.equal(found, image):
-                    return found if keep_graph else found.detach()
+            attempts["decode"] = of_mean
+        attempts |= {"call": partial(adapter.output, *args), "whole": partial(model, *args)}
+        # Where only a submodule decodes, as in pythae, ``reconstruct`` may do so from a sample.
+        doubted = () if hasattr(model, "decode") else ("reconstruct",)
+        found = _first_reconstruction(
+            attempts, image, doubted, _CHOSEN.setdefault(adapter.owner or adapter, {})
+        )
+        if found is not None:
+            return found if keep_graph else found.detach()
     raise ValueError(
         f"the model {type(model).__name__} gives no reconstruction of the image's shape "
         f"{tuple(image.shape)}, neither from reconstruct, decode or decoder nor as a whole; as "
         "baselines pass a callable of the inputs instead"
     )
+
+
+def _first_reconstruction(
+    attempts: Mapping[str, Callable[[], Any]],
+    image: Tensor,
+    doubted: Collection[str],
+    chosen: dict[Any, tuple[str, int]],
+) -> Tensor | None:
+    """The first image that an attempt gives and that is not the input itself.
+
+    Some models return the image itself beside its reconstruction, and some draw a sample. Telling
+    reads values, so that what was told once serves later calls in which none may be read.
+
+    Args:
+        attempts: Calls of the model by name, in order.
+        image: (B, C, *spatial).
+        doubted: Those which may draw random numbers, and do not count if they do.
+        chosen: The attempt chosen and the place among its images, by what there was to choose.
+    """
+    key = (tuple(attempts), image.shape[1:])
+    reading = may_read_back(image)
+    known = None if reading else chosen.get(key)
+    if known is not None:
+        images = images_like(image.shape, attempts[known[0]]())
+        if known[1] < len(images):
+            return images[known[1]]
+    for name, attempt in attempts.items():
+        output = _without_noise(attempt, image) if name in doubted else attempt()
+        for place, found in enumerate(images_like(image.shape, output)):
+            if not (torch.equal(found, image) if reading else found._base is image):
+                if reading:
+                    chosen[key] = (name, place)
+                return found
+    return None
 
 
 def _call(
@@ -190,13 +229,11 @@ def _call(
     return function(first, *extra) if len(required) <= len(extra) <= len(others) else None
 
 
-def _without_noise(
-    function: Callable[..., Any], first: Tensor, extra: Sequence[Any], names: Sequence[str]
-) -> Any:
+def _without_noise(call: Callable[[], Any], like: Tensor) -> Any:
     """The call's result, or None where it drew random numbers."""
-    before = _random_states(first)
-    output = _call(function, first, extra, names)
-    after = _random_states(first)
+    before = _random_states(like)
+    output = call()
+    after = _random_states(like)
     return output if all(map(torch.equal, before, after)) else None
 
 
@@ -220,15 +257,16 @@ def images_like(shape: Sequence[int], output: Any) -> list[Tensor]:
         shape: (B, C, *spatial).
         output: What a model or a decoder returned.
     """
-    size = torch.Size(shape)
+    size, count = tuple(shape), math.prod(shape)
     found = [
         tensor
         for tensor in _tensors(output)
         if tensor.is_floating_point()
-        and tensor.shape[:1] == size[:1]
-        and tensor.numel() == size.numel()
+        and tensor.dim()
+        and tensor.shape[0] == size[0]
+        and tensor.numel() == count
     ]
-    found.sort(key=lambda tensor: tensor.shape != size)
+    found.sort(key=lambda tensor: tuple(tensor.shape) != size)
     return [tensor.reshape(size) for tensor in found]
 
 

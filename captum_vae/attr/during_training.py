@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr.arguments import Target, check_passes, latent_dims
+from captum_vae.attr.engine.capture import Caught, capture_features
 from captum_vae.attr.engine.channel_weights import channel_weights as weights_of
 from captum_vae.attr.engine.channel_weights import plan_layers
-from captum_vae.attr.engine.forward_pass import Caught, ForwardPass, capture_features
+from captum_vae.attr.engine.first_call import checking
+from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.graph import LayerPlan
 from captum_vae.attr.engine.layers import describe, find_layers
@@ -58,7 +60,8 @@ class WatchedForward:
         given = self._given()
         reshape = self._reshape(None)
         features = given if reshape is None else reshape(given)
-        check_maplike(features, given, self.layer, len(given))
+        with checking([self.layer], [given], of="watched"):
+            check_maplike(features, given, self.layer, given.shape[0])
         return features
 
     def _reshape(self, mean: Tensor | None) -> Reshape | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_vae.attr.engine.forward_pass import check_images
+from captum_vae.attr.engine.inputs import check_images
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
 
 

@@ -76,8 +76,8 @@ def _checked(codes: object, of: Quantity, posterior: Posterior) -> Tensor:
             f"of={quantity_name(of)} gave {type(codes).__name__}; wanted a tensor (B, T) of "
             "scalars to explain"
         )
-    batch = len(posterior.mean)
-    if codes.dim() != 2 or len(codes) != batch or not codes.is_floating_point():
+    batch = posterior.mean.shape[0]
+    if codes.dim() != 2 or codes.shape[0] != batch or not codes.is_floating_point():
         raise ValueError(
             f"of={quantity_name(of)} gave {tuple(codes.shape)} {codes.dtype} for a batch of "
             f"{batch}; wanted floating-point scalars to explain, ({batch}, T)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, get_args
 
 from torch import Tensor
@@ -18,9 +19,11 @@ from captum_vae.attr.arguments import (
 )
 from captum_vae.attr.baselines import Baselines, baseline_features
 from captum_vae.attr.engine.channel_weights import plan_layers
-from captum_vae.attr.engine.forward_pass import ForwardPass, forward_arguments, run_layers
+from captum_vae.attr.engine.first_call import checking
+from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.graph import LayerPlan
+from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.layers import Layers, describe, find_layers
 from captum_vae.attr.engine.maps import MapSize, compose_maps
 from captum_vae.attr.latent_codes import (
@@ -40,6 +43,7 @@ from captum_vae.attr.options import (
 )
 from captum_vae.checks import check_choice, check_flag, checked_seed, whole_number
 from captum_vae.posterior import Posterior, as_adapter
+from captum_vae.posterior.read_back import Checks, check_checks
 
 
 class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
@@ -77,6 +81,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         reshape_transform: Callable[[Tensor], Tensor] | None = None,
         dims_per_pass: int | None = None,
         memory_budget: int | None = None,
+        checks: Checks = "first",
     ) -> None:
         """Name the model and the layer; nothing runs yet.
 
@@ -100,6 +105,10 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 needed; None chooses by ``memory_budget``.
             memory_budget: Bytes for the gradients of one backward pass; None takes 64 MiB on the
                 CPU, half of the free memory on a CUDA device.
+            checks: When values are looked at, which reads them back from the device and so stalls
+                it: NaN and infinite inputs and features, a collapsed posterior, a negative
+                variance. ``first`` looks at the first call with these layers, ``every`` at every
+                call, ``none`` never.
 
         Raises:
             ValueError: A layer that is not in the model, a number below 1, or an unknown ``of``.
@@ -115,6 +124,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         self.reshape_transform = reshape_transform
         self.dims_per_pass = dims_per_pass
         self.memory_budget = memory_budget
+        self.checks = check_checks(checks)
         if layer is not None:
             find_layers(forward_func, layer)
 
@@ -175,6 +185,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         size: MapSize = None,
         n_steps: int = 8,
         create_graph: bool = False,
+        checks: Checks | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Attention maps of the posterior at the layer.
 
@@ -201,6 +212,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 an int or a tuple, to that size; None keeps the features' own.
             n_steps: Points on the path of ``weighting="integrated"`` (Gauss-Legendre).
             create_graph: Keep the graph, so that a loss on the maps trains the model.
+            checks: Replaces the attribution's own ``checks`` for this call.
 
         Returns:
             Maps (B, T, h, w) of T latent dimensions, T = 1 when summed or aggregated; with
@@ -224,11 +236,11 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         n_steps = whole_number("n_steps", n_steps, least=1)
         check_flag("create_graph", create_graph)
         settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget, n_steps)
-        run = self._run(
-            inputs, target, additional_forward_args, attribute_to_layer_input, create_graph
-        )
-        origins = baseline_features(baselines, run)
-        maps = compose_maps(run, options, settings, origins=origins, size=size)
+        call = (inputs, target, additional_forward_args, attribute_to_layer_input)
+        with self._checking(inputs, attribute_to_layer_input, checks):
+            run = self._run(*call, create_graph)
+            origins = baseline_features(baselines, run)
+            maps = compose_maps(run, options, settings, origins=origins, size=size)
         return maps[0] if isinstance(self.layer, (Module, str)) else maps
 
     def explain_plan(
@@ -250,8 +262,19 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
         """
         check_choice("weighting", weighting, get_args(Weighting))
-        run = self._run(inputs, target, additional_forward_args, attribute_to_layer_input, False)
+        call = (inputs, target, additional_forward_args, attribute_to_layer_input)
+        with self._checking(inputs, attribute_to_layer_input, None):
+            run = self._run(*call, create_graph=False)
         return tuple(plan_layers(run, pooled=weighting == "pooled"))
+
+    def _checking(
+        self, inputs: Any, attribute_to_layer_input: bool, checks: Checks | None
+    ) -> AbstractContextManager[None]:
+        """The block of one call, in which values are looked at or not."""
+        checks = self.checks if checks is None else check_checks(checks)
+        layers = find_layers(self.forward_func, self.layer)
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        return checking(layers, given, checks, of=str(attribute_to_layer_input))
 
     def _run(
         self,

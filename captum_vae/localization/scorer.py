@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from captum_vae.attr.engine.forward_pass import check_images
+from captum_vae.attr.engine.inputs import check_images
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages, device_of
 from captum_vae.localization.options import ScoreScale

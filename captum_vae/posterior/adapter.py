@@ -212,8 +212,8 @@ class PosteriorAdapter:
         function, reading = self._chosen()
         output = call_for_output(function, inputs, owner_of(self.model), reading.modules)
         mean, log_variance = reading.latent(output)
-        batch = next((len(item) for item in inputs if isinstance(item, Tensor) and item.ndim), None)
-        if batch is not None and len(mean) != batch:
+        batch = next((x.shape[0] for x in inputs if isinstance(x, Tensor) and x.ndim), None)
+        if batch is not None and mean.shape[0] != batch:
             raise PosteriorError(
                 f"the mean has shape {tuple(mean.shape)}, but the inputs are a batch of {batch}: "
                 f"its first dimension must be the batch (reading: {reading})"

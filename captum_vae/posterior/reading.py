@@ -21,6 +21,8 @@ from torch.distributions import (
     Normal,
 )
 
+from captum_vae.posterior.read_back import may_read_back
+
 Spread = Literal["log_variance", "variance", "std", "log_std"]
 SPREADS: tuple[str, ...] = get_args(Spread)
 
@@ -277,14 +279,13 @@ def to_log_variance(second: Tensor, spread: Spread) -> Tensor:
     """Log-variance from whatever the model's second tensor is; same shape.
 
     Raises:
-        PosteriorError: A variance or standard deviation on the CPU is negative.
+        PosteriorError: A variance or standard deviation is negative, where values are looked at.
     """
     if spread == "log_variance":
         return second
     if spread == "log_std":
         return 2 * second
-    # On an accelerator reading a value back would stall every call.
-    if second.device.type == "cpu" and bool((second < 0).any()):
+    if may_read_back(second) and bool((second < 0).any()):
         raise PosteriorError(
             f"spread={spread!r}, but the second output has negative values; "
             "it may be a log-variance: spread='log_variance'"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.attr.arguments import warn_of_batch_statistics
+from captum_vae.attr.engine.capture import Side, capture_features
+from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.graph import off_path
-from captum_vae.attr.engine.layers import describe, why_twice
 from captum_vae.attr.engine.layout import (
     CHANNELS_LAST,
     LAYOUTS,
@@ -30,12 +27,9 @@ from captum_vae.attr.engine.layout import (
     layout_of_features,
     layout_of_module,
 )
-from captum_vae.checks import warn_caller
 from captum_vae.posterior import Posterior, PosteriorAdapter
-from captum_vae.posterior.hooks import hooked
 from captum_vae.posterior.probe import seeded
 
-Side = Literal["input", "output"]
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
 """A posterior -> the scalars to explain (B, D'), and which of them get a map."""
 
@@ -182,15 +176,16 @@ def run_layers(
             posterior = adapter.look(*args)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
+        batch = codes.shape[0]
         layout = _layout(adapter, layers, features, codes, inputs, extra, side)
         image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()
         reshapes = [
-            find_reshape(given, layer, reshape, layout=known, image=image, batch=len(codes))
+            find_reshape(given, layer, reshape, layout=known, image=image, batch=batch)
             for given, layer, known in zip(features, layers, layout.features, strict=True)
         ]
         maplike = [f if way is None else way(f) for f, way in zip(features, reshapes, strict=True)]
         for brought, given, layer in zip(maplike, features, layers, strict=True):
-            check_maplike(brought, given, layer, len(codes))
+            check_maplike(brought, given, layer, batch)
         return ForwardPass(
             layers=tuple(layers),
             features=features,
@@ -208,7 +203,7 @@ def run_layers(
             whole_graph=whole,
         )
 
-    with torch.enable_grad():
+    with torch.enable_grad(), checking(layers, args, of=side):
         result = run(keep_graph)
         if not result.codes.requires_grad and not keep_graph:
             # A no_grad or enable_grad block inside the model ended the recording: record it all.
@@ -216,68 +211,6 @@ def run_layers(
     if not result.codes.requires_grad:
         raise off_path(layers[0], result.codes)
     return result
-
-
-def forward_arguments(
-    inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any
-) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
-    """The inputs and the further positional arguments, as tuples.
-
-    Raises:
-        RuntimeError: Under inference mode, or with tensors made there.
-        TypeError: Something other than tensors of real numbers.
-        ValueError: An empty batch.
-    """
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            "attribution needs gradients, which torch.inference_mode() forbids; use "
-            "torch.no_grad() instead, in which attribute() works"
-        )
-    for tensor in inputs if isinstance(inputs, tuple) else (inputs,):
-        check_images("inputs", tensor)
-        if tensor.is_inference():
-            raise RuntimeError(
-                "inputs were made under torch.inference_mode() and cannot carry gradients; pass "
-                "inputs.clone()"
-            )
-    if isinstance(inputs, tuple) and not inputs:
-        raise ValueError("inputs is an empty tuple; give the model's input")
-    tensors: tuple[Tensor, ...] = format_inputs(inputs)
-    return tensors, format_additional_forward_args(additional_forward_args) or ()
-
-
-def check_images(name: str, value: Any) -> None:
-    """Refuse what is no batch of numbers; warn where some are not finite.
-
-    Args:
-        name: Name of the argument.
-        value: What was given for it; wanted is a tensor (B, ...).
-
-    Raises:
-        TypeError: No tensor, or one of complex numbers.
-        ValueError: An empty batch.
-    """
-    if not isinstance(value, Tensor):
-        advice = {
-            "ndarray": "torch.from_numpy makes one of it",
-            "dict": "for a model that takes a mapping pass forward_func=lambda x: model({KEY: x})",
-            "list": "torch.stack makes one of several images; several inputs are a tuple",
-        }.get(type(value).__name__, "give a batch of images (B, C, H, W), or what the model takes")
-        raise TypeError(f"{name} is a {type(value).__name__}; wanted a tensor: {advice}")
-    if value.is_complex():
-        raise TypeError(f"{name} holds complex numbers ({value.dtype}); wanted real ones")
-    if value.dim() == 0 or len(value) == 0:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}: the batch is empty")
-    # Nothing is read back from an accelerator, where that would stall.
-    if value.device.type == "cpu" and value.is_floating_point():
-        if not math.isfinite(value.detach().double().sum()):
-            broken = (~value.detach().isfinite()).flatten(1).any(1).nonzero()
-            if len(broken):
-                kind = "NaN" if value.detach().isnan().any() else "infinite values"
-                warn_caller(
-                    f"{name} holds {kind}, first in sample {int(broken[0])}, whose maps mean "
-                    "nothing"
-                )
 
 
 def look_at_layers(
@@ -362,136 +295,3 @@ def _looked_up(
         return Layout(tuple(found), 1)
     differentiable = leaf.requires_grad and leaf.dim() > 2
     return Layout(tuple(found), axis_behind(mean, leaf) if differentiable else None)
-
-
-@dataclass
-class Caught:
-    """Features of layers, filled while the model runs.
-
-    Attributes:
-        layers: The modules watched.
-        tensors: One per layer, in its graph if one was asked for; None where it did not run.
-    """
-
-    layers: tuple[Module, ...]
-    tensors: list[Tensor | None]
-
-    def features(self, adapter: PosteriorAdapter) -> tuple[Tensor, ...]:
-        """All of them.
-
-        Args:
-            adapter: What called the model, for the message.
-
-        Raises:
-            ValueError: A layer did not run.
-        """
-        for tensor, layer in zip(self.tensors, self.layers, strict=True):
-            if tensor is None:
-                raise ValueError(
-                    f"layer {describe(layer)} did not run when the posterior was read by "
-                    f"{adapter!r}: decoder layers are not on the path to the posterior, and layers "
-                    "inside a torch.compile'd submodule cannot be hooked; choose an encoder layer"
-                )
-        return tuple(tensor for tensor in self.tensors if tensor is not None)
-
-
-class FeaturesComplete(Exception):
-    """Ends a forward early: every layer asked for has run."""
-
-
-@contextmanager
-def capture_features(
-    layers: Sequence[Module],
-    *,
-    side: Side = "output",
-    graph: Literal["above", "whole", "none"] = "above",
-    replace_with: Sequence[Tensor] | None = None,
-    within: Module | None = None,
-) -> Iterator[Caught]:
-    """Catch the features of ``layers`` in the model call made inside the ``with`` block.
-
-    Both what is caught and what the model goes on with are clones of the features, so that no
-    in-place operation, behind the layer or on a tensor that the layer passed on as it was, can
-    overwrite them. Hooks live for the block, also when the model raises, and act for the calling
-    thread alone.
-
-    Args:
-        layers: Modules, each of which must run exactly once.
-        side: Catch what the layer puts out, or what it takes in (its first tensor).
-        graph: ``above`` records gradients from the features on (what lies below runs without a
-            graph, which saves its memory); ``whole`` keeps the graph below too, for training
-            through the maps; ``none`` only looks, and ends the forward once all layers have run.
-        replace_with: Features for the model to go on with in place of its own, one per layer.
-        within: The model, for the message.
-
-    Yields:
-        The features, filled while the model runs.
-
-    Raises:
-        RuntimeError: Inside the block, when a layer runs twice or its features cannot be read.
-    """
-    caught = Caught(tuple(layers), [None] * len(layers))
-
-    def keep(index: int, features: Tensor) -> Tensor:
-        if caught.tensors[index] is not None:
-            raise RuntimeError(
-                f"layer {describe(layers[index])} ran twice in one forward{why_twice(within)}"
-            )
-        if not features.is_floating_point():
-            raise TypeError(
-                f"layer {describe(layers[index])} puts out {features.dtype}; attribution needs "
-                "floating-point features"
-            )
-        if graph != "none" and (torch.is_inference_mode_enabled() or features.is_inference()):
-            raise RuntimeError(
-                f"the model runs layer {describe(layers[index])} under torch.inference_mode(), "
-                "where no gradients exist; use torch.no_grad() in the model instead, which is no "
-                "hindrance"
-            )
-        if replace_with is not None:
-            features = replace_with[index]
-        if graph == "none":
-            caught.tensors[index] = features.detach().clone()
-            if all(tensor is not None for tensor in caught.tensors):
-                raise FeaturesComplete
-            return features
-        torch.set_grad_enabled(True)
-        features = features.clone()
-        if not features.requires_grad:
-            features.requires_grad_()
-        caught.tensors[index] = features
-        return features.clone()
-
-    with ExitStack() as stack:
-        for index, layer in enumerate(layers):
-            swap = partial(_swap_tensor, swap=partial(keep, index), first=side == "input")
-            stack.enter_context(hooked(layer, swap, on=side))
-        stack.enter_context(torch.set_grad_enabled(graph == "whole"))
-        try:
-            yield caught
-        except FeaturesComplete:
-            pass
-        finally:
-            # Weights that autocast casts without gradients must not serve a later pass with them.
-            torch.clear_autocast_cache()
-
-
-def _swap_tensor(module: Module, value: Any, swap: Callable[[Tensor], Tensor], first: bool) -> Any:
-    if isinstance(value, Tensor):
-        return swap(value)
-    if isinstance(value, (tuple, list)):
-        places = [i for i, item in enumerate(value) if isinstance(item, Tensor)]
-        first = first or isinstance(module, nn.RNNBase | nn.MultiheadAttention)
-        if len(places) == 1 or (first and places):
-            items = list(value)
-            items[places[0]] = swap(items[places[0]])
-            return type(value)(items) if type(value) in (tuple, list) else tuple(items)
-        if places:
-            raise RuntimeError(
-                f"layer {describe(module)} puts out {len(places)} tensors; choose a layer inside "
-                "it that puts out one"
-            )
-    raise RuntimeError(
-        f"layer {describe(module)} gives {type(value).__name__}, not a tensor of features; choose "
-        "a layer whose features are one tensor"
-    )

@@ -10,7 +10,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.settings import ENCODERS, Setting, build_case
 from benchmarks.ways import prepare
 from captum_vae import LatentGradCAM
-from captum_vae.attr.engine.forward_pass import capture_features
+from captum_vae.attr.engine.capture import capture_features
 from captum_vae.attr.engine.gradients import PassSettings, vector_jacobian_products
 from captum_vae.attr.engine.graph import plan_layer
 from tests.attr.engine.test_channel_weights import engine_weights, relative_error

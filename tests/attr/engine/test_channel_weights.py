@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from captum_vae.attr.engine.capture import capture_features
 from captum_vae.attr.engine.channel_weights import channel_weights
-from captum_vae.attr.engine.forward_pass import ForwardPass, capture_features
+from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.graph import plan_layer
 from tests.attr.random_networks import (
