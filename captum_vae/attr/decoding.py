@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from torch.nn import Module
 from captum_vae.models.base import GaussianVAE
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.calling import unwrap
+from captum_vae.posterior.hooks import hooked
 from captum_vae.posterior.probe import seeded
 from captum_vae.posterior.read_back import may_read_back
 
@@ -111,10 +113,12 @@ def reconstruct(
 ) -> Tensor:
     """The VAE's own reconstruction of its first input, from the posterior mean where it can be.
 
-    A model with a method ``reconstruct`` is asked for it, since what it decodes may be logits. Else
-    ``decode``, or ``decoder``, is given the mean; and a model without one is run as a whole. Each
-    gets the model's other arguments that its signature asks for. Noise, if the model draws any, is
-    the same at every call; the user's random state is left as it was.
+    A model with a method ``reconstruct`` is asked for it. Else the model is run as a whole with the
+    mean in the place of what its ``decode``, or ``decoder``, takes there, since what it decodes may
+    be logits that its forward turns into an image; where that cannot be, ``decode`` or ``decoder``
+    is given the mean; and a model without one is run as it is. Each gets the model's other
+    arguments that its signature asks for. Noise, if the model draws any, is the same at every call;
+    the user's random state is left as it was.
 
     Args:
         adapter: Knows the model and how it is called.
@@ -134,25 +138,46 @@ def reconstruct(
     whole = getattr(model, "reconstruct", None)
     names = _extra_names(model)
 
-    def of_mean() -> Any:
-        assert decode is not None
-        known = adapter.prepare(*args)(*args) if posterior is None else posterior
-        latent = latent_of(known)
-        return None if latent is None else _call(decode, latent, args[1:], names)
+    @cache
+    def latent() -> Tensor | None:
+        return latent_of(adapter.prepare(*args)(*args) if posterior is None else posterior)
+
+    @cache
+    def decoded() -> tuple[Any, Module | None]:
+        """What the mean decodes to, and the module through which it enters."""
+        mean = latent()
+        if decode is None or mean is None:
+            return None, None
+        with _entry_of(mean, model) as entered:
+            output = _call(decode, mean, args[1:], names)
+        return output, next(iter(entered), None)
+
+    def of_mean(run: Callable[[], Any]) -> Any:
+        """What a call of the whole model gives with the mean in the place of its latent."""
+        mean, (_, entry) = latent(), decoded()
+        if mean is None or entry is None:
+            return None
+        with _taking(entry, mean) as replaced:
+            output = run()
+        # A decoder that ran several times, or through another module, has drawn something else.
+        return output if len(replaced) == 1 else None
 
     with torch.set_grad_enabled(keep_graph), seeded(), adapter.without_updates():
         if isinstance(model, GaussianVAE) and type(model).reconstruct is GaussianVAE.reconstruct:
             # The same as ``model.reconstruct``, without encoding the image again.
-            decoded = of_mean()
-            if decoded is not None:
-                found = torch.sigmoid(decoded) if model.output == "logits" else decoded
+            image_or_logits, _ = decoded()
+            if image_or_logits is not None:
+                logits = model.output == "logits"
+                found = torch.sigmoid(image_or_logits) if logits else image_or_logits
                 return found if keep_graph else found.detach()
         attempts: dict[str, Callable[[], Any]] = {}
         if callable(whole):
             attempts["reconstruct"] = partial(_call, whole, image, args[1:], names)
+        runs = {"call": partial(adapter.output, *args), "whole": partial(_whole, model, args)}
         if decode is not None:
-            attempts["decode"] = of_mean
-        attempts |= {"call": partial(adapter.output, *args), "whole": partial(model, *args)}
+            attempts |= {f"{name} of mean": partial(of_mean, run) for name, run in runs.items()}
+            attempts["decode"] = lambda: decoded()[0]
+        attempts |= runs
         # Where only a submodule decodes, as in pythae, ``reconstruct`` may do so from a sample.
         doubted = () if hasattr(model, "decode") else ("reconstruct",)
         found = _first_reconstruction(
@@ -165,6 +190,48 @@ def reconstruct(
         f"{tuple(image.shape)}, neither from reconstruct, decode or decoder nor as a whole; as "
         "baselines pass a callable of the inputs instead"
     )
+
+
+def _whole(model: Any, args: Sequence[Any]) -> Any:
+    """What the model returns as a whole; None where it does not take what its encoder takes."""
+    try:
+        return model(*args)
+    except torch.OutOfMemoryError:
+        raise
+    # The model is the user's: as a whole it may want a dict, a label, or be no function at all.
+    except Exception:
+        return None
+
+
+@contextmanager
+def _entry_of(latent: Tensor, model: Any) -> Iterator[list[Module]]:
+    """The modules of the model that are given the latent itself in the block, in order."""
+    entered: list[Module] = []
+
+    def note(module: Module, inputs: Any) -> None:
+        if inputs and inputs[0] is latent:
+            entered.append(module)
+
+    with ExitStack() as stack:
+        for module in model.modules() if isinstance(model, Module) else ():
+            stack.enter_context(hooked(module, note, on="input"))
+        yield entered
+
+
+@contextmanager
+def _taking(module: Module, latent: Tensor) -> Iterator[list[Module]]:
+    """The latent in the place of what the module is given; it is listed as often as that is."""
+    replaced: list[Module] = []
+
+    def replace(module: Module, inputs: Any) -> Any:
+        first = inputs[0] if inputs else None
+        if not isinstance(first, Tensor) or first.shape != latent.shape:
+            return None
+        replaced.append(module)
+        return (latent, *inputs[1:])
+
+    with hooked(module, replace, on="input"):
+        yield replaced
 
 
 def _first_reconstruction(

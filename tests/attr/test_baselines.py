@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from captum_vae import LatentGradCAM, MeanActivation, MeanSumGradCAM
+from captum_vae import LatentGradCAM, MeanActivation, MeanSumGradCAM, PosteriorAdapter
+from captum_vae.attr.decoding import reconstruct
 from tests.attr.toys import D, ToyVAE, assert_equal, features_and_gradients
 
 
@@ -145,6 +146,72 @@ def test_the_reconstruction_is_found_behind_other_interfaces(interface):
         model, layer = interface(vae), vae.conv2
     found = LatentGradCAM(model, layer).attribute(x, baselines="reconstruction", rectifier="none")
     assert_equal(found, wanted)
+
+
+class LogitsInside(nn.Module):
+    """forward -> (image, mu, logvar), the image made of what decoder or decode puts out."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.fc_mu, self.fc_logvar = nn.Linear(256, 3), nn.Linear(256, 3)
+        setattr(self, "pixels" if by == "decode" else "decoder", nn.Linear(3, 64))
+        if by == "decode":
+            self.decode = lambda z: self.pixels(z).reshape(-1, 1, 8, 8)
+        self.by, self.shape_image = (
+            by,
+            {
+                "decode": torch.sigmoid,
+                "decoder": torch.sigmoid,
+                "tanh": torch.tanh,
+                "two channels": lambda out: out.reshape(-1, 1, 8, 8).flip(3),
+                "of the input": lambda out: out.sigmoid() * self.scale,
+                "twice": lambda out: (out + self.decoder(out[:, :3])).sigmoid(),
+            }[by],
+        )
+
+    def encode(self, x):
+        hidden = self.features(x).flatten(1)
+        return self.fc_mu(hidden), self.fc_logvar(hidden)
+
+    def forward(self, x):
+        self.scale = x.flatten(1).amax(1, keepdim=True)
+        mu, logvar = self.encode(x)
+        z = mu + torch.randn_like(mu) * (logvar / 2).exp()
+        out = self.decode(z) if self.by == "decode" else self.decoder(z)
+        return self.shape_image(out).reshape(x.shape), mu, logvar
+
+    def wanted(self, x):
+        self.scale = x.flatten(1).amax(1, keepdim=True)
+        mean = self.encode(x)[0]
+        out = self.decode(mean) if self.by == "decode" else self.decoder(mean)
+        return self.shape_image(out).reshape(x.shape).detach()
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("by", ["decode", "decoder", "tanh", "two channels", "of the input"])
+def test_what_forward_makes_of_the_decoders_output_is_the_reconstruction(by, as_dict):
+    """Many a decoder puts out logits, which forward turns into the image."""
+    torch.manual_seed(0)
+    vae, x = LogitsInside(by).double().eval(), torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    if as_dict:
+        forward = vae.forward
+        vae.forward = lambda batch: dict(
+            zip(("recon", "mu", "logvar"), forward(batch["x"]), strict=True)
+        )
+        adapter = PosteriorAdapter(vae, call=lambda x: vae({"x": x}), read="mu,logvar")
+    else:
+        adapter = PosteriorAdapter(vae)
+    assert_equal(reconstruct(adapter.prepare(x), (x,)), vae.wanted(x))
+    torch.manual_seed(1)
+    assert_equal(reconstruct(adapter, (x,)), vae.wanted(x))
+
+
+def test_a_decoder_that_runs_twice_is_given_the_mean_itself():
+    torch.manual_seed(0)
+    vae, x = LogitsInside("twice").double().eval(), torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    mean = vae.encode(x)[0]
+    assert_equal(reconstruct(PosteriorAdapter(vae), (x,)), vae.decoder(mean).reshape(x.shape))
 
 
 def test_a_model_without_a_reconstruction_says_so():

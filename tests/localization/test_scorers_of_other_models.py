@@ -275,6 +275,10 @@ class DecodesWithOptions(Conditional):
     def decode(self, z: Tensor, shrink: bool = False) -> Tensor:
         return self.pixels(z) / (1000 if shrink is not False else 1)
 
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = self.encode(x, label)
+        return self.decode(mean), mean, log_variance
+
 
 @pytest.mark.parametrize("kind", [Conditional, ConditionByAnotherName, ConditionalReconstruct])
 @pytest.mark.parametrize("given_as", ["input", "additional_forward_args"])
