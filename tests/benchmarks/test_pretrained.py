@@ -1,4 +1,4 @@
-"""The pretrained weights of the benchmarks: what a trained network does, an untrained one cannot."""
+"""The pretrained weights of the benchmarks recognise what is on a photograph."""
 
 import pytest
 import timm
