@@ -74,6 +74,7 @@ def evaluate(
         build_samples,
         choose_lines,
         fact_lines,
+        fit_lines,
         measure_active,
         oracle_line,
         scorer_lines,
@@ -123,9 +124,12 @@ def evaluate(
             )
             smoothing = lines[CHOSEN][1].smoothing
         lines |= scorer_lines(scorers, vae, adapter, protocol, smoothing)
+        candidates = {} if choice is None or not oracle_images else variants
+        every = [*lines.values(), *candidates.values()]
+        fit_lines([scorer for scorer, _ in every], fitted_on, passes)
         if choice is not None and oracle_images:
             looked_at = SampleSubset(testing, evenly_spaced(range(len(testing)), oracle_images))
-            choice, lines[ORACLE] = oracle_line(choice, variants, fitted_on, looked_at, passes)
+            choice, lines[ORACLE] = oracle_line(choice, candidates, looked_at, passes)
         main = next(iter(lines))
         evaluation = benchmark(
             lines,
@@ -136,6 +140,7 @@ def evaluate(
             resamples=resamples,
             seed=seed,
             per_image=[main],
+            fitted=True,
             **passes,
         )
         if not first:

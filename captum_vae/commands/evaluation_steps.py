@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from captum_vae.localization.choosing import (
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
-from captum_vae.localization.measuring import benchmark
+from captum_vae.localization.measuring import naming_the_images, pixel_areas
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import as_samples
+from captum_vae.localization.scoring import fit_scorers
 from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
 from captum_vae.plugins import Registry
 from captum_vae.posterior import PosteriorAdapter
@@ -90,28 +91,45 @@ def choose_lines(
     return variants, choice, lines
 
 
+def fit_lines(scorers: Iterable[Any], normal: SampleDataset, passes: Mapping[str, Any]) -> None:
+    """Fit the scorers of the table and of the candidates, in passes that all of them share.
+
+    Args:
+        scorers: The scorers, perhaps with repeats.
+        normal: Normal images to fit on.
+        passes: How images are passed: batch_size, workers, device, progress.
+    """
+    batches = _batches(normal, "normal", passes, truth=False)
+    with naming_the_images(batches):
+        fit_scorers(list(scorers), batches, "fitting")
+
+
 def oracle_line(
-    choice: Choice,
-    variants: Variants,
-    normal: SampleDataset,
-    test: SampleDataset,
-    passes: Mapping[str, Any],
+    choice: Choice, variants: Variants, test: SampleDataset, passes: Mapping[str, Any]
 ) -> tuple[Choice, Line]:
     """What the test labels would have chosen.
 
     Args:
         choice: The choice without labels.
-        variants: What it was made from.
-        normal: Normal images to fit on.
+        variants: What it was made from, fitted.
         test: The test images looked at.
         passes: How images are passed: batch_size, workers, device, progress.
 
     Returns:
         The choice with what an oracle would have chosen, and the line of the oracle.
     """
-    measured = benchmark(without_thresholds(variants), normal, test, units="none", **passes)
-    choice = choice.beside_oracle(measured, len(test))
+    batches = _batches(test, "test", passes, shared=True)
+    areas = pixel_areas(without_thresholds(variants), batches, "scoring candidates")
+    choice = choice.beside_oracle(areas, len(test))
     return choice, variants[choice.oracle]
+
+
+def _batches(
+    samples: SampleDataset, argument: str, passes: Mapping[str, Any], **options: Any
+) -> ImageBatches:
+    bar = progress_bar(passes["progress"])
+    given = {name: value for name, value in passes.items() if name != "progress"}
+    return ImageBatches(samples, argument, bar=bar, **given, **options)
 
 
 def scorer_lines(
@@ -170,9 +188,7 @@ def measure_active(
         adapter: Reads the model's posterior.
         passes: How images are passed: batch_size, workers, device, progress.
     """
-    options = dict(passes)
-    bar = progress_bar(options.pop("progress"))
-    batches = ImageBatches(normal, "normal", truth=False, bar=bar, **options)
+    batches = _batches(normal, "normal", passes, truth=False)
     accumulator = ActiveDimensionAccumulator()
     with torch.no_grad():
         for images in batches.images("active dimensions"):

@@ -22,13 +22,17 @@ import torch
 
 from captum_vae.checks import whole_number
 from captum_vae.data.defects import SyntheticDefects
+from captum_vae.data.loading import naming_dead_loaders
 from captum_vae.data.sample import Sample
 from captum_vae.localization.candidates import Candidates
-from captum_vae.localization.evaluation import Evaluation
+from captum_vae.localization.entries import entries_of
+from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.layer_scorers import LatentAttention
-from captum_vae.localization.measuring import benchmark
+from captum_vae.localization.measuring import naming_the_images, pass_options, pixel_areas
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, as_samples, evenly_spaced
+from captum_vae.localization.scoring import fit_scorers
+from captum_vae.metrics.localization.curves import LocalizationScore
 from captum_vae.posterior import as_adapter
 from captum_vae.progress import Progress
 
@@ -107,9 +111,9 @@ class Choice:
         """Name of the best candidate on the test images."""
         return next(iter(self.on_test))
 
-    def beside_oracle(self, on_test: Evaluation, test_images: int) -> Choice:
+    def beside_oracle(self, on_test: Mapping[str, LocalizationScore], test_images: int) -> Choice:
         """The same choice, with what the test labels say about all candidates."""
-        return replace(self, on_test=_ranking(on_test), test_images=test_images)
+        return replace(self, on_test=ranking(on_test), test_images=test_images)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything for JSON; an undefined AUROC is None."""
@@ -183,21 +187,26 @@ def choose(
     )
     # At the size of the masks, so that a sigma means the same here and on the test set.
     size = _mask_size(samples[0])
-    measured = benchmark(
-        without_thresholds(variants, size=size),
-        SampleSubset(samples, evenly_spaced(kept, normal_images)),
-        painted,
-        units="none",
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        progress=progress,
+    fitted_on = SampleSubset(samples, evenly_spaced(kept, normal_images))
+    entries = entries_of(variants, None)
+    options = pass_options(
+        entries, batch_size=batch_size, workers=workers, device=device, progress=progress
     )
-    ranked = _ranking(measured)
+    fitting = ImageBatches(fitted_on, "normal", truth=False, **options)
+    with naming_dead_loaders():
+        with naming_the_images(fitting):
+            fit_scorers([entry.scorer for entry in entries], fitting, "fitting candidates")
+        areas = pixel_areas(
+            without_thresholds(variants, size=size),
+            ImageBatches(painted, "normal", shared=True, **options),
+            "scoring painted defects",
+        )
+    ranked = ranking(areas)
     if math.isnan(next(iter(ranked.values()))):
+        reason = next(iter(areas.values())).reason
         raise ValueError(
             f"nothing can be chosen on the defects painted on {len(painted)} normal images: "
-            f"{measured.rows[0].pixel.scores['auroc'].reason}"
+            f"{reason}"
         )
     return Choice(next(iter(ranked)), ranked, len(painted))
 
@@ -232,9 +241,9 @@ def split_held_out(count: int, share: float) -> tuple[list[int], list[int]]:
     return kept, held_out
 
 
-def _ranking(evaluation: Evaluation) -> dict[str, float]:
+def ranking(areas: Mapping[str, LocalizationScore]) -> dict[str, float]:
     """Pixel AUROC by name, best first; of equals the first comes first."""
-    scores = {row.name: row.pixel.scores["auroc"].value for row in evaluation.rows}
+    scores = {name: area.value for name, area in areas.items()}
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
