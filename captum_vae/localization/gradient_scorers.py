@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class ELBOGradient(Scorer):
     of the normal images (fitted), so that a map does not depend on its batch.
     Zimmerer et al., Unsupervised anomaly localization using variational auto-encoders, MICCAI 2019.
     """
+
+    FITTED: ClassVar[tuple[str, ...]] = (*Scorer.FITTED, "_variance")
 
     def __init__(
         self,

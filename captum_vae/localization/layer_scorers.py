@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ class LayerScorer(Scorer):
     over the normal images, and the mean is taken; otherwise the layer with the largest numbers
     would decide alone.
     """
+
+    FITTED: ClassVar[tuple[str, ...]] = (*Scorer.FITTED, "_normal_features", "_scales")
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class LayerScorer(Scorer):
         find_layers(self.model, list(self.layers))
         self.baselines = baselines
         self._normal_features: dict[str, Tensor] | None = None
-        self._scales: dict[str, float] = {}
+        self._scales: dict[str, Tensor] = {}
 
     @abstractmethod
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
@@ -94,17 +96,18 @@ class LayerScorer(Scorer):
             self._normal_features = {x: mean.features(x).detach() for x in self.layers}
         if len(self.layers) == 1:
             return
-        squares = dict.fromkeys(self.layers, 0.0)
+        squares = dict.fromkeys(self.layers, torch.zeros((), dtype=torch.float64))
         pixels = 0
 
         def add(shared: ModelPass) -> None:
             nonlocal pixels
             for layer in self.layers:
-                squares[layer] += float(self._layer_map(shared, layer).double().square().sum())
+                found = self._layer_map(shared, layer).double().square().sum()
+                squares[layer] = squares[layer] + found.cpu()
             pixels += len(shared.images) * shared.images[0, 0].numel()
 
         yield add
-        self._scales = {x: (total / pixels) ** 0.5 for x, total in squares.items()}
+        self._scales = {x: (total / pixels).sqrt() for x, total in squares.items()}
         silent = [layer for layer, scale in self._scales.items() if scale == 0]
         if silent:
             raise ValueError(
@@ -148,6 +151,12 @@ class LatentAttention(LayerScorer):
         >>> scorer = LatentAttention(vae, "encoder.conv3", rectifier="abs", order="channelwise")
         >>> maps = scorer.fit(loader_of_normal_images).score(images)
     """
+
+    FITTED: ClassVar[tuple[str, ...]] = (
+        *LayerScorer.FITTED,
+        "_posterior_mean",
+        "_posterior_variance",
+    )
 
     def __init__(
         self,
@@ -218,11 +227,22 @@ class LatentAttention(LayerScorer):
         else:
             kind = LatentGradCAM if method == "per_dimension" else MeanSumGradCAM
             self._cam = kind(self.model, names, posterior=self.adapter)
+        self._posterior_mean: Tensor | None = None
+        self._posterior_variance: Tensor | None = None
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take what another scorer has learned, see :meth:`Scorer.load_state_dict`."""
+        super().load_state_dict(state)
+        if isinstance(self._cam, NormalDifferenceGradCAM):
+            self._cam.normal_mean = self._posterior_mean
+            self._cam.normal_variance = self._posterior_variance
 
     def fit_normal(self, normal: NormalImages) -> Fitting:
         """Also take the normal class's posterior, for the normal difference."""
         if isinstance(self._cam, NormalDifferenceGradCAM):
             self._cam.fit(normal)
+            self._posterior_mean = self._cam.normal_mean
+            self._posterior_variance = self._cam.normal_variance
         yield from super().fit_normal(normal)
 
     def map_options(self) -> tuple[Hashable, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -54,6 +54,8 @@ class ReconstructionError(Scorer):
 
 class MeanImageDifference(Scorer):
     """How far a pixel is from the mean normal image: a VAE has to beat this to be of use."""
+
+    FITTED: ClassVar[tuple[str, ...]] = (*Scorer.FITTED, "_mean")
 
     def __init__(
         self,

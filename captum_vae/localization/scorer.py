@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,6 +57,9 @@ class Scorer(ABC):
     """
 
     layers: tuple[str, ...] = ()
+
+    FITTED: ClassVar[tuple[str, ...]] = ("_location_scale",)
+    """Attributes that fitting sets: a tensor or None, or a dictionary of tensors by layer."""
 
     def __init__(self, model: Any, *, posterior: Any = None, scale: Scale = "none") -> None:
         """Name the model.
@@ -140,6 +143,50 @@ class Scorer(ABC):
     @abstractmethod
     def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Maps (B, H, W) before the division by the scale."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the scorer has learned from normal images, as tensors by name.
+
+        A scorer made with the same model and options takes it by :meth:`load_state_dict`, and then
+        gives the same maps. Empty before fitting, and where there is nothing to learn.
+        """
+        state: dict[str, Tensor] = {}
+        for attribute in self.FITTED:
+            value = getattr(self, attribute)
+            name = attribute.lstrip("_")
+            if isinstance(value, Mapping):
+                state.update({f"{name}.{layer}": tensor for layer, tensor in value.items()})
+            elif value is not None:
+                state[name] = value
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take what a scorer of the same model and options has learned, instead of fitting.
+
+        Args:
+            state: What :meth:`state_dict` gave; tensors are brought to the model's device.
+
+        Raises:
+            ValueError: It holds something that this scorer does not learn, or of another layer.
+        """
+        attributes = {attribute.lstrip("_"): attribute for attribute in self.FITTED}
+        found: dict[str, Any] = {}
+        device = device_of(self.model)
+        for key, value in state.items():
+            name, _, layer = key.partition(".")
+            if name not in attributes or (layer and layer not in self.layers):
+                raise ValueError(
+                    f"state holds {key!r}, which {type(self).__name__} of layers "
+                    f"{list(self.layers)} does not learn; wanted the state of a scorer with the "
+                    "same options"
+                )
+            tensor = value if device is None else value.to(device)
+            if layer:
+                found.setdefault(attributes[name], {})[layer] = tensor
+            else:
+                found[attributes[name]] = tensor
+        for attribute, learned in found.items():
+            setattr(self, attribute, learned)
 
     def _fitted(self, value: Tensor | None) -> Tensor:
         if value is None:

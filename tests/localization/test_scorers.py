@@ -87,6 +87,20 @@ def test_maps_from_a_pass_shared_with_others_equal_those_from_the_scorers_own(sc
     assert_equal(scorer.score_pass(shared), scorer.score(images), 1e-12)
 
 
+def test_a_state_restores_a_scorer_of_the_same_options_to_the_bit(request, scorer, vae, images):
+    restored = ALL[request.node.callspec.params["scorer"]](vae)
+    restored.load_state_dict(scorer.state_dict())
+    assert torch.equal(restored.score(images), scorer.score(images))
+
+
+def test_a_state_with_what_a_scorer_does_not_learn_is_refused(vae, normal):
+    state = ALL["control"](vae).fit(normal).state_dict()
+    with pytest.raises(ValueError, match="normal_features.conv2.*does not learn"):
+        ALL["mean_image"](vae).load_state_dict(state)
+    with pytest.raises(ValueError, match="of layers .'conv1'.*does not learn"):
+        FeatureDifference(vae, "conv1").load_state_dict(state)
+
+
 def test_scoring_under_no_grad_changes_nothing(scorer, images):
     wanted = scorer.score(images)
     with torch.no_grad():
