@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_vae.checks import is_sequence, warn_caller, whole_number
 from captum_vae.posterior import CollapsedPosteriorWarning, Posterior, PosteriorAdapter
+from captum_vae.posterior.calling import all_modules
 from captum_vae.posterior.read_back import may_read_back
 from captum_vae.posterior.usage import is_active
 
@@ -140,7 +141,7 @@ def warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
     owner = adapter.owner
     if owner is not None and any(
         isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-        for module in owner.modules()
+        for module in all_modules(owner)
     ):
         warn_caller(
             "a batch-norm layer of the model takes the batch's own statistics, so maps depend on "

@@ -236,8 +236,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         n_steps = whole_number("n_steps", n_steps, least=1)
         check_flag("create_graph", create_graph)
         settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget, n_steps)
-        call = (inputs, target, additional_forward_args, attribute_to_layer_input)
-        with self._checking(inputs, attribute_to_layer_input, checks):
+        layers = find_layers(self.forward_func, self.layer)
+        call = (layers, inputs, target, additional_forward_args, attribute_to_layer_input)
+        with self._checking(layers, inputs, attribute_to_layer_input, checks):
             run = self._run(*call, create_graph)
             origins = baseline_features(baselines, run)
             maps = compose_maps(run, options, settings, origins=origins, size=size)
@@ -262,22 +263,27 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             weighting: ``pooled``, ``elementwise`` or ``integrated``.
         """
         check_choice("weighting", weighting, get_args(Weighting))
-        call = (inputs, target, additional_forward_args, attribute_to_layer_input)
-        with self._checking(inputs, attribute_to_layer_input, None):
+        layers = find_layers(self.forward_func, self.layer)
+        call = (layers, inputs, target, additional_forward_args, attribute_to_layer_input)
+        with self._checking(layers, inputs, attribute_to_layer_input, None):
             run = self._run(*call, create_graph=False)
         return tuple(plan_layers(run, pooled=weighting == "pooled"))
 
     def _checking(
-        self, inputs: Any, attribute_to_layer_input: bool, checks: Checks | None
+        self,
+        layers: Sequence[Module],
+        inputs: Any,
+        attribute_to_layer_input: bool,
+        checks: Checks | None,
     ) -> AbstractContextManager[None]:
         """The block of one call, in which values are looked at or not."""
         checks = self.checks if checks is None else check_checks(checks)
-        layers = find_layers(self.forward_func, self.layer)
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         return checking(layers, given, checks, of=str(attribute_to_layer_input))
 
     def _run(
         self,
+        layers: Sequence[Module],
         inputs: Tensor | tuple[Tensor, ...],
         target: Target,
         additional_forward_args: Any,
@@ -288,7 +294,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         tensors, extra = forward_arguments(inputs, additional_forward_args)
         run = run_layers(
             self.posterior,
-            find_layers(self.forward_func, self.layer),
+            layers,
             tensors,
             extra,
             side="input" if attribute_to_layer_input else "output",

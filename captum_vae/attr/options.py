@@ -72,4 +72,5 @@ def resolve_options(preset: str, **overrides: Any) -> MapOptions:
         ValueError: The preset or an option is not one of its names.
     """
     check_choice("preset", preset, tuple(PRESETS))
-    return replace(PRESETS[preset], **{k: v for k, v in overrides.items() if v is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(PRESETS[preset], **given) if given else PRESETS[preset]

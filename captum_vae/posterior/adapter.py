@@ -15,6 +15,7 @@ from captum_vae.posterior.calling import (
     call_for_output,
     modules_behind,
     owner_of,
+    route_named,
     routes_of,
     unwrap,
 )
@@ -240,8 +241,8 @@ class PosteriorAdapter:
 
     def _chosen(self) -> tuple[ModelCall, Reading]:
         assert self._decided is not None
-        route, reading = self._decided
-        return routes_of(self.model, self._call)[route], reading
+        name, reading = self._decided
+        return route_named(name, self.model, self._call), reading
 
     def __repr__(self) -> str:
         """The call and the reading chosen, as far as they are decided."""

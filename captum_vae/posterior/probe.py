@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
-from captum_vae.posterior.calling import modules_behind
+from captum_vae.posterior.calling import all_modules, modules_behind
 from captum_vae.posterior.trace import Graph, Node, Recorder
 
 PROBING = threading.RLock()
@@ -73,7 +73,7 @@ def without_updates(model: Any) -> Iterator[None]:
     writing = [
         module
         for behind in modules_behind(model)
-        for module in behind.modules()
+        for module in all_modules(behind)
         if module.training and module._buffers
     ]
     if not writing:

@@ -15,6 +15,11 @@ from captum_vae.attr.engine.gradients import (
 )
 from captum_vae.attr.engine.graph import LayerPlan, off_path, plan_layer
 from captum_vae.attr.options import Weighting
+from captum_vae.posterior.read_back import is_traced
+
+_FEW_IMAGES = 8
+"""Up to which a backward pass is no slower than a closed form, whose weight it reads once."""
+_PRECISE = (torch.float32, torch.float64)
 
 
 def weights_of_features(
@@ -46,6 +51,12 @@ def weights_of_features(
     keys = [(share, layer) for layer in run.layers]
     if pooled and share is not None and all(key in run.kept for key in keys):
         yield from enumerate([run.kept[key] for key in keys])
+        return
+    weights = _single_code(run, settings) if pooled else None
+    if weights is not None:
+        if share is not None:
+            run.kept.update(zip(keys, weights, strict=True))
+        yield from enumerate(weights)
         return
     plans = plan_layers(run, pooled=pooled)
     if weighting == "integrated":
@@ -109,6 +120,41 @@ def plan_layers(run: ForwardPass, *, pooled: bool = True) -> list[LayerPlan]:
         if plan.path == "off_path":
             raise off_path(layer)
     return plans
+
+
+def _single_code(run: ForwardPass, settings: PassSettings) -> list[Tensor] | None:
+    """One (B, 1, K) per layer for one code of few images, by one plain backward pass.
+
+    Such a pass does the same multiplications as the closed forms, and needs no plan. None where
+    the closed forms do more: for many images, in half precision, and with a graph of their own.
+
+    Raises:
+        ValueError: The codes do not depend on a layer.
+    """
+    codes = run.codes
+    if (
+        len(run.dims) > 1
+        or settings.differentiable_weights
+        or is_traced(codes)
+        or codes.shape[0] > _FEW_IMAGES
+        or any(tensor.dtype not in _PRECISE for tensor in (codes, *run.features))
+    ):
+        return None
+    pick = torch.zeros_like(codes)
+    pick[:, run.dims[0]].fill_(1)
+    try:
+        gradients = torch.autograd.grad(
+            codes, run.features, pick, retain_graph=True, allow_unused=True
+        )
+    except RuntimeError:  # the plan tells why, or another way
+        return None
+    weights = []
+    for gradient, reshape, layer in zip(gradients, run.reshapes, run.layers, strict=True):
+        if gradient is None:
+            raise off_path(layer)
+        maplike = gradient if reshape is None else reshape(gradient)
+        weights.append(maplike.flatten(2).mean(2)[:, None])
+    return weights
 
 
 def _pooled_weights(

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.posterior.read_back import Checks, is_decided, is_traced, reading_back
+from captum_vae.posterior.read_back import Checks, is_traced, reading_back
 
 _CHECKED: WeakKeyDictionary[Module, set[Hashable]] = WeakKeyDictionary()
 """The calls that were checked, by their first layer, which is not kept alive for it."""
@@ -20,7 +20,7 @@ _CHECKED: WeakKeyDictionary[Module, set[Hashable]] = WeakKeyDictionary()
 def checking(
     layers: Sequence[Module], inputs: Sequence[Any], checks: Checks = "first", *, of: str = ""
 ) -> Iterator[None]:
-    """Let the block look at values, or not; inside another such block, that one decides.
+    """Let the block look at values, or not; inside a block that decides, that one's word holds.
 
     Args:
         layers: The layers explained. With ``first`` values are looked at in the first block for
@@ -29,9 +29,6 @@ def checking(
         checks: ``first``, ``every`` or ``none``.
         of: What else tells one kind of call from another, such as the layers' side.
     """
-    if is_decided():
-        yield
-        return
     if is_traced(*inputs) or checks == "none":
         with reading_back(False):
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ from captum_vae.attr.engine.layout import (
 )
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.probe import seeded
+from captum_vae.posterior.read_back import is_decided
 
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
 """A posterior -> the scalars to explain (B, D'), and which of them get a map."""
@@ -203,7 +205,8 @@ def run_layers(
             whole_graph=whole,
         )
 
-    with torch.enable_grad(), checking(layers, args, of=side):
+    decided = nullcontext() if is_decided() else checking(layers, args, of=side)
+    with torch.enable_grad(), decided:
         result = run(keep_graph)
         if not result.codes.requires_grad and not keep_graph:
             # A no_grad or enable_grad block inside the model ended the recording: record it all.

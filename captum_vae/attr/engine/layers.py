@@ -8,7 +8,7 @@ from typing import Any
 from torch.nn import Module
 
 from captum_vae.checks import is_sequence
-from captum_vae.posterior.calling import owner_of, unwrap
+from captum_vae.posterior.calling import all_modules, owner_of, unwrap
 
 Layers = Module | str | Sequence[Module | str]
 
@@ -76,7 +76,7 @@ def _find_layer(owner: Module | None, layer: object) -> Module:
             f"layer must be a torch.nn.Module or its name, got {type(layer).__name__}; pass it to "
             "the constructor"
         )
-    if owner is not None and all(layer is not module for module in owner.modules()):
+    if owner is not None and layer not in all_modules(owner):
         raise ValueError(
             f"layer {describe(layer)} is not in the model {type(owner).__name__}; take it from the "
             "very model that you explain"

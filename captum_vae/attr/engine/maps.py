@@ -261,8 +261,10 @@ def _contrast(
 @contextmanager
 def _combining(like: Tensor, settings: PassSettings) -> Iterator[None]:
     """Full precision whatever autocast says, and a graph only where one is wanted."""
-    with (
-        torch.set_grad_enabled(settings.create_graph),
-        torch.autocast(like.device.type, enabled=False),
-    ):
-        yield
+    device = like.device.type
+    with torch.set_grad_enabled(settings.create_graph):
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                yield
+        else:
+            yield
