@@ -142,22 +142,39 @@ def reconstruct(
     def latent() -> Tensor | None:
         return latent_of(adapter.prepare(*args)(*args) if posterior is None else posterior)
 
+    failures: list[Exception] = []
+    runs = {"call": partial(adapter.output, *args), "whole": partial(_tried, [], model, *args)}
+
     @cache
     def decoded() -> tuple[Any, Module | None]:
         """What the mean decodes to, and the module through which it enters."""
         mean = latent()
         if decode is None or mean is None:
             return None, None
-        with _entry_of(mean, model) as entered:
-            output = _call(decode, mean, args[1:], names)
-        return output, next(iter(entered), None)
+        with _inputs_of(model) as entered:
+            output = _tried(failures, _call, decode, mean, args[1:], names)
+        if output is None:
+            return None, None
+        return output, next((module for module, given in entered if given is mean), None)
+
+    @cache
+    def entry() -> Module | None:
+        """The module through which a latent enters the decoder."""
+        mean, (_, entered) = latent(), decoded()
+        if entered is not None or mean is None:
+            return entered
+        # Nothing that decodes is named: what alone is given something of the latent's shape.
+        with _inputs_of(model) as inputs:
+            runs["whole"]()
+        alike = [(module, given) for module, given in inputs if given.shape == mean.shape]
+        return alike[0][0] if len({id(given) for _, given in alike}) == 1 else None
 
     def of_mean(run: Callable[[], Any]) -> Any:
         """What a call of the whole model gives with the mean in the place of its latent."""
-        mean, (_, entry) = latent(), decoded()
-        if mean is None or entry is None:
+        mean, module = latent(), entry()
+        if mean is None or module is None:
             return None
-        with _taking(entry, mean) as replaced:
+        with _taking(module, mean) as replaced:
             output = run()
         # A decoder that ran several times, or through another module, has drawn something else.
         return output if len(replaced) == 1 else None
@@ -173,10 +190,8 @@ def reconstruct(
         attempts: dict[str, Callable[[], Any]] = {}
         if callable(whole):
             attempts["reconstruct"] = partial(_call, whole, image, args[1:], names)
-        runs = {"call": partial(adapter.output, *args), "whole": partial(_whole, model, args)}
-        if decode is not None:
-            attempts |= {f"{name} of mean": partial(of_mean, run) for name, run in runs.items()}
-            attempts["decode"] = lambda: decoded()[0]
+        attempts |= {f"{name} of mean": partial(of_mean, run) for name, run in runs.items()}
+        attempts["decode"] = lambda: decoded()[0]
         attempts |= runs
         # Where only a submodule decodes, as in pythae, ``reconstruct`` may do so from a sample.
         doubted = () if hasattr(model, "decode") else ("reconstruct",)
@@ -185,6 +200,8 @@ def reconstruct(
         )
         if found is not None:
             return found if keep_graph else found.detach()
+    if failures:
+        raise failures[0]
     raise ValueError(
         f"the model {type(model).__name__} gives no reconstruction of the image's shape "
         f"{tuple(image.shape)}, neither from reconstruct, decode or decoder nor as a whole; as "
@@ -192,30 +209,31 @@ def reconstruct(
     )
 
 
-def _whole(model: Any, args: Sequence[Any]) -> Any:
-    """What the model returns as a whole; None where it does not take what its encoder takes."""
+def _tried(failures: list[Exception], function: Callable[..., Any], *args: Any) -> Any:
+    """What a call of the user's model gives; None where it fails, with why in ``failures``."""
     try:
-        return model(*args)
+        return function(*args)
     except torch.OutOfMemoryError:
         raise
-    # The model is the user's: as a whole it may want a dict, a label, or be no function at all.
-    except Exception:
+    # It may want a dict, a label, another shape, or be no function at all.
+    except Exception as error:
+        failures.append(error)
         return None
 
 
 @contextmanager
-def _entry_of(latent: Tensor, model: Any) -> Iterator[list[Module]]:
-    """The modules of the model that are given the latent itself in the block, in order."""
-    entered: list[Module] = []
+def _inputs_of(model: Any) -> Iterator[list[tuple[Module, Tensor]]]:
+    """The modules of the model that run in the block and the tensors that they are given first."""
+    found: list[tuple[Module, Tensor]] = []
 
     def note(module: Module, inputs: Any) -> None:
-        if inputs and inputs[0] is latent:
-            entered.append(module)
+        if inputs and isinstance(inputs[0], Tensor):
+            found.append((module, inputs[0]))
 
     with ExitStack() as stack:
         for module in model.modules() if isinstance(model, Module) else ():
             stack.enter_context(hooked(module, note, on="input"))
-        yield entered
+        yield found
 
 
 @contextmanager

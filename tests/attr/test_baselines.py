@@ -207,6 +207,32 @@ def test_what_forward_makes_of_the_decoders_output_is_the_reconstruction(by, as_
     assert_equal(reconstruct(adapter, (x,)), vae.wanted(x))
 
 
+class UnnamedDecoder(LogitsInside):
+    """A decoder by no name that tells it, or one whose ``decode`` takes no latent, as MONAI's."""
+
+    def __init__(self, decode):
+        super().__init__("decoder")
+        self.to_pixels = self.decoder
+        del self.decoder
+        if decode:
+            self.decode = nn.Conv2d(7, 7, 3)
+        self.by = None
+
+    def forward(self, x):
+        mu, logvar = self.encode(x)
+        z = mu + torch.randn_like(mu) * (logvar / 2).exp()
+        return self.to_pixels(z).sigmoid().reshape(x.shape), mu, logvar
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_the_mean_takes_the_place_of_what_alone_has_its_shape(decode):
+    torch.manual_seed(0)
+    vae, x = UnnamedDecoder(decode).double().eval(), torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    adapter = PosteriorAdapter(vae, call="encode", read="0,1")
+    wanted = vae.to_pixels(vae.encode(x)[0]).sigmoid().reshape(x.shape).detach()
+    assert_equal(reconstruct(adapter, (x,)), wanted)
+
+
 def test_a_decoder_that_runs_twice_is_given_the_mean_itself():
     torch.manual_seed(0)
     vae, x = LogitsInside("twice").double().eval(), torch.rand(2, 1, 8, 8, dtype=torch.float64)
