@@ -186,7 +186,8 @@ def _with_channels_first(
     if 0 in shape or array.ndim not in (2, 3, 4):
         raise ValueError(
             f"images: {path} holds an array of shape {shape}; wanted (h, w), (N, h, w), "
-            "(N, C, h, w) or (N, h, w, C), none of them 0"
+            "(N, C, h, w) or (N, h, w, C), none of them 0. Signals and volumes are explained from "
+            "Python: LatentGradCAM(model, layer).attribute(signals)"
         )
     if array.ndim == 2:
         return array[None, None]

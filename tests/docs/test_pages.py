@@ -14,7 +14,7 @@ from tests.docs.blocks import DOCS, Block, blocks_of, forget_modules, run_block
 PAGES = sorted(page for page in DOCS.glob("*.md") if blocks_of(page))
 # Its Python stands between commands, so the walk runs both.
 IN_ONE_SESSION = [page for page in PAGES if page.stem not in ("quickstart", "plugins")]
-OPTIONAL = ("diffusers", "lightning", "pythae", "timm")
+OPTIONAL = ("diffusers", "disent", "lightning", "monai", "multivae", "pythae", "timm")
 
 
 @pytest.fixture
