@@ -134,6 +134,12 @@ def reconstruct(
     """
     image: Tensor = args[0]
     model: Any = adapter.owner or adapter.model
+    if getattr(model, "DECODES", "images") != "images":
+        raise ValueError(
+            f"{type(model).__name__} decodes {model.DECODES}, not images, so it has no "
+            "reconstruction to compare an image with; compare its features with those it explains "
+            "(model.explained), or take another baseline"
+        )
     decode = next((f for name in _WORDS if callable(f := getattr(model, name, None))), None)
     whole = getattr(model, "reconstruct", None)
     names = _extra_names(model)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from captum_vae.models.base import GaussianVAE
     from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
     from captum_vae.models.factor import FactorDiscriminator, FactorVAE
+    from captum_vae.models.frozen_features import FrozenFeatures
+    from captum_vae.models.linear_feature_vae import LinearFeatureVAE
     from captum_vae.models.linear_latent import LinearLatent, fit_linear_latent
     from captum_vae.models.registered import build_model
     from captum_vae.models.timm_vae import ResNet18VAE, TimmVAE
@@ -16,7 +18,9 @@ __all__ = [
     "ConvVAE",
     "FactorDiscriminator",
     "FactorVAE",
+    "FrozenFeatures",
     "GaussianVAE",
+    "LinearFeatureVAE",
     "LinearLatent",
     "MNISTVAE",
     "ResNet18VAE",

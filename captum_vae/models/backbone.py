@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from captum_vae.models.weights import load_backbone_weights
 
 
 class InputNormalization(nn.Module):
@@ -60,6 +63,7 @@ def cut_backbone(
     image_size: tuple[int, int],
     in_channels: int,
     pretrained: bool,
+    weights: str | Path | None = None,
 ) -> CutBackbone:
     """The timm model ``name`` without everything behind ``feature_layer``.
 
@@ -69,28 +73,60 @@ def cut_backbone(
         image_size: Height and width in pixels.
         in_channels: Number of channels of an image.
         pretrained: Whether timm downloads its published weights.
+        weights: A local file of weights instead; see :func:`load_backbone_weights`.
 
     Raises:
         ImportError: The package timm is not installed.
-        ValueError: The backbone or the feature layer is unknown, or the backbone cannot take
-            the image size.
+        FileNotFoundError: There is no such file of weights.
+        ValueError: The backbone or the feature layer is unknown, the backbone cannot take the
+            image size, or the file's weights are of another model.
         RuntimeError: The pretrained weights could not be had.
     """
     model = create_backbone(
-        name, image_size=image_size, in_channels=in_channels, pretrained=pretrained
+        name,
+        image_size=image_size,
+        in_channels=in_channels,
+        pretrained=pretrained,
+        weights=weights,
     )
-    layers = [info["module"] for info in model.feature_info]
+    layers = feature_layers(model)
     layer = layers[-1] if feature_layer is None else feature_layer
-    if layer not in layers:
-        raise ValueError(f"feature_layer is {layer!r}; {name} offers {', '.join(layers)}")
-    (index,) = model.prune_intermediate_layers(
-        [layers.index(layer)], prune_norm=True, prune_head=True
-    )
+    (index,) = prune_behind(model, name, [layer], argument="feature_layer")
     try:
         shape = probe_features(model, index, (in_channels, *image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name} cannot take image_size {image_size}: {error}") from error
     return CutBackbone(model, layer, index, shape)
+
+
+def feature_layers(model: Any) -> list[str]:
+    """Names of the layers whose features a timm model offers, from the first to the last."""
+    return [info["module"] for info in model.feature_info]
+
+
+def prune_behind(model: Any, name: str, layers: Sequence[str], *, argument: str) -> list[int]:
+    """Take everything behind the last of some feature layers out of a timm model.
+
+    Args:
+        model: The timm model, which is changed.
+        name: Its name in timm, for messages.
+        layers: Names of feature layers.
+        argument: What the user named the layers as, for messages.
+
+    Returns:
+        Index of each layer among the intermediates of the model that is left.
+
+    Raises:
+        ValueError: The model does not offer a layer; the message lists those that it does.
+    """
+    offered = feature_layers(model)
+    for layer in layers:
+        if layer not in offered:
+            raise ValueError(f"{argument} is {layer!r}; {name} offers {', '.join(offered)}")
+    places = [offered.index(layer) for layer in layers]
+    kept = model.prune_intermediate_layers(sorted(set(places)), prune_norm=True, prune_head=True)
+    of_place = dict(zip(sorted(set(places)), kept, strict=True))
+    return [of_place[place] for place in places]
 
 
 def intermediate_features(model: Any, index: int, x: Tensor) -> Tensor:
@@ -120,13 +156,23 @@ def probe_features(model: Any, index: int, image_shape: tuple[int, ...]) -> tupl
 
 
 def create_backbone(
-    name: str, *, image_size: tuple[int, int], in_channels: int, pretrained: bool
+    name: str,
+    *,
+    image_size: tuple[int, int],
+    in_channels: int,
+    pretrained: bool,
+    weights: str | Path | None,
 ) -> Any:
     """The timm model ``name``, whole, without its classifier."""
     try:
         import timm
     except ImportError as error:
-        raise ImportError("TimmVAE needs timm: pip install timm") from error
+        raise ImportError(f"the backbone {name} needs timm: pip install timm") from error
+
+    if pretrained and weights is not None:
+        raise ValueError(
+            f"pretrained=True and weights={str(weights)!r} are two sources of weights; give one"
+        )
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
@@ -145,14 +191,17 @@ def create_backbone(
         if not pretrained:
             raise ValueError(f"timm cannot build {name} with {options}: {error}") from error
         raise RuntimeError(
-            f"timm could not load pretrained weights for {name}: {error}; without internet pass "
-            f"pretrained=False, or put the weights into timm's cache first"
+            f"timm could not load pretrained weights for {name}: {' '.join(str(error).split())}; "
+            "without internet pass weights=FILE with a file of them (a state_dict as .safetensors "
+            "or .pth), or put them into the hub's cache first; pretrained=False starts untrained"
         ) from error
     if not hasattr(model, "forward_intermediates"):
         raise ValueError(
             f"backbone {name} has no forward_intermediates in timm {timm.__version__}, so its "
             f"features cannot be taken; choose another backbone"
         )
+    if weights is not None:
+        load_backbone_weights(model, name, weights, in_channels=in_channels)
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,9 @@ class GaussianVAE(nn.Module):
 
     POSTERIOR: ClassVar[Mapping[str, str]] = {"encode": "[0],[1]", "forward": "[1],[2]"}
     """The words that read the posterior in what a method returns, so that nobody has to guess."""
+
+    DECODES: ClassVar[Literal["images", "features"]] = "images"
+    """What ``decode`` gives: images, or the features of a frozen encoder."""
 
     encoder: nn.Module
     decoder: nn.Module
@@ -138,6 +141,13 @@ class GaussianVAE(nn.Module):
         mean, log_variance = self.encode(x)
         return self.decode(self.reparameterize(mean, log_variance)), mean, log_variance
 
+    def target(self, x: Tensor) -> Tensor:
+        """What the reconstruction of images (B, C, H, W) is compared with: the images themselves.
+
+        Models that decode features of a frozen encoder return those features.
+        """
+        return x
+
     def reconstruct(self, x: Tensor) -> Tensor:
         """The image decoded from the posterior mean, in train mode as in eval mode.
 
@@ -192,20 +202,20 @@ def widths(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return tuple(whole_number(name, value, least=1) for value in values)
 
 
-def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """``image_size`` as (height, width) in pixels; one number means a square.
+def height_and_width(size: int | Sequence[int], *, name: str = "image_size") -> tuple[int, int]:
+    """``size`` as (height, width); one number means a square.
+
+    Args:
+        size: What was given.
+        name: Name of the argument.
 
     Raises:
         TypeError: It is neither a whole number nor two of them.
         ValueError: It has another length than two, or a side is below 1.
     """
-    if isinstance(image_size, str | bytes) or not isinstance(image_size, Sequence):
-        side = whole_number(
-            "image_size", image_size, least=1, hint="wanted one number or (height, width)"
-        )
+    if isinstance(size, str | bytes) or not isinstance(size, Sequence):
+        side = whole_number(name, size, least=1, hint="wanted one number or (height, width)")
         return side, side
-    if len(image_size) != 2:
-        raise ValueError(f"image_size is {image_size!r}; wanted one number or (height, width)")
-    return whole_number("image_size", image_size[0], least=1), whole_number(
-        "image_size", image_size[1], least=1
-    )
+    if len(size) != 2:
+        raise ValueError(f"{name} is {size!r}; wanted one number or (height, width)")
+    return whole_number(name, size[0], least=1), whole_number(name, size[1], least=1)

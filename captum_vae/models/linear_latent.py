@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_vae.checks import floating_tensor, real_number, whole_number
 from captum_vae.models.feature_scatter import FeatureScatter
@@ -119,7 +120,10 @@ class LinearLatent(nn.Module):
             ValueError: They have another shape than :attr:`feature_shape`.
         """
         self._check_features(features)
-        coordinates = (features - self.mean).flatten(1) @ self.directions.T
+        # U A - U mean, so that the features reach a Linear through nothing but flatten: then the
+        # channel weights of all dimensions are known without a backward pass.
+        origin = self.directions @ self.mean.flatten()
+        coordinates = F.linear(features.flatten(1), self.directions, -origin)
         mean = coordinates * (self._scales() / self.eigenvalues)
         return mean, (self.noise / self.eigenvalues).expand_as(mean)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from captum_vae.checks import whole_number
+from captum_vae.checks import check_flag, whole_number
 from captum_vae.models.backbone import (
     InputNormalization,
     cut_backbone,
@@ -30,13 +32,32 @@ INPUT_SCALES = ("unit", "backbone")
 class TimmEncoder(nn.Module):
     """A timm ``backbone`` up to its feature layer, ``scale`` before it and ``head`` behind it."""
 
-    def __init__(self, scale: nn.Module, backbone: nn.Module, index: int, head: nn.Module) -> None:
+    def __init__(
+        self,
+        scale: nn.Module,
+        backbone: nn.Module,
+        index: int,
+        head: nn.Module,
+        *,
+        frozen: bool = False,
+    ) -> None:
         """Chain the parts; ``index`` is the feature layer's among timm's intermediates."""
         super().__init__()
         self.scale = scale
         self.backbone = backbone
         self.head = head
         self._index = index
+        self._frozen = frozen
+        if frozen:
+            self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen backbone stays in eval mode, so its statistics stay put."""
+        super().train(mode)
+        if self._frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Hidden features of images (B, C, H, W)."""
@@ -70,8 +91,13 @@ class TimmVAE(GaussianVAE):
         latent_dims: D, the number of latent dimensions.
         image_size: Height and width in pixels.
         in_channels: Number of channels of an image.
-        pretrained: Whether timm downloads its published weights. :attr:`config` says False:
-            a model rebuilt from its checkpoint takes its weights from there.
+        pretrained: Whether timm downloads its published weights from the hub. :attr:`config` says
+            False: a model rebuilt from its checkpoint takes its weights from there.
+        weights: A local file of the backbone's weights instead, as timm's state_dict names them:
+            .safetensors, or what torch.save wrote. It is read without running code in it;
+            :attr:`config` says None.
+        freeze: Whether training leaves the backbone as it is: its weights get no gradient, and its
+            batch norm uses, and keeps, the statistics it came with, in train mode too.
         feature_layer: Layer whose output the encoder takes as features, by timm's name; None
             takes the last.
         head: ``"flatten"`` keeps the features' positions, ``"pool"`` averages over them.
@@ -82,16 +108,17 @@ class TimmVAE(GaussianVAE):
             a finer grid, use the last ones.
         input_scale: ``"unit"`` feeds images as they are; ``"backbone"`` first applies the
             mean and standard deviation of the pretrained weights. None means ``"backbone"``
-            if ``pretrained``.
+            if ``pretrained`` or ``weights`` are given.
         output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
         latent: Shape of z: ``"vector"`` or ``"spatial"``.
 
     Raises:
         ImportError: The package timm is not installed.
         TypeError: An argument is of another kind.
+        FileNotFoundError: There is no such file of weights.
         ValueError: An argument is out of its range, the backbone (near names are listed) or
-            the feature layer (the layers are listed) is unknown, or the backbone cannot take
-            the image size.
+            the feature layer (the layers are listed) is unknown, the backbone cannot take
+            the image size, or the file's weights are of another model.
         RuntimeError: The pretrained weights could not be had.
 
     Example::
@@ -109,6 +136,8 @@ class TimmVAE(GaussianVAE):
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
         pretrained: bool = False,
+        weights: str | Path | None = None,
+        freeze: bool = False,
         feature_layer: str | None = None,
         head: str = "flatten",
         hidden: int | None = 1024,
@@ -128,14 +157,16 @@ class TimmVAE(GaussianVAE):
         for word, text in (("backbone", backbone), ("feature_layer", feature_layer or "")):
             if not isinstance(text, str):
                 raise TypeError(f"{word}={text!r} must be a name that timm knows")
-        if not isinstance(pretrained, bool):
-            raise TypeError(f"pretrained={pretrained!r} must be True or False")
+        check_flag("pretrained", pretrained)
+        check_flag("freeze", freeze)
         self.backbone = backbone
         self.pretrained = pretrained
+        self.weights = weights
+        self.freeze = freeze
         self.head = one_of("head", head, HEADS)
         self.hidden = None if hidden is None else whole_number("hidden", hidden, least=1)
         self.decoder_channels = widths("decoder_channels", decoder_channels)
-        default_scale = "backbone" if pretrained else "unit"
+        default_scale = "backbone" if pretrained or weights is not None else "unit"
         self.input_scale = one_of(
             "input_scale", default_scale if input_scale is None else input_scale, INPUT_SCALES
         )
@@ -145,6 +176,7 @@ class TimmVAE(GaussianVAE):
             image_size=self.image_size,
             in_channels=self.in_channels,
             pretrained=pretrained,
+            weights=weights,
         )
         self.feature_layer = cut.layer
 
@@ -163,7 +195,9 @@ class TimmVAE(GaussianVAE):
         if self.input_scale == "backbone":
             published = cut.model.pretrained_cfg
             scale = InputNormalization(published["mean"], published["std"], self.in_channels)
-        self.encoder = TimmEncoder(scale, cut.model, cut.position, named_sequence(layers))
+        self.encoder = TimmEncoder(
+            scale, cut.model, cut.position, named_sequence(layers), frozen=freeze
+        )
         self.mean = posterior_head(width, self.latent_dims, self.latent)
         self.log_variance = posterior_head(width, self.latent_dims, self.latent)
         steps = upsampling_steps(
@@ -181,8 +215,8 @@ class TimmVAE(GaussianVAE):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-serialisable, with ``pretrained`` False."""
-        return super().config | {"pretrained": False}
+        """The constructor's arguments, JSON-serialisable, with no source of weights."""
+        return super().config | {"pretrained": False, "weights": None}
 
 
 class ResNet18VAE(TimmVAE):
@@ -205,9 +239,11 @@ class ResNet18VAE(TimmVAE):
         latent_dims: D; 32 by default.
         image_size: Height and width in pixels; 256 as published.
         in_channels: Number of channels of an image; 3 as published.
-        pretrained: Whether timm downloads its published weights.
+        pretrained: Whether timm downloads its published weights from the hub.
+        weights: A local file of the backbone's weights instead, as in :class:`TimmVAE`.
+        freeze: Whether training leaves the backbone as it is, batch norm's statistics included.
         input_scale: ``"unit"``, as published, or ``"backbone"``, which is the default if
-            ``pretrained``.
+            ``pretrained`` or ``weights`` are given.
         output: What the decoder returns: ``"sigmoid"``, ``"logits"`` or ``"linear"``.
         latent: Shape of z: ``"vector"``, as published, or ``"spatial"``.
 
@@ -224,6 +260,8 @@ class ResNet18VAE(TimmVAE):
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
         pretrained: bool = False,
+        weights: str | Path | None = None,
+        freeze: bool = False,
         input_scale: str | None = None,
         output: str = "sigmoid",
         latent: str = "vector",
@@ -235,6 +273,8 @@ class ResNet18VAE(TimmVAE):
             image_size=image_size,
             in_channels=in_channels,
             pretrained=pretrained,
+            weights=weights,
+            freeze=freeze,
             input_scale=input_scale,
             output=output,
             latent=latent,

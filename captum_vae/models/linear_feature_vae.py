@@ -1,0 +1,235 @@
+"""The linear VAE of a frozen encoder's features, fitted without a gradient step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from captum_vae.checks import real_number, whole_number
+from captum_vae.models.encoders import Encoder
+from captum_vae.models.feature_space import FeatureSpaceVAE, first_image_shape, image_batches
+from captum_vae.models.frozen_features import FrozenFeatures
+from captum_vae.models.linear_latent import LinearLatent, fit_linear_latent
+from captum_vae.progress import Progress
+
+
+class LinearFeatureVAE(FeatureSpaceVAE):
+    r"""Images to features of a frozen encoder to a linear VAE of them (probabilistic PCA).
+
+    :meth:`fit` makes one of normal images in closed form. It has a posterior as any other VAE has,
+    so attribution, active dimensions and scorers take it; its decoder gives features.
+
+    Layers: ``features`` (:class:`FrozenFeatures`, the layer to explain, (B, K, h, w), with the
+    encoder's own layers in ``features.encoder``) and ``latent`` (:class:`LinearLatent`).
+
+    Args:
+        encoder: A module, the name of a timm model or ``package.module:function``; or
+            :class:`FrozenFeatures`, which then says all else.
+        layers: Layers of the encoder; see :class:`FrozenFeatures`, also for what follows.
+        latent_dims: D; or ``"auto"``, for :meth:`fit_closed_form` to choose.
+        image_size: Height and width in pixels.
+        in_channels: Number of channels of an image.
+        grid: (h, w) of the features.
+        mean: Mean of each colour channel of the encoder's images.
+        std: Standard deviation of each colour channel.
+        pretrained: Whether timm downloads its published weights from the hub.
+        weights: A local file of weights for a timm model.
+        reshape_transform: From a layer's output to (B, K, h, w).
+
+    Raises:
+        TypeError: An argument is of another kind.
+        FileNotFoundError: There is no such file of weights.
+        ValueError: There is no such encoder or layer, or an argument is out of range.
+        RuntimeError: The pretrained weights could not be had.
+
+    Example::
+
+        >>> normal = torch.rand(12, 3, 64, 64)
+        >>> vae = LinearFeatureVAE.fit("test_resnet", normal, 4, layers=["layer1", "layer2"])
+        >>> mean, log_variance = vae.encode(normal)
+        >>> vae.explained(vae.features(normal)).shape
+        torch.Size([12, 80, 16, 16])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | FrozenFeatures,
+        layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        *,
+        latent_dims: int | Literal["auto"] = "auto",
+        image_size: int | Sequence[int] = 256,
+        in_channels: int = 3,
+        grid: int | Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+        reshape_transform: Callable[[Tensor], Tensor] | str | None = None,
+    ) -> None:
+        """Take the encoder; the latent is a standard Gaussian until it is fitted."""
+        dims = 1
+        if latent_dims != "auto":
+            dims = whole_number("latent_dims", latent_dims, least=1, hint='or "auto"')
+        if not isinstance(encoder, FrozenFeatures):
+            encoder = FrozenFeatures(
+                encoder,
+                layers,
+                image_size=image_size,
+                in_channels=in_channels,
+                grid=grid,
+                mean=mean,
+                std=std,
+                pretrained=pretrained,
+                weights=weights,
+                reshape_transform=reshape_transform,
+            )
+        elif layers is not None:
+            raise ValueError("layers are those of the FrozenFeatures given; leave them out")
+        super().__init__(encoder, dims, latent="vector")
+        self._wanted_dims = latent_dims
+        self._hold(LinearLatent(encoder.feature_shape, dims).to(encoder.channel_mean))
+
+    @classmethod
+    def fit(
+        cls,
+        encoder: Encoder | FrozenFeatures,
+        images: Any,
+        latent_dim: int | Literal["auto"] = "auto",
+        *,
+        layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        memory_gb: float = 2.0,
+        batch_size: int = 32,
+        progress: Progress = "auto",
+        **options: Any,
+    ) -> Self:
+        """The linear VAE of normal images' features, in eval mode.
+
+        Args:
+            encoder: What the class takes; the images say image_size and in_channels.
+            images: Normal images in [0, 1]: one tensor (N, C, H, W), a data set whose items are
+                images or begin with one, or a DataLoader or list of such batches.
+            latent_dim: D, or ``"auto"`` for the number under which images left out are likeliest;
+                see :func:`fit_linear_latent`.
+            layers: Layers of the encoder; None takes a timm model's at strides 4, 8 and 16.
+            memory_gb: Memory in 10^9 bytes for features; images beyond it pass the encoder again.
+            batch_size: Images per pass of the encoder.
+            progress: Whether a bar shows: "auto" shows it on a terminal only.
+            **options: Further arguments of the class: grid, mean, std, pretrained, weights,
+                reshape_transform.
+
+        Raises:
+            TypeError: An argument is of another kind.
+            ValueError: There are too few images, they vary too little, or an argument does not fit.
+
+        Example::
+
+            vae = LinearFeatureVAE.fit(my_encoder, normal_images, layers=["layer1", "layer2"])
+            LatentGradCAM(vae, "features").attribute(images)
+        """
+        images = list(images) if isinstance(images, Iterator) else images
+        if not isinstance(encoder, FrozenFeatures):
+            shape = first_image_shape(images)
+            options = {"image_size": list(shape[1:]), "in_channels": shape[0], **options}
+        vae = cls(encoder, layers, latent_dims=latent_dim, **options)
+        return vae.fit_closed_form(
+            images, memory_gb=memory_gb, batch_size=batch_size, progress=progress
+        ).eval()
+
+    def fit_closed_form(
+        self,
+        images: Any,
+        *,
+        memory_gb: float = 2.0,
+        batch_size: int = 32,
+        progress: Progress = "auto",
+    ) -> Self:
+        """Standardise the features on normal images and fit the latent to them, in place.
+
+        Args:
+            images: Normal images, as of :meth:`fit`.
+            memory_gb: Memory in 10^9 bytes for features.
+            batch_size: Images per pass of the encoder.
+            progress: Whether a bar shows.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            TypeError: The images are of another kind.
+            ValueError: They are too few, or vary in fewer directions than latent dimensions.
+        """
+        # Half for the features as the encoder gives them, which are needed twice, and half for fit.
+        half = real_number("memory_gb", memory_gb, above=0) / 2
+        images = list(images) if isinstance(images, Iterator) else images
+
+        def batches(title: str) -> Iterator[Tensor]:
+            return image_batches(
+                images, self.features, batch_size=batch_size, progress=progress, title=title
+            )
+
+        with torch.no_grad():
+            features = _Features(
+                lambda: map(self.features.stacked, batches("features")), half * 1e9
+            )
+            self.features.standardize_stacked(features)
+            features.then = self.features.standardized
+            fitted = fit_linear_latent(features, self._wanted_dims, memory_gb=half)
+        self._hold(fitted)
+        return self
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-serialisable, with no source of weights."""
+        return {**self.features.config, "latent_dims": self.latent_dims}
+
+    def encode_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, D) of q(z|x) from features (B, K, h, w)."""
+        mean, variance = self.latent.encode(features)
+        return mean, variance.log()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Features (B, K, h, w) of latents (B, D).
+
+        Raises:
+            TypeError: The latents are no floating-point tensor.
+            ValueError: They have another shape.
+        """
+        features: Tensor = self.latent.decode(z)
+        return features
+
+    def _hold(self, latent: LinearLatent) -> None:
+        self.latent: Any = latent
+        self.latent_dims = latent.latent_dims
+        self.latent_shape = (latent.latent_dims,)
+
+
+class _Features:
+    """Batches of features, to be gone through several times: kept if they fit, else made anew."""
+
+    def __init__(self, make: Callable[[], Iterator[Tensor]], memory: float) -> None:
+        """Name what makes the batches, and the bytes to keep them in."""
+        self.then: Callable[[Tensor], Tensor] = lambda features: features
+        self._make = make
+        self._memory = memory
+        self._kept: list[Tensor] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Go through the batches, the first time with an eye to keeping them."""
+        if self._kept is not None:
+            yield from map(self.then, self._kept)
+            return
+        found: list[Tensor] | None = []
+        size = 0
+        for features in self._make():
+            size += features.numel() * features.element_size()
+            if size > self._memory:
+                found = None
+            if found is not None:
+                found.append(features)
+            yield self.then(features)
+        self._kept = found
