@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from captum_vae.progress import Progress
 from captum_vae.training.configuration import Accelerator
 
 
@@ -28,14 +29,16 @@ def explain(
     value_range: Sequence[float] = (0.0, 1.0),
     shown_dims: int = 10,
     shown_images: int = 16,
+    traversed_images: int = 8,
     scale: Literal["common", "own"] = "common",
     batch_size: int = 16,
     device: Accelerator = "auto",
+    progress: Progress = "auto",
 ) -> None:
     """Explain your own VAE: a map per image and latent dimension, on a page.
 
-    Writes index.html with its figures, an overlay per map in overlays/, maps.npz with all maps as
-    numbers, and explain.json.
+    Writes index.html, on which all images and dimensions are browsed, an overlay per map that is
+    drawn in overlays/, maps.npz with all maps as numbers, and explain.json.
 
     Args:
         model: A package.module:function of your own that returns the model with its weights (of an
@@ -61,12 +64,15 @@ def explain(
             images' own.
         channels: 1 or 3; by default what the model states, else the images' own.
         value_range: Lowest and highest value the model was trained on, such as [-1, 1].
-        shown_dims: Columns of the page at most, those of the highest KL; maps.npz holds all.
-        shown_images: Rows of the page at most.
+        shown_dims: Columns of the still pictures and overlays at most, those of the highest KL;
+            maps.npz and the page's explorer hold all.
+        shown_images: Rows of the still pictures and overlays at most.
+        traversed_images: The first so many images get traversals of the decoder.
         scale: Colour scale: common to all maps, or own for one per map, which shows faint maps but
             does not compare them.
         batch_size: Images per pass.
         device: Where the model runs: auto, cpu or cuda.
+        progress: Whether bars are shown; auto shows them on a terminal only.
 
     Raises:
         ValueError: An option does not fit, a layer cannot be explained, or the posterior cannot be
@@ -85,6 +91,7 @@ def explain(
 
     for name, number in (("shown_dims", shown_dims), ("shown_images", shown_images)):
         whole_number(name, number, least=1)
+    whole_number("traversed_images", traversed_images, least=0)
     source = source_of(model, model_options or {})
     vae = source_model(source, argument="model").to(chosen_device(device)).eval()
     how: dict[str, Any] = {
@@ -111,6 +118,7 @@ def explain(
         else import_object(reshape_transform, "reshape_transform"),
         normal=normal,
         batch_size=batch_size,
+        progress=progress,
         **how,
     )
     model_settings = explanation.settings["model"]
@@ -122,7 +130,16 @@ def explain(
     }
     explanation = replace(explanation, settings={**explanation.settings, "model": described})
     written = page.write_explanation(
-        explanation, out, shown_dims=shown_dims, shown_images=shown_images, scale=scale
+        explanation,
+        out,
+        shown_dims=shown_dims,
+        shown_images=shown_images,
+        traversed_images=traversed_images,
+        scale=scale,
+        progress=progress,
     )
     explanation.warn_if_collapsed()
-    say(f"maps {tuple(explanation.maps.shape)} in {Path(out) / 'maps.npz'}; open {written}")
+    count, drawn = len(explanation.names), min(shown_images, len(explanation.names))
+    say(f"maps {tuple(explanation.maps.shape)} in {Path(out) / 'maps.npz'}")
+    say(f"drew overlays of {drawn} of {count} images (shown_images draws more)")
+    say(f"all {count} images with every dimension are on the page: open {written}")

@@ -14,10 +14,12 @@ from captum_vae.attr.arguments import latent_dims
 from captum_vae.data.resize import ImageSize
 from captum_vae.data.sample import SampleDataset
 from captum_vae.explain.attribution import BuiltAttribution, build_attribution, needs_layer
+from captum_vae.explain.decoded import Decoded
 from captum_vae.explain.explanation import Explanation
 from captum_vae.explain.layers import LayerList, explainable, find_listed
 from captum_vae.explain.subject import Subject
 from captum_vae.posterior import CollapsedPosteriorWarning
+from captum_vae.progress import Progress, ProgressBar, progress_bar
 
 
 def explain(
@@ -36,6 +38,7 @@ def explain(
     channels: int | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
     batch_size: int = 16,
+    progress: Progress = "off",
 ) -> Explanation:
     """What each latent dimension of a VAE reads in images: a map per image and dimension.
 
@@ -60,6 +63,7 @@ def explain(
         value_range: The lowest and the highest value the model was trained on, such as (-1, 1);
             images in [0, 1] are brought to it.
         batch_size: Images per pass; maps do not depend on it.
+        progress: Whether a bar is shown; ``"auto"`` shows it on a terminal only.
 
     Raises:
         ValueError: An option does not fit, the layer cannot be explained, the posterior cannot be
@@ -113,7 +117,7 @@ def explain(
             "range": list(value_range),
         },
     }
-    return _explained(subject, built, dataset, chosen, settings)
+    return _explained(subject, built, dataset, chosen, settings, progress_bar(progress))
 
 
 def list_layers(
@@ -170,13 +174,14 @@ def _explained(
     dataset: SampleDataset,
     dims: Sequence[int],
     settings: Mapping[str, Any],
+    bar: ProgressBar,
 ) -> Explanation:
     """Run the attribution over all images; memory is bounded but for the maps themselves."""
     maps, means, kls, names = [], [], [], []
     with warnings.catch_warnings():
         # Once for all images is enough: see Explanation.warn_if_collapsed.
         warnings.simplefilter("ignore", CollapsedPosteriorWarning)
-        for batch, batch_names in subject.batches(dataset):
+        for batch, batch_names in bar(subject.batches(dataset), "maps"):
             with torch.no_grad():
                 posterior = subject.adapter(batch)
                 means.append(posterior.mean.float().cpu())
@@ -193,6 +198,7 @@ def _explained(
         images=dataset,
         device=subject.device,
         settings=settings,
+        decoded=Decoded(subject),
     )
 
 

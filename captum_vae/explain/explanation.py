@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.data.sample import SampleDataset
+from captum_vae.explain.decoded import Decoded
 from captum_vae.files import replacing
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
@@ -33,6 +34,7 @@ class Explanation:
         device: Where the maps were computed.
         settings: How the maps were made, for JSON: model, layer, attribution, options, plan and
             images.
+        decoded: Decodes images, for the page; None shows neither reconstructions nor traversals.
     """
 
     maps: Tensor
@@ -43,6 +45,7 @@ class Explanation:
     images: SampleDataset
     device: torch.device
     settings: Mapping[str, Any]
+    decoded: Decoded | None = None
 
     @property
     def per_dimension(self) -> bool:

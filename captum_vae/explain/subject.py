@@ -124,16 +124,20 @@ class Subject:
 
         def collate(samples: Sequence[Any]) -> tuple[Tensor, list[str]]:
             batch = collate_samples(samples)
-            return self._in_range(batch.image).to(self._parameter), batch.name
+            return self.for_model(batch.image), batch.name
 
         return DataLoader(images, batch_size=self.batch_size, collate_fn=collate)
+
+    def for_model(self, images: Tensor) -> Tensor:
+        """Images (B, C, h, w) in [0, 1] as the model wants them: its range, type and device."""
+        return self._in_range(images).to(self._parameter)
 
     def noise(self) -> Tensor | None:
         """Two images of noise in the model's size; None where that is unknown."""
         if self.channels is None or self.image_size is None:
             return None
         images = torch.rand(2, self.channels, *self.image_size)
-        return self._in_range(images).to(self._parameter)
+        return self.for_model(images)
 
     def latent_count(self, images: Tensor) -> int:
         """D, having made sure that the model runs on such images and its posterior is read.

@@ -20,6 +20,9 @@ COLORMAP = "inferno"
 FAINTEST, STRONGEST = 0.35, 0.95
 """How much of the colour covers the image at the low and the high end of the scale."""
 
+BRIGHTEST = 0.6
+"""White of the image under an overlay: the colours of high values stay lighter than any image."""
+
 
 @dataclass(frozen=True)
 class ColorScale:
@@ -71,7 +74,7 @@ def overlay(
     """Colour an image by its attention; the larger the value, the more colour covers it.
 
     Args:
-        image: (C, H, W) or (H, W) in [0, 1]; shown in grey.
+        image: (C, H, W) or (H, W) in [0, 1]; shown in grey, its white at ``BRIGHTEST``.
         attention: (H, W), on the image's grid.
         scale: The values of the first and the last colour.
         colormap: The name of a matplotlib colormap.
@@ -98,10 +101,35 @@ def overlay(
     return _blend(grey, position, colormap)
 
 
+def heat(attention: Tensor, scale: ColorScale, *, colormap: str = COLORMAP) -> NDArray[np.float64]:
+    """The colours of a map without an image.
+
+    Args:
+        attention: (H, W).
+        scale: The values of the first and the last colour.
+        colormap: The name of a matplotlib colormap.
+
+    Returns:
+        (H, W, 3) RGB in [0, 1].
+
+    Raises:
+        TypeError: The map is no tensor of real numbers.
+        ValueError: It holds NaN or infinite values, or the colormap is unknown.
+    """
+    _check_map("attention", attention)
+    check_colormap(colormap)
+    position = scale.position(attention.detach().double().cpu()).numpy()
+    colors: NDArray[np.float64] = matplotlib.colormaps[colormap](position)[..., :3]
+    return colors
+
+
 def bar_colors(colormap: str = COLORMAP) -> NDArray[np.float64]:
-    """The colours of a scale as :func:`overlay` shows them over black, (256, 3) RGB."""
-    position = np.linspace(0, 1, 256)
-    return _blend(np.zeros(256), position, colormap)
+    """Every colour of an overlay, (256, 16, 3) RGB: values upwards, images black to white across.
+
+    A colour over an image is a mixture of the two, so a bar of one column would not hold it.
+    """
+    position = np.linspace(0, 1, 256)[:, None].repeat(16, 1)
+    return _blend(np.linspace(0, 1, 16)[None].repeat(256, 0), position, colormap)
 
 
 def grey_image(image: Tensor) -> NDArray[np.float64]:
@@ -148,5 +176,5 @@ def _blend(
     colors: Any = matplotlib.colormaps[colormap](position)[..., :3]
     # The root keeps the middle of the scale true to the colour bar over bright strokes too.
     cover = (FAINTEST + (STRONGEST - FAINTEST) * np.sqrt(position))[..., None]
-    blended: NDArray[np.float64] = cover * colors + (1 - cover) * grey[..., None]
+    blended: NDArray[np.float64] = cover * colors + (1 - cover) * BRIGHTEST * grey[..., None]
     return blended

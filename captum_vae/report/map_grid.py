@@ -16,6 +16,7 @@ from captum_vae.report.color_scale import (
     bar_colors,
     check_colormap,
     grey_image,
+    heat,
     overlay,
 )
 from captum_vae.report.pictures import literal
@@ -42,7 +43,8 @@ class Strip:
     """Images side by side, which may carry attention under one colour scale.
 
     Attributes:
-        images: Images (C, H, W) or (H, W) in [0, 1]; None leaves a cell empty.
+        images: Images (C, H, W) or (H, W) in [0, 1]; None leaves a cell empty, or shows its map
+            alone.
         maps: One (H, W) map per image, or None to show the images alone.
         scale: The colour scale of the maps; None spans their own lowest to highest value.
     """
@@ -203,11 +205,14 @@ def _draw_strip(
 ) -> None:
     scale = strip.used_scale
     for place, image in enumerate(strip.images):
-        if image is None:
+        if image is None and strip.maps is None:
             continue
         axes = canvas.axes(left + place * (CELL + GAP), top, CELL, CELL)
         axes.set_axis_off()
-        if strip.maps is None or scale is None:
+        if image is None:
+            assert strip.maps is not None and scale is not None
+            axes.imshow(heat(strip.maps[place], scale, colormap=colormap))
+        elif strip.maps is None or scale is None:
             axes.imshow(grey_image(image), cmap="gray", vmin=0, vmax=1)
         else:
             axes.imshow(overlay(image, strip.maps[place], scale, colormap=colormap))
@@ -230,9 +235,7 @@ def _draw_bar(
     low, high = (scale.low, scale.high) if scale else (0.0, 1.0)
     if low == high:
         high = low + 1.0
-    axes.imshow(
-        bar_colors(colormap)[:, None], aspect="auto", origin="lower", extent=(0, 1, low, high)
-    )
+    axes.imshow(bar_colors(colormap), aspect="auto", origin="lower", extent=(0, 1, low, high))
     axes.set_xticks([])
     axes.yaxis.tick_right()
     axes.tick_params(labelsize=8, length=2.5, color="#555555", labelcolor="#222222")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_vae.report import ColorScale, overlay
-from captum_vae.report.color_scale import FAINTEST, STRONGEST, bar_colors
+from captum_vae.report.color_scale import BRIGHTEST, FAINTEST, STRONGEST, bar_colors
 
 MAPS = [torch.tensor([[1.0, 2.0]]), torch.tensor([[5.0, 3.0]])]
 
@@ -41,14 +41,23 @@ def test_the_ends_of_the_scale_blend_image_and_colour_by_hand() -> None:
     image = torch.tensor([[[0.2, 0.6]], [[0.4, 1.0]]])  # grey: 0.3, 0.8
     shown = overlay(image, torch.tensor([[0.0, 7.0]]), ColorScale(0.0, 7.0), colormap="viridis")
     first, last = matplotlib.colormaps["viridis"]([0.0, 1.0])[:, :3]
-    expected = [FAINTEST * first + (1 - FAINTEST) * 0.3, STRONGEST * last + (1 - STRONGEST) * 0.8]
+    grey = [BRIGHTEST * 0.3, BRIGHTEST * 0.8]
+    expected = [
+        FAINTEST * first + (1 - FAINTEST) * grey[0],
+        STRONGEST * last + (1 - STRONGEST) * grey[1],
+    ]
     np.testing.assert_allclose(shown, [expected], atol=1e-6)
 
 
 def test_the_bar_shows_the_colours_of_the_overlay() -> None:
-    ramp = torch.linspace(0, 1, 256, dtype=torch.float64)[None]
-    shown = overlay(torch.zeros_like(ramp), ramp, ColorScale(0.0, 1.0))
-    np.testing.assert_allclose(bar_colors(), shown[0])
+    ramp = torch.linspace(0, 1, 256, dtype=torch.float64)[:, None].expand(256, 16)
+    images = torch.linspace(0, 1, 16, dtype=torch.float64).expand(256, 16)
+    np.testing.assert_allclose(bar_colors(), overlay(images, ramp, ColorScale(0.0, 1.0)))
+
+
+def test_the_highest_value_is_lighter_than_a_white_image_beneath_the_lowest() -> None:
+    shown = overlay(torch.ones(1, 2), torch.tensor([[0.0, 1.0]]), ColorScale(0.0, 1.0))
+    assert shown[0, 1].mean() > shown[0, 0].mean() + 0.2
 
 
 def test_a_map_of_another_size_is_refused() -> None:

@@ -78,8 +78,11 @@ class Explorer:
             default.
         traversed: The values that each latent dimension takes in the images of ``traversal``, in
             words for the page, such as ``"z = -3"``.
+        own_scale: Whether the page starts with a colour scale of its own for each map.
         stills: How many images the page shows without JavaScript and in print: those of the
             highest score where there are scores, else the first.
+        page: Whether index.html is written; False leaves that to the caller, who names the data
+            folder to :func:`captum_vae.report.write_page` as ``explorer="explorer"``.
 
     Raises:
         ValueError: An argument is out of range, or ``folder/explorer`` holds something else.
@@ -104,7 +107,9 @@ class Explorer:
         scales: Mapping[MapKey, tuple[float, float]] | None = None,
         dims: Sequence[int] | None = None,
         traversed: Sequence[str] = (),
+        own_scale: bool = False,
         stills: int = 24,
+        page: bool = True,
     ) -> None:
         """Remember what the page says; nothing is written before the block is entered."""
         self.folder = Path(folder)
@@ -116,6 +121,9 @@ class Explorer:
         self._scales = {name_and_layer(k): tuple(v) for k, v in (scales or {}).items()}
         self._dims = None if dims is None else list(dims)
         self._traversed = list(traversed)
+        self._own_scale = own_scale
+        self._writes_page = page
+        self._traversal: dict[str, Any] | None = None
         self._stills = Stills(whole_number("stills", stills, least=0))
         self._index = ImageIndex()
         self._kinds: dict[tuple[str, str], KindOfMap] = {}
@@ -201,6 +209,7 @@ class Explorer:
                 "columns": sheet.columns,
                 "rows": sheet.rows,
             }
+            self._traversal = self._traversal or {**entry["traversal"], "image": number}
         entry["maps"] = [
             self._add_map(key, plane, place, f"{prefix}-map-{at}", kind, mask, ignored)
             for at, (key, plane) in enumerate(found.items())
@@ -268,7 +277,7 @@ class Explorer:
                 opened.__exit__(type(failed), failed, failed.__traceback__)
                 raise
         opened.__exit__(kind, error, traceback)
-        if error is None:
+        if error is None and self._writes_page:
             self._write_page()
 
     def _finish(self) -> None:
@@ -290,6 +299,8 @@ class Explorer:
             "title": self.title,
             "dims": dims,
             "traversed": self._traversed,
+            "traversal": self._traversal,
+            "ownScale": self._own_scale,
             "colormaps": _colormaps(),
             "maps": [of_kind.to_dict() for of_kind in self._kinds.values()],
         }

@@ -142,6 +142,9 @@
       radio("common", "common to all images"), radio("own", "own for each map"), ends);
   }
 
+  // All overlays and their bar take it from here, so that nothing need be drawn again.
+  updates.push(() => app.mount.style.setProperty("--opacity", app.state.now.opacity));
+
   // The threshold ------------------------------------------------------------------------------
 
   const STEPS = 1000;

@@ -60,10 +60,9 @@
 
   /** A bar of the colours, as they are alone or over black to light grey, with its numbers. */
   function bar(words, scale, filter, over) {
-    const levels = el("div", { class: "levels" });
+    const levels = el("div", { class: over ? "levels cover" : "levels" });
     levels.style.filter = filter;
     const strip = el("div", { class: over ? "bar over" : "bar" }, levels);
-    if (over) levels.style.opacity = app.state.now.opacity;
     return el("div", { class: "bar-box" }, el("span", { class: "bar-words" }, words), strip,
       el("div", { class: "ends" }, el("span", {}, app.number(scale.low)),
         el("span", {}, app.number((scale.low + scale.high) / 2, 3)), el("span", {}, app.number(scale.high))));
@@ -95,17 +94,19 @@
     const now = app.state.now.dim;
     const there = map && map.perDimension;
     dims.hidden = !there;
-    traversal.hidden = !(there && entry.traversal);
+    const decoded = entry.traversal || app.data.traversal;
+    traversal.hidden = !(there && decoded);
     traversal.replaceChildren();
     if (!there) return;
-    if (entry.traversal) {
+    if (decoded) {
+      const whose = entry.traversal ? "" : ` of ${app.data.names[decoded.image]}`;
       const stack = el("div", { class: "stack" });
       app.panels.draw(stack, "overlay", image, entry);
       traversal.append(
-        el("h4", {}, `Dimension ${app.data.dims[now]}: its map, and what the decoder makes of it`),
+        el("h4", {}, `Dimension ${app.data.dims[now]}: its map, and what the decoder makes of it${whose}`),
         el("div", { class: "beside" },
           el("figure", { class: "step" }, stack, el("figcaption", {}, "map")),
-          app.panels.traversal(entry, now, app.data.names[image])));
+          app.panels.traversal(decoded, now, app.data.names[entry.traversal ? image : decoded.image], entry.image)));
     }
     const order = app.data.dims.map((_, place) => place);
     const used = app.data.meanKL;
@@ -161,7 +162,7 @@
     drawEnlarged(image, entry);
   }
 
-  const LEFT_ALONE = ["sort", "descending", "name", "kind", "field", "from", "to", "order"];
+  const LEFT_ALONE = ["opacity", "sort", "descending", "name", "kind", "field", "from", "to", "order"];
   let waiting = 0;
 
   app.details = {

@@ -128,7 +128,7 @@
     waiting = requestAnimationFrame(work);
   };
 
-  const OF_PICTURES = ["map", "scale", "low", "high", "colors", "opacity", "threshold", "outline", "view", "sort"];
+  const OF_PICTURES = ["map", "scale", "low", "high", "colors", "threshold", "outline", "view", "sort"];
 
   app.grid = {
     element: box, step, cards,

@@ -54,11 +54,10 @@
     return element;
   }
 
-  function mapTile(entry, filter, { at = place(), opacity = 1, crisp = false } = {}) {
+  function mapTile(entry, filter, { at = place(), kind = "" } = {}) {
     const element = tile(entry.maps[app.state.now.map], at, 1);
     element.style.filter = filter;
-    if (opacity !== 1) element.style.opacity = opacity;
-    if (crisp) element.classList.add("crisp");
+    if (kind) element.classList.add(kind);
     return element;
   }
 
@@ -70,7 +69,7 @@
 
   function outline(entry) {
     const level = app.colors.levelAt(app.thresholds.value(), rangeOf(entry));
-    return level > 255 ? [] : [mapTile(entry, app.colors.outline(level), { crisp: true })];
+    return level > 255 ? [] : [mapTile(entry, app.colors.outline(level), { kind: "crisp" })];
   }
 
   const LAYERS = {
@@ -86,9 +85,8 @@
       return [mapTile(entry, colors, { at })];
     },
     overlay(entry, at) {
-      const { colors, opacity } = app.state.now;
-      const filter = app.colors.overlay(colors, rangeOf(entry, at), scaleOf(entry, at));
-      const layers = [dimmed(entry), mapTile(entry, filter, { at, opacity })];
+      const filter = app.colors.overlay(app.state.now.colors, rangeOf(entry, at), scaleOf(entry, at));
+      const layers = [dimmed(entry), mapTile(entry, filter, { at, kind: "cover" })];
       const drawn = app.state.now.outline && app.thresholds.ofMap();
       return drawn ? [...layers, ...outline(entry)] : layers;
     },
@@ -96,7 +94,7 @@
       const level = app.colors.levelAt(app.thresholds.value(), rangeOf(entry));
       const group = app.el("div", { class: "layer agreement" });
       if (level < 256) {
-        group.append(mapTile(entry, app.colors.mask(level, CALLED), { crisp: true }));
+        group.append(mapTile(entry, app.colors.mask(level, CALLED), { kind: "crisp" }));
       }
       if (entry.mask) {
         const mask = whole(entry.mask);
@@ -137,14 +135,13 @@
     },
 
     /** The decoder's images of one dimension, a step each, with what it was set to. */
-    traversal(entry, at, name) {
-      const sheet = entry.traversal;
+    traversal(sheet, at, name, size) {
       const steps = Array.from({ length: sheet.columns }, (_, step) => {
         const picture = tile({ ...sheet, low: [] }, at * sheet.columns + step, 0);
         const value = app.data.traversed[step] || "";
         const frame = app.el("div", { class: "stack", role: "img",
           "aria-label": `decoder's image of ${name}, dimension ${app.data.dims[at]} at ${value || step}` }, picture);
-        frame.style.aspectRatio = `${entry.image.width} / ${entry.image.height}`;
+        frame.style.aspectRatio = `${size.width} / ${size.height}`;
         return app.el("figure", { class: "step" }, frame, app.el("figcaption", {}, value));
       });
       return app.el("div", { class: "traversal" }, ...steps);
