@@ -170,6 +170,9 @@ def evaluate(
                 testing,
                 device=fabric.device,
                 count=shown,
+                others={title: scorer for title, (scorer, _) in lines.items()},
+                batch_size=batch_size,
+                progress=progress,
                 choice=chosen_how,
                 facts=fact_lines(facts, active),
             )

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.localization.evaluation import Evaluation
+from captum_vae.localization.evaluation_explorer import write_explorer
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
 from captum_vae.localization.scoring import score_batch
+from captum_vae.progress import Progress
 from captum_vae.report.evaluation import (
     ShownImage,
     Threshold,
     shared_scale,
     write_evaluation_report,
 )
+from captum_vae.report.explorer import DATA_FOLDER
 
 _CURVES = 6
 """More curves than that cannot be told apart on paper."""
@@ -34,10 +37,13 @@ def write_evaluation_page(
     *,
     device: torch.device | None = None,
     count: int = 6,
+    others: Mapping[str, AnomalyScorer] | None = None,
+    batch_size: int = 16,
+    progress: Progress = "off",
     choice: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write the HTML page of an evaluation, with maps of its first scorer.
+    """Write the HTML page of an evaluation: an explorer, tables, still pictures and curves.
 
     Args:
         folder: Folder of the page.
@@ -45,7 +51,10 @@ def write_evaluation_page(
         scorer: The scorer of the first row, fitted.
         test: The test images.
         device: Where images go; None leaves them.
-        count: Worst and best images, each; a third as many normal ones.
+        count: Worst and best images among the still pictures, each; a third as many normal ones.
+        others: The fitted scorers of other rows by name, whose maps the explorer shows too.
+        batch_size: Images per pass.
+        progress: Whether a bar is shown.
         choice: How the scorer was chosen, in paragraphs.
         facts: Model, data and machine as pairs of words.
 
@@ -59,13 +68,25 @@ def write_evaluation_page(
 
     defective = [image for image in main.images if not math.isnan(image.auroc)]
     normal = [image for image in main.images if math.isnan(image.auroc)]
+    scale = shared_scale([(image.auroc, image.highest) for image in main.images])
+    write_explorer(
+        folder,
+        evaluation,
+        {**(others or {}), main.name: scorer},
+        test,
+        scale=scale,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
     return write_evaluation_report(
         folder,
+        explorer=DATA_FOLDER,
         title="Where the anomalies are",
         lead=f"{main.name}: {_headline(main)} over {main.pixel.images} images.",
         table=evaluation.table,
         main=main.name,
-        scale=shared_scale([(image.auroc, image.highest) for image in main.images]),
+        scale=scale,
         threshold=_threshold(main),
         worst=shown(spread_over_groups(sorted(defective, key=lambda i: i.auroc)), count),
         best=shown(spread_over_groups(sorted(defective, key=lambda i: -i.auroc)), count),

@@ -72,6 +72,7 @@ def write_evaluation_report(
     differences: Table | None = None,
     choice: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
+    explorer: str = "",
 ) -> Path:
     """Write ``index.html`` and its pictures.
 
@@ -91,6 +92,7 @@ def write_evaluation_report(
         differences: Paired tests of scorers.
         choice: Paragraphs on how the main scorer was chosen.
         facts: Protocol, model and data as pairs of words.
+        explorer: The data folder of an explorer beside the page; empty for none.
 
     Returns:
         The page's path.
@@ -134,7 +136,7 @@ def write_evaluation_report(
         paired = "Paired: each bootstrap resample draws the same images or clips for both rows."
         sections.append(Section("Differences", [paired], tables=[differences]))
     sections += [
-        Section("Images", of_maps, pictures=pictures),
+        Section("Images", of_maps, pictures=pictures, still=bool(explorer)),
         Section(
             "Curves",
             pictures=[
@@ -152,7 +154,9 @@ def write_evaluation_report(
         sections.append(Section("How the variant was chosen", choice))
     facts_table = Table(["", ""], [list(fact) for fact in facts])
     sections.append(Section("Protocol, model and data", tables=[facts_table]))
-    return write_page(folder / "index.html", title=title, lead=lead, sections=sections)
+    return write_page(
+        folder / "index.html", title=title, lead=lead, sections=sections, explorer=explorer
+    )
 
 
 def shared_scale(images: Sequence[tuple[float, float]]) -> ColorScale:

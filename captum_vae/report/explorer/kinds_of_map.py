@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from captum_vae.metrics.localization.keys import score_keys
 from captum_vae.report.explorer.counting import DROPPED_BITS, Counts, SummedCounts, Thresholds
 from captum_vae.report.text import legible
 
+COMMON_SHARE = 0.95
+"""Share of the images whose values all lie on the common scale."""
+
 _MOST_KINDS = 64
 """Kinds of defect beyond which only all images together are counted."""
 
@@ -28,7 +32,7 @@ class KindOfMap:
         layer: The layer that it was computed at; empty where there is none.
         per_dimension: Whether it holds a map per latent dimension.
         thresholds: Thresholds offered by name.
-        scale: The values of the first and last colour; None takes the range of all maps.
+        scale: The values of the first and last colour; None takes the range of nearly all maps.
 
     Raises:
         TypeError: A threshold is no number.
@@ -58,6 +62,7 @@ class KindOfMap:
         self._scale = scale
         self._low: NDArray[np.float64] | None = None
         self._high: NDArray[np.float64] | None = None
+        self._highest: array[float] = array("d")
         self._thresholds = Thresholds(list(self.named.values()))
         self._all = SummedCounts()
         self._unknown = SummedCounts()
@@ -74,6 +79,7 @@ class KindOfMap:
         lows, highs = np.asarray(low), np.asarray(high)
         self._low = lows if self._low is None else np.minimum(self._low, lows)
         self._high = highs if self._high is None else np.maximum(self._high, highs)
+        self._highest.append(float(highs.max()))
 
     def count(
         self, plane: Tensor, kind: str, mask: Tensor | None, ignored: Tensor | None
@@ -92,7 +98,9 @@ class KindOfMap:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for the page."""
         assert self._low is not None and self._high is not None
-        low, high = float(self._low.min()), float(self._high.max())
+        low = float(self._low.min())
+        # One bright image in twenty may be drawn in the last colour, for the sake of the others.
+        high = float(np.quantile(self._highest, COMMON_SHARE, method="higher"))
         entry: dict[str, Any] = {
             "name": legible(self.name),
             "layer": legible(self.layer),

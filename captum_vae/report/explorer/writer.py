@@ -73,7 +73,8 @@ class Explorer:
         thresholds: For a kind of map, thresholds that the page offers by their names, the first
             of which it starts at. Others than these are multiples of 1/128 of powers of two.
         scales: For a kind of map, the values of the first and the last colour of the common scale;
-            by default from 0, or the lowest value if it is negative, to the highest value.
+            by default from 0, or the lowest value if it is negative, to what the highest values of
+            95% of the images do not exceed.
         dims: The numbers of the latent dimensions that maps (D, h, w) belong to; 0 to D - 1 by
             default.
         traversed: The values that each latent dimension takes in the images of ``traversal``, in

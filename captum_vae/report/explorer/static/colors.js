@@ -10,8 +10,8 @@
   const made = new Set();
   let definitions = null;
 
-  /** How much of a value's colour covers the image, before opacity: its square root. */
-  const COVER = Array.from({ length: 256 }, (_, level) => Math.sqrt(level / 255));
+  /** How much of a value's colour covers the image, before opacity: faint values are seen too. */
+  const COVER = Array.from({ length: 256 }, (_, level) => Math.cbrt(level / 255));
 
   function svg(tag, attributes, ...children) {
     const element = document.createElementNS(SVG, tag);

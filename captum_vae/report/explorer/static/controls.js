@@ -56,7 +56,7 @@
 
   // Which images -------------------------------------------------------------------------------
 
-  const FIELD = { order: "order written", name: "name", kind: "kind", KL: "KL (nats)" };
+  const FIELD = { order: "order", name: "name", kind: "kind", KL: "KL (nats)" };
   const fieldWords = (field) => (Object.hasOwn(FIELD, field) ? FIELD[field] : field);
   const fields = () => app.state.sortable().map((field) => [field, fieldWords(field)]);
 

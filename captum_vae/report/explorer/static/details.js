@@ -63,9 +63,12 @@
     const levels = el("div", { class: over ? "levels cover" : "levels" });
     levels.style.filter = filter;
     const strip = el("div", { class: over ? "bar over" : "bar" }, levels);
+    const map = app.data.maps[app.state.now.map];
+    const more = app.state.now.scale === "common" && Math.max(...map.high) > scale.high ? " or more" : "";
+    const less = app.state.now.scale === "common" && Math.min(...map.low) < scale.low ? " or less" : "";
     return el("div", { class: "bar-box" }, el("span", { class: "bar-words" }, words), strip,
-      el("div", { class: "ends" }, el("span", {}, app.number(scale.low)),
-        el("span", {}, app.number((scale.low + scale.high) / 2, 3)), el("span", {}, app.number(scale.high))));
+      el("div", { class: "ends" }, el("span", {}, app.number(scale.low) + less),
+        el("span", {}, app.number((scale.low + scale.high) / 2, 3)), el("span", {}, app.number(scale.high) + more)));
   }
 
   function drawBars(entry) {
@@ -74,7 +77,7 @@
     const which = app.state.now.scale === "own" ? "scale of this map alone" : "one scale for all images";
     bars.replaceChildren(
       bar(`heat map: ${which}`, scale, app.colors.heat(colors, scale, scale), false),
-      bar("overlay: the same over black (below) to the brightest image (above)", scale,
+      bar("overlay: the same over black (below) to white (above)", scale,
         app.colors.overlay(colors, scale, scale), true));
     note.textContent = hidden(scale);
   }

@@ -3,21 +3,23 @@
 
 (function () {
   const app = window.captumVae;
-  const GAP = 10, CAPTION = 58, LEAST_WIDTH = 128, ROWS_BESIDE = 2;
+  const GAP = 10, NAME = 24, WORDS = 20, LEAST_WIDTH = 128, ROWS_BESIDE = 2;
 
   const inner = app.el("div", { class: "cards" });
   const box = app.el("div", {
     class: "grid", tabIndex: 0, role: "listbox", "aria-label": "images", id: "images",
   }, inner);
   const cards = new Map(); // by image
-  let layout = { columns: 1, width: LEAST_WIDTH, height: LEAST_WIDTH + CAPTION };
+  let layout = { columns: 1, width: LEAST_WIDTH, height: LEAST_WIDTH + NAME };
   let aspect = 1;
 
   function measure() {
     const room = box.clientWidth - 2 * GAP;
     const columns = Math.max(2, Math.floor((room + GAP) / (LEAST_WIDTH + GAP)));
     const width = (room - (columns - 1) * GAP) / columns;
-    layout = { columns, width, height: width / Math.max(aspect, 0.5) + CAPTION };
+    const worded = app.data.kinds.length > 1 || fieldShown() || app.state.now.scale === "own";
+    const picture = width / Math.max(aspect, 0.5);
+    layout = { columns, width, height: picture + NAME + (worded ? WORDS : 0) };
     const height = Math.ceil(app.state.order.length / columns) * (layout.height + GAP);
     inner.style.height = height + "px";
     box.style.setProperty("--content", height + 2 * GAP + 4 + "px");
@@ -77,12 +79,19 @@
     card.lastChild.replaceChildren(wordsOf(image, entry));
   }
 
+  /** The number under each card: what they are sorted by, else the score. */
+  function fieldShown() {
+    const sort = app.state.now.sort;
+    const field = ["order", "name", "kind"].includes(sort) ? "score" : sort;
+    return field === "KL of the dimension" || Object.hasOwn(app.data.columns, field) ? field : null;
+  }
+
   /** What stands under a card: kind, the number it is sorted by, and the range of its own scale. */
   function wordsOf(image, entry) {
-    const { sort, scale, view } = app.state.now;
+    const { scale, view } = app.state.now;
     const words = [app.data.kinds[app.data.kindOf[image]]];
-    const field = ["order", "name", "kind"].includes(sort) ? "score" : sort;
-    if (field === "KL of the dimension" || Object.hasOwn(app.data.columns, field)) {
+    const field = fieldShown();
+    if (field) {
       words.push(`${field === "KL of the dimension" ? "KL" : field} ${app.number(app.state.valueOf(field, image, app.state.now), 3)}`);
     }
     if (scale === "own" && entry.maps.length && ["heat", "overlay"].includes(view)) {
@@ -146,10 +155,8 @@
       reveal();
       place();
       app.state.watch((changed) => {
-        if (changed.has("order")) {
-          measure();
-          box.scrollTop = 0;
-        }
+        if (changed.has("order")) box.scrollTop = 0;
+        if (changed.has("order") || changed.has("scale")) measure();
         if (changed.has("image") || changed.has("order")) reveal();
         if (changed.has("image") || changed.has("order")) place();
         const dim = changed.has("dim") && app.data.maps[app.state.now.map]?.perDimension;

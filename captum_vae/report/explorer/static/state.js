@@ -50,7 +50,7 @@
   function defaults() {
     const scored = "score" in app.data.columns;
     const state = {
-      map: 0, dim: 0, scale: app.data.ownScale ? "own" : "common", low: null, high: null, colors: "inferno", opacity: 0.75,
+      map: 0, dim: 0, scale: app.data.ownScale ? "own" : "common", low: null, high: null, colors: "inferno", opacity: 0.8,
       outline: true, view: app.data.maps.length ? "overlay" : "image",
       sort: scored ? "score" : "order", descending: scored, name: "", kind: null,
       field: Object.keys(app.data.columns)[0] || "order", from: null, to: null,
