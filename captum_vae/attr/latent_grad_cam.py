@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import Tensor
 from torch.nn import Module
@@ -26,6 +27,7 @@ from captum_vae.attr.engine.graph import LayerPlan
 from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.layers import Layers, describe, find_layers
 from captum_vae.attr.engine.maps import MapSize, compose_maps
+from captum_vae.attr.export.options import OUTPUTS, Format, Output
 from captum_vae.attr.latent_codes import (
     Quantity,
     check_quantity,
@@ -44,6 +46,9 @@ from captum_vae.attr.options import (
 from captum_vae.checks import check_choice, check_flag, checked_seed, whole_number
 from captum_vae.posterior import Posterior, as_adapter
 from captum_vae.posterior.read_back import Checks, check_checks
+
+if TYPE_CHECKING:
+    from captum_vae.attr.export.saving import ExportedFile
 
 
 class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
@@ -225,6 +230,49 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 unknown option, a posterior that cannot be read.
             RuntimeError: Under ``torch.inference_mode``, or for a layer that ran twice.
         """
+        _, maps = self.explained(
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            preset=preset,
+            rectifier=rectifier,
+            order=order,
+            reduction=reduction,
+            weighting=weighting,
+            aggregate=aggregate,
+            baselines=baselines,
+            size=size,
+            n_steps=n_steps,
+            create_graph=create_graph,
+            checks=checks,
+        )
+        return maps[0] if isinstance(self.layer, (Module, str)) else maps
+
+    def explained(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        preset: Preset = "paper",
+        rectifier: Rectifier | None = None,
+        order: Order | None = None,
+        reduction: Reduction | None = None,
+        weighting: Weighting | None = None,
+        aggregate: Aggregate | None = None,
+        baselines: Baselines = None,
+        size: MapSize = None,
+        n_steps: int = 8,
+        create_graph: bool = False,
+        checks: Checks | None = None,
+    ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
+        """The maps of ``attribute``, one tensor per layer, with the pass that they come from.
+
+        The pass holds the posterior and what else the one call of the model gave. Arguments and
+        errors are those of ``attribute``.
+        """
         options = resolve_options(
             preset,
             rectifier=rectifier,
@@ -242,7 +290,53 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             run = self._run(*call, create_graph)
             origins = baseline_features(baselines, run)
             maps = compose_maps(run, options, settings, origins=origins, size=size)
-        return maps[0] if isinstance(self.layer, (Module, str)) else maps
+        return run, maps
+
+    def export(
+        self,
+        example: Tensor | tuple[Tensor, ...],
+        path: str | Path,
+        format: Format = "onnx",
+        outputs: Sequence[Output] = OUTPUTS,
+        **options: Any,
+    ) -> ExportedFile:
+        """Write the attribution as a file that runs without this package; as ONNX, without torch.
+
+        The file takes any number of images of the example's size and gives their maps, and beside
+        them what ``outputs`` names. It is compared with eager mode at 1 and 7 images before it is
+        written; what cannot be exported is refused by the operation's name, and nothing is written.
+
+        Args:
+            example: The model's input (B, ...), or a tuple of inputs. It fixes all sizes but B; B
+                images are what the memory of a backward pass is planned for, see ``memory_budget``.
+            path: The file to write, such as ``maps.onnx`` or ``maps.pt2``.
+            format: ``onnx``, for onnxruntime (``pip install 'captum-vae[export]'``), or ``torch``,
+                for ``torch.export.load(path).module()``, which ``torch.compile`` takes too.
+            outputs: Which of ``maps`` (``maps_0``, ``maps_1`` ... for several layers), ``mean``
+                (B, D), ``log_variance`` (B, D) and ``reconstruction`` the file gives.
+            **options: The options of ``attribute``, such as ``target``, ``preset``, ``baselines``
+                and ``size``; and ``tolerance``, the largest difference from eager mode that is
+                allowed, as a fraction of an output's largest value (1e-4, and 0.02 in half
+                precision). A tensor among ``additional_forward_args`` with one row an image is an
+                input of the file, ``additional_0``.
+
+        Returns:
+            What was written: names and shapes of inputs and outputs, the difference from eager
+            mode, and the metadata that the file carries.
+
+        Raises:
+            NotExportableError: An operation has no form in the file, the model decides something by
+                its values, draws random numbers or mixes images, or has no such output.
+            ModuleNotFoundError: onnx, onnxscript or onnxruntime is not installed.
+
+        Example::
+
+            >>> cam = LatentGradCAM(vae, "encoder.conv2")
+            >>> cam.export(torch.rand(2, 1, 28, 28), "maps.onnx", size="input", aggregate="mean")
+        """
+        from captum_vae.attr.export import export_attribution
+
+        return export_attribution(self, example, path, format=format, outputs=outputs, **options)
 
     def explain_plan(
         self,

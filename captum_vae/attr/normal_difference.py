@@ -14,6 +14,7 @@ from captum_vae.attr.latent_codes import quantity_name
 from captum_vae.attr.latent_grad_cam import LatentGradCAM
 from captum_vae.checks import check_choice
 from captum_vae.posterior import Posterior
+from captum_vae.posterior.recorded import unrecorded
 
 Difference = Literal["mean", "sample", "mahalanobis"]
 
@@ -111,12 +112,13 @@ class NormalDifferenceGradCAM(LatentGradCAM):
         )
         if self.difference == "sample":
             generator = torch.Generator(difference.device).manual_seed(self.seed)
-            noise = torch.randn(
-                (1, posterior.mean.shape[1]),
-                generator=generator,
-                dtype=difference.dtype,
-                device=difference.device,
-            )
+            with unrecorded():
+                noise = torch.randn(
+                    (1, posterior.mean.shape[1]),
+                    generator=generator,
+                    dtype=difference.dtype,
+                    device=difference.device,
+                )
             return (difference + variance.sqrt() * noise[:, dims]).sum(1, keepdim=True), (0,)
         return 0.5 * (difference.square() / variance).sum(1, keepdim=True), (0,)
 

@@ -57,7 +57,12 @@ COMMANDS = {
     ),
 }
 
-EXTRAS = {"lightning": "train"}
+EXTRAS = {
+    "lightning": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+}
 """Packages that only some commands need, and the extra of captum-vae that installs them."""
 
 

@@ -5,6 +5,7 @@ Letters: B images, D latent dimensions, C latent channels, h x w (or more, or fe
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.checks import checked_seed, floating_tensor, whole_number
+from captum_vae.posterior.recorded import unrecorded
 
 Spatial = Literal["mean", "flatten"] | tuple[int, ...]
 
@@ -78,9 +80,10 @@ class Posterior:
         if seed is not None:
             generator = torch.Generator(self.mean.device).manual_seed(seed)
             shape = (1, *shape[1:])
-        noise = torch.randn(
-            shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
-        )
+        with unrecorded() if seed is not None else nullcontext():
+            noise = torch.randn(
+                shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
+            )
         return self.mean + std * noise
 
     def std(self) -> Tensor:

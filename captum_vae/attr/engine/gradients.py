@@ -34,6 +34,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from captum_vae.attr.engine.graph import LayerPlan, LinearCut, SharedDerivative
 from captum_vae.attr.engine.layout import Reshape
 from captum_vae.posterior.probe import FILTERS
+from captum_vae.posterior.read_back import is_traced
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _CHANNELS_PER_BLOCK = 32
@@ -147,7 +148,7 @@ def vector_jacobian_products(
         One gradient (B, t, K, *spatial) per layer for the next t of ``dims``, in float32 or better.
         On a CUDA out-of-memory error t is halved.
     """
-    chunk = settings.dims_per_pass or _dims_within_budget(codes, features, plans, settings)
+    chunk = settings.dims_per_pass or dims_within_budget(codes, features, plans, settings)
     create_graph = settings.differentiable_weights
     edges = [get_gradient_edge(tensor) for tensor in features]
     batched, start = True, 0
@@ -207,7 +208,7 @@ class _Jacobian:
         assert self.shared is not None
         if self.gate is None:
             return (self.shared @ weight).expand(self.batch, -1, -1)
-        if torch.is_grad_enabled() or weight.is_cuda:
+        if torch.is_grad_enabled() or weight.is_cuda or is_traced():
             return (self.shared * self.gate[:, None]) @ weight
         rows = weight.new_empty(len(self.shared), self.batch, weight.shape[1])
         gated = torch.empty_like(self.gate)  # one small buffer, which stays in cache
@@ -252,7 +253,8 @@ def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor
     Channel by channel on the CPU, so that the (H, B) product of each stays in cache; by blocks of
     channels elsewhere.
     """
-    if jacobian.shared is not None and not torch.is_grad_enabled() and not weight.is_cuda:
+    in_place = not (torch.is_grad_enabled() or weight.is_cuda or is_traced())
+    if jacobian.shared is not None and in_place:
         return _masked_product_by_channel(jacobian.shared, jacobian.gate, weight, gate)
     blocks = []
     for start in range(0, weight.shape[1], _CHANNELS_PER_BLOCK):
@@ -317,6 +319,9 @@ def gradients_of(
     if len(dims) == 1 or not batched:
         passes = [backward(pick) for pick in picks]
         return [torch.stack(gradients, 1) for gradients in zip(*passes, strict=True)]
+    if is_traced():
+        gradients = torch.vmap(backward)(picks)
+        return [gradient.transpose(0, 1) for gradient in gradients]
     with _without_advice_on_batching():
         gradients = backward(picks, is_grads_batched=True)
     return [gradient.transpose(0, 1) for gradient in gradients]
@@ -335,9 +340,17 @@ def _reshaped(gradients: Tensor, reshape: Reshape) -> Tensor:
     return torch.stack([reshape(gradient) for gradient in gradients.unbind(1)], 1)
 
 
-def _dims_within_budget(
+def dims_within_budget(
     codes: Tensor, features: Sequence[Tensor], plans: Sequence[LayerPlan], settings: PassSettings
 ) -> int:
+    """Latent dimensions whose gradients fit one backward pass.
+
+    Args:
+        codes: (B, D).
+        features: One tensor (B, ...) per layer.
+        plans: One per layer; they tell the largest value between features and codes.
+        settings: With the memory budget.
+    """
     budget = settings.memory_budget or pass_budget(codes)
     largest = max(plan.largest for plan in plans)
     bytes_per_dim = 3 * largest * codes.element_size() + sum(
