@@ -9,9 +9,17 @@ if TYPE_CHECKING:
     from captum_vae.localization.choosing import Choice, candidate_scorers, choose
     from captum_vae.localization.evaluation import Evaluation
     from captum_vae.localization.gradient_scorers import ELBOGradient, GradientProjection
-    from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
+    from captum_vae.localization.layer_scorers import (
+        FeatureDifference,
+        LatentAttention,
+        Mahalanobis,
+    )
     from captum_vae.localization.measuring import benchmark
-    from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
+    from captum_vae.localization.pixel_scorers import (
+        ConstantMap,
+        MeanImageDifference,
+        ReconstructionError,
+    )
     from captum_vae.localization.protocol import Protocol
     from captum_vae.localization.scorer import AnomalyScorer, Scorer
     from captum_vae.localization.scorer_result import ScorerResult
@@ -20,11 +28,13 @@ __all__ = [
     "AnomalyScorer",
     "Candidates",
     "Choice",
+    "ConstantMap",
     "ELBOGradient",
     "Evaluation",
     "FeatureDifference",
     "GradientProjection",
     "LatentAttention",
+    "Mahalanobis",
     "MeanImageDifference",
     "Protocol",
     "ReconstructionError",

@@ -1,8 +1,7 @@
-"""Scorers that read encoder layers: latent attention, and its control without latent weights."""
+"""Scorers that read encoder layers: latent attention, and distances without latent weights."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
@@ -24,123 +23,22 @@ from captum_vae.attr.options import (
     Weighting,
     resolve_options,
 )
-from captum_vae.checks import check_choice, whole_number
+from captum_vae.checks import check_choice, checked_seed, whole_number
+from captum_vae.localization.channel_statistics import (
+    PassSums,
+    channel_products,
+    mahalanobis,
+    mean_squares,
+    nonzero_root,
+    whitening,
+)
+from captum_vae.localization.explained import LatentDim, stacked_channels
+from captum_vae.localization.layer_scorer import LayerScorer
 from captum_vae.localization.model_pass import ModelPass, NormalImages
-from captum_vae.localization.options import Baseline
-from captum_vae.localization.scorer import Fitting, Scale, Scorer
+from captum_vae.localization.options import Baseline, ChannelScale, FeatureDistance, Weights
+from captum_vae.localization.scorer import Fitting, Scale
 
 Method = Literal["per_dimension", "mean_sum", "normal_difference"]
-
-
-class LayerScorer(Scorer):
-    """Maps of one layer, or of several fused on a scale learned from normal images.
-
-    With several layers, each one's map is resized to the image, divided by its root mean square
-    over the normal images, and the mean is taken; otherwise the layer with the largest numbers
-    would decide alone.
-    """
-
-    FITTED: ClassVar[tuple[str, ...]] = (*Scorer.FITTED, "_normal_features", "_scales")
-
-    def __init__(
-        self,
-        model: Any,
-        layers: str | Sequence[str],
-        *,
-        baselines: Baseline = "mean_activation",
-        posterior: Any = None,
-        scale: Scale = "none",
-    ) -> None:
-        """Check the layers' names and the baseline's.
-
-        Args:
-            model: The VAE.
-            layers: Dotted name of an encoder layer, such as ``encoder.conv3``, or several.
-            baselines: What features are compared with: ``none``, those of the VAE's own
-                ``reconstruction`` of the image, the ``mean_activation`` of normal images at each
-                location, or the features of the ``mean_image`` of normal images.
-            posterior: How to read the posterior.
-            scale: ``none``, or ``location``: divide by the root mean square over normal images.
-
-        Raises:
-            ValueError: No such layer, or another baseline.
-        """
-        super().__init__(model, posterior=posterior, scale=scale)
-        given = (layers,) if isinstance(layers, str) else layers
-        if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
-            raise TypeError(
-                f"layers={layers!r} names no layers; give a dotted name such as 'encoder.conv3', "
-                "or a list of them"
-            )
-        self.layers = tuple(given)
-        check_choice("baselines", baselines, get_args(Baseline))
-        find_layers(self.model, list(self.layers))
-        self.baselines = baselines
-        self._normal_features: dict[str, Tensor] | None = None
-        self._scales: dict[str, Tensor] = {}
-
-    @abstractmethod
-    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
-        """The map of one layer, (B, H, W) at the images' size."""
-
-    @abstractmethod
-    def map_options(self) -> tuple[Hashable, ...]:
-        """What a layer's map depends on beside class, batch, layer and baseline."""
-
-    def fit_normal(self, normal: NormalImages) -> Fitting:
-        """Take the baseline's features, and each layer's scale if there are several."""
-        if self.baselines == "mean_activation":
-            self._normal_features = {layer: normal.mean_features(layer) for layer in self.layers}
-        elif self.baselines == "mean_image":
-            mean = ModelPass(normal.mean_image(), self.model, self.adapter, self.layers)
-            self._normal_features = {x: mean.features(x).detach() for x in self.layers}
-        if len(self.layers) == 1:
-            return
-        squares = dict.fromkeys(self.layers, torch.zeros((), dtype=torch.float64))
-        pixels = 0
-
-        def add(shared: ModelPass) -> None:
-            nonlocal pixels
-            for layer in self.layers:
-                found = self._layer_map(shared, layer).double().square().sum()
-                squares[layer] = squares[layer] + found.cpu()
-            pixels += len(shared.images) * shared.images[0, 0].numel()
-
-        yield add
-        self._scales = {x: (total / pixels).sqrt() for x, total in squares.items()}
-        silent = [layer for layer, scale in self._scales.items() if scale == 0]
-        if silent:
-            raise ValueError(
-                f"layers {silent} give an all-zero map for every normal image, which has no scale "
-                "to fuse on; leave them out"
-            )
-
-    def unscaled_maps(self, shared: ModelPass) -> Tensor:
-        """The layer's map, or the mean of several on their common scale."""
-        if len(self.layers) == 1:
-            return self._layer_map(shared, self.layers[0])
-        if not self._scales:
-            self._fitted(None)
-        maps = [self._layer_map(shared, x) / self._scales[x] for x in self.layers]
-        return torch.stack(maps).mean(0)
-
-    def _layer_map(self, shared: ModelPass, layer: str) -> Tensor:
-        """The map of one layer, which scorers that differ in scale or other layers share."""
-        origin = self.origin(shared, layer)
-        # Scorers fitted together hold the same tensors; nobody lets go of one during a pass.
-        key = (type(self), *self.map_options(), layer, id(origin))
-        return shared.once(key, lambda: self.layer_map(shared, layer))
-
-    def origin(self, shared: ModelPass, layer: str) -> Tensor | None:
-        """A(baseline), (B or 1, K, h, w), or None."""
-        if self.baselines == "none":
-            return None
-        if self.baselines == "reconstruction":
-            return shared.features_of_reconstruction(layer)
-        if self._normal_features is None:
-            self._fitted(None)
-        assert self._normal_features is not None
-        return self._normal_features[layer]
 
 
 class LatentAttention(LayerScorer):
@@ -172,7 +70,10 @@ class LatentAttention(LayerScorer):
         weighting: Weighting | None = None,
         aggregate: Aggregate = "mean",
         baselines: Baseline = "none",
+        latent_dim: LatentDim = "auto",
+        weights: Weights = "latent",
         n_steps: int = 4,
+        seed: int = 0,
         posterior: Any = None,
         scale: Scale = "none",
     ) -> None:
@@ -193,15 +94,27 @@ class LatentAttention(LayerScorer):
             aggregate: What becomes of the latent dimensions' maps: their ``mean``, ``max`` or
                 ``sum``.
             baselines: What features are compared with: ``none``, ``reconstruction``,
-                ``mean_activation`` or ``mean_image``.
+                ``mean_activation``, ``mean_image`` or ``explained``, see :class:`LayerScorer`.
+            latent_dim: Dimensions of the linear latent of ``explained``, or ``auto``.
+            weights: ``latent``, or ``shuffled``: each channel gets the weights of another one, the
+                same for all images and dimensions. That is the random-weights control: what
+                attention gains over it, the latent's weights have earned, not their spread.
             n_steps: Points on the path of ``weighting="integrated"``.
+            seed: Seed of the shuffling.
             posterior: How to read the posterior.
             scale: ``none``, or ``location``: divide by the root mean square over normal images.
 
         Raises:
             ValueError: An unknown option, or one that does not give one map per image.
         """
-        super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
+        super().__init__(
+            model,
+            layers,
+            baselines=baselines,
+            latent_dim=latent_dim,
+            posterior=posterior,
+            scale=scale,
+        )
         check_choice("method", method, get_args(Method))
         self.options = resolve_options(
             preset,
@@ -216,7 +129,10 @@ class LatentAttention(LayerScorer):
                 "a scorer gives one map per image: choose reduction 'sum' or 'mean' and aggregate "
                 "'mean', 'max' or 'sum'"
             )
+        check_choice("weights", weights, get_args(Weights))
         self.method = method
+        self.weights = weights
+        self.seed = checked_seed(seed)
         self.n_steps = whole_number("n_steps", n_steps, least=1)
         names = list(self.layers)
         self._cam: LatentGradCAM
@@ -248,7 +164,7 @@ class LatentAttention(LayerScorer):
     def map_options(self) -> tuple[Hashable, ...]:
         """Method and variant; a normal difference has statistics of its own."""
         own = self if self.method == "normal_difference" else None
-        return self.method, own, self.options, self.n_steps
+        return self.method, own, self.options, self.n_steps, self.weights, self.seed
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The aggregated attention map of one layer at the images' size, (B, H, W)."""
@@ -265,15 +181,163 @@ class LatentAttention(LayerScorer):
             origins=[self.origin(shared, layer)],
             size="input",
             share=share,
+            shuffle=self.seed if self.weights == "shuffled" else None,
         )
         return maps[:, 0]
 
 
 class FeatureDifference(LayerScorer):
-    """The control: how far features are from the baseline's, with no latent weight in it.
+    """How far features are from the baseline's, with no latent weight in it.
 
-    The mean over channels of abs(A(x) - A(baseline)). What latent attention gains over this, the
-    latent has earned; the rest is the feature difference.
+    Relative to what is normal, as ``mean_activation``, it is the control of latent attention: what
+    attention gains over it, the latent may have earned, if it gains it over shuffled weights too.
+    With ``baselines="explained"`` it is what a linear latent does not explain of the features, the
+    strongest map that this package has on features of a frozen pretrained encoder::
+
+        vae = LinearFeatureVAE.fit(encoder, normal_images, layers=["layer1", "layer2"])
+        scorer = FeatureDifference(vae, "features", baselines="explained", distance="l2")
+        maps = scorer.fit(normal_images).score(images)
+
+    A layer that stacks several of an encoder, as ``features`` there, is measured in as many parts,
+    each divided by its root mean square over normal images, like several layers.
+    """
+
+    FITTED: ClassVar[tuple[str, ...]] = (
+        *LayerScorer.FITTED,
+        "_channel_scales",
+        "_whitening",
+        "_part_scales",
+    )
+
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str],
+        *,
+        baselines: Baseline = "mean_activation",
+        distance: FeatureDistance = "l1",
+        channel_scale: ChannelScale | None = None,
+        latent_dim: LatentDim = "auto",
+        posterior: Any = None,
+        scale: Scale = "none",
+    ) -> None:
+        """Choose baseline and distance.
+
+        Args:
+            model: The VAE.
+            layers: Dotted name of a layer, or several to be fused.
+            baselines: What features are compared with: ``reconstruction``, ``mean_activation``,
+                ``mean_image`` or ``explained``, see :class:`LayerScorer`.
+            distance: What is made of the channels' differences at a place: ``l1``, the mean of
+                their absolute values; ``l2``, the root of the mean of their squares; or
+                ``mahalanobis``, the Mahalanobis distance under one covariance for all places, from
+                normal images.
+            channel_scale: ``none``, or ``normal``: each channel's difference is divided by its root
+                mean square over normal images, so that channels with large numbers do not decide
+                alone. None takes ``normal`` for ``explained``, and ``none`` for other baselines. It
+                makes no difference to ``mahalanobis``.
+            latent_dim: Dimensions of the linear latent of ``explained``, or ``auto``.
+            posterior: How to read the posterior.
+            scale: ``none``, or ``location``: divide by the root mean square over normal images.
+
+        Raises:
+            ValueError: The model has no such layer, an option is unknown, or ``baselines`` is
+                ``none``, which leaves nothing to differ from.
+        """
+        super().__init__(
+            model,
+            layers,
+            baselines=baselines,
+            latent_dim=latent_dim,
+            posterior=posterior,
+            scale=scale,
+        )
+        if baselines == "none":
+            raise ValueError(
+                "baselines='none' leaves no difference; choose 'reconstruction', "
+                "'mean_activation', 'mean_image' or 'explained'"
+            )
+        check_choice("distance", distance, get_args(FeatureDistance))
+        check_choice("channel_scale", channel_scale, (None, *get_args(ChannelScale)))
+        self.distance = distance
+        self.channel_scale: ChannelScale = channel_scale or (
+            "normal" if baselines == "explained" else "none"
+        )
+        self._channel_scales: dict[str, Tensor] = {}
+        self._whitening: dict[str, Tensor] = {}
+        self._part_scales: dict[str, Tensor] = {}
+        self._parts = {
+            layer: () if distance == "mahalanobis" else stacked_channels(module)
+            for layer, module in zip(
+                self.layers, find_layers(self.model, list(self.layers)), strict=True
+            )
+        }
+
+    def map_options(self) -> tuple[Hashable, ...]:
+        """The options, and what was fitted for them."""
+        fitted = (self._channel_scales, self._whitening, self._part_scales)
+        return self.distance, *(id(tensor) for held in fitted for tensor in held.values())
+
+    def fit_layers(self, normal: NormalImages) -> Fitting:
+        """Take the channels' scales or covariance, and the scales of a layer's parts."""
+        self._channel_scales, self._whitening, self._part_scales = {}, {}, {}
+        if self.distance == "mahalanobis":
+            covariances = PassSums(
+                lambda shared, layer: channel_products(self._difference(shared, layer))
+            )
+            yield covariances.adding(self.layers)
+            self._whitening = {x: whitening(covariances.mean(x)) for x in self.layers}
+        elif self.channel_scale == "normal":
+            squares = PassSums(lambda shared, layer: mean_squares(self._difference(shared, layer)))
+            yield squares.adding(self.layers)
+            self._channel_scales = {x: nonzero_root(squares.mean(x)) for x in self.layers}
+        stacked = [layer for layer in self.layers if len(self._parts[layer]) > 1]
+        if stacked:
+            parts = PassSums(lambda shared, layer: mean_squares(self._distances(shared, layer)))
+            yield parts.adding(stacked)
+            self._part_scales = {x: nonzero_root(parts.mean(x)) for x in stacked}
+
+    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
+        """The distance of a layer's features from the baseline's, (B, H, W) at images' size."""
+        with torch.no_grad():
+            distances = self._distances(shared, layer)
+            if layer in self._part_scales:
+                distances = distances / self._part_scales[layer]
+            distance = distances.mean(1, keepdim=True)
+            size = list(shared.images.shape[2:])
+            return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]
+
+    def _distances(self, shared: ModelPass, layer: str) -> Tensor:
+        """(B, P, h, w), the distance of each of P parts of the layer."""
+        difference = self._difference(shared, layer)
+        if self.distance == "mahalanobis":
+            return mahalanobis(difference, self._whitening_of(layer))
+        if self.channel_scale == "normal":
+            if layer not in self._channel_scales:
+                self._fitted(None)
+            difference = difference / self._channel_scales[layer]
+        parts = torch.split(difference, list(self._parts[layer]) or difference.shape[1], 1)
+        if self.distance == "l1":
+            return torch.cat([part.abs().mean(1, keepdim=True) for part in parts], 1)
+        return torch.cat([part.square().mean(1, keepdim=True).sqrt() for part in parts], 1)
+
+    def _difference(self, shared: ModelPass, layer: str) -> Tensor:
+        """A - A(baseline), (B, K, h, w)."""
+        origin = self.origin(shared, layer)
+        assert origin is not None
+        return shared.features(layer) - origin
+
+    def _whitening_of(self, layer: str) -> Tensor:
+        return self._fitted(self._whitening.get(layer))
+
+
+class Mahalanobis(FeatureDifference):
+    """Mahalanobis distance of features under one covariance that all places share.
+
+    At every place the mean of normal images is its own; the covariance of the channels is one, over
+    all places of all normal images, so that it is well determined by few of them. That is what
+    PaDiM does with a covariance for each place (Defard et al. 2021), at a tenth of the cost. With
+    ``baselines="explained"`` the distance is of what a linear latent does not explain.
     """
 
     def __init__(
@@ -282,31 +346,21 @@ class FeatureDifference(LayerScorer):
         layers: str | Sequence[str],
         *,
         baselines: Baseline = "mean_activation",
+        latent_dim: LatentDim = "auto",
         posterior: Any = None,
         scale: Scale = "none",
     ) -> None:
-        """Name layers and baseline, see :class:`LayerScorer`.
+        """Name layers and baseline, see :class:`FeatureDifference`.
 
         Raises:
-            ValueError: The model has no such layer, ``scale`` is unknown, or ``baselines`` is
-                unknown or ``none``, which leaves nothing to differ from.
+            ValueError: The model has no such layer, or an option is unknown.
         """
-        super().__init__(model, layers, baselines=baselines, posterior=posterior, scale=scale)
-        if baselines == "none":
-            raise ValueError(
-                "baselines='none' leaves no difference; choose 'reconstruction', "
-                "'mean_activation' or 'mean_image'"
-            )
-
-    def map_options(self) -> tuple[Hashable, ...]:
-        """None; class, layer and baseline say it all."""
-        return ()
-
-    def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
-        """Mean over channels of abs(A - A(baseline)) at the images' size, (B, H, W)."""
-        origin = self.origin(shared, layer)
-        assert origin is not None
-        with torch.no_grad():
-            distance = (shared.features(layer) - origin).abs().mean(1, keepdim=True)
-            size = list(shared.images.shape[2:])
-            return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]
+        super().__init__(
+            model,
+            layers,
+            baselines=baselines,
+            distance="mahalanobis",
+            latent_dim=latent_dim,
+            posterior=posterior,
+            scale=scale,
+        )

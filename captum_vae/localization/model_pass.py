@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from captum_vae.attr.engine.forward_pass import (
     run_layers,
 )
 from captum_vae.attr.engine.layers import find_layers
+from captum_vae.localization.explained import HeldOutFits, LatentDim, fit_held_out
 from captum_vae.posterior import Posterior, PosteriorAdapter
 
 _IMAGE = ""
@@ -25,6 +26,9 @@ _IMAGE = ""
 
 _WEIGHTS_KEPT = 64 * 2**20
 """Bytes of channel weights of normal images that are kept between passes over them."""
+
+_FEATURES_KEPT = 10**9
+"""Bytes of features of normal images that are kept for the fits of a linear latent."""
 
 
 class ModelPass:
@@ -48,6 +52,7 @@ class ModelPass:
         layers: Sequence[str] = (),
         *,
         weights: dict[Any, Tensor] | None = None,
+        normal: NormalBatch | None = None,
     ) -> None:
         """Name the batch and the layers; nothing runs yet.
 
@@ -58,11 +63,13 @@ class ModelPass:
             layers: Dotted names of the layers whose features are kept.
             weights: Channel weights of these images from an earlier pass, to which those found
                 now are added; None keeps them for this pass alone.
+            normal: Which of the normal images these are, that scorers are being fitted on.
         """
         self.images = images
         self.model = model
         self.adapter = adapter
         self.layers = tuple(layers)
+        self.normal = normal
         self._weights = weights
         self._found: dict[Hashable, Tensor] = {}
 
@@ -88,8 +95,10 @@ class ModelPass:
         return reconstruct(self.adapter, (self.images,), self.posterior)
 
     def features(self, layer: str) -> Tensor:
-        """A (B, K, h, w) of one of ``layers``, in the graph of ``posterior``."""
-        return self.run.features[self.place(layer)]
+        """A (B, K, h, w) of one of ``layers``, detached."""
+        if self.normal is not None and layer in self.normal.features:
+            return self.normal.features[layer]
+        return self.run.features[self.place(layer)].detach()
 
     def features_of_reconstruction(self, layer: str) -> Tensor:
         """A(reconstruction) (B, K, h, w) of one of ``layers``, detached."""
@@ -122,6 +131,21 @@ class ModelPass:
                 "the scorer's `layers`"
             )
         return self.layers.index(layer)
+
+
+@dataclass(frozen=True)
+class NormalBatch:
+    """Which of the normal images a pass is over.
+
+    Attributes:
+        images: All of the normal images.
+        first: Place of the batch's first image among them.
+        features: Features of the batch by layer, as far as they are kept.
+    """
+
+    images: NormalImages
+    first: int
+    features: dict[str, Tensor]
 
 
 class NormalImages:
@@ -171,6 +195,8 @@ class NormalImages:
         self._device = device
         self._progress = progress
         self._weights: list[dict[Any, Tensor]] = []
+        self._features: list[dict[str, Tensor]] | None = None
+        self._fits: dict[tuple[str, LatentDim], HeldOutFits] = {}
 
     def __iter__(self) -> Iterator[Tensor]:
         """Batches of images (B, C, H, W)."""
@@ -193,10 +219,16 @@ class NormalImages:
         batches finds them; those of the first 64 MB are kept.
         """
         size = sum(_bytes(weights) for weights in self._weights)
+        first = 0
         for number, images in enumerate(self):
             known = number < len(self._weights)
             weights = self._weights[number] if known else {}
-            yield ModelPass(images, self.model, self.adapter, self.layers, weights=weights)
+            features = self._features[number] if self._features else {}
+            batch = NormalBatch(self, first, features)
+            first += len(images)
+            yield ModelPass(
+                images, self.model, self.adapter, self.layers, weights=weights, normal=batch
+            )
             if not known and size < _WEIGHTS_KEPT:
                 self._weights.append(weights)
                 size += _bytes(weights)
@@ -209,24 +241,116 @@ class NormalImages:
         """(1, K, h, w), the mean features at each location of one of ``layers``."""
         return self._means[layer]
 
-    @cached_property
+    def channel_std(self, layer: str) -> Tensor:
+        """(K, 1, 1), standard deviation of each channel of one of ``layers`` over all places."""
+        moments = self._channel_moments[layer]
+        variance = (moments[1] - moments[0].square()).clamp_min(0)
+        # Rounding leaves a constant channel about 1e-8 of its own size.
+        constant = variance <= 1e-12 * moments[1]
+        return variance.where(~constant, 0.0).sqrt().reshape(-1, 1, 1).to(self._means[layer].dtype)
+
+    def explained(self, layer: str, latent_dim: LatentDim) -> HeldOutFits:
+        """What a linear latent explains of a layer, fitted once for all scorers that ask.
+
+        The features of the normal images are kept for it, if they take less than a gigabyte;
+        otherwise each of four fits passes the images through the model again.
+
+        Args:
+            layer: One of ``layers``.
+            latent_dim: Dimensions of the latent, or "auto".
+
+        Raises:
+            ValueError: There are too few images, or they vary too little.
+        """
+        key = (layer, latent_dim)
+        if key not in self._fits:
+            if self._features is None:
+                self._features = self._keep_features()
+            self._fits[key] = fit_held_out(
+                self.model,
+                layer,
+                lambda wanted: _FeaturesOf(self, layer, wanted),
+                self.channel_std(layer),
+                self._count,
+                latent_dim,
+            )
+        return self._fits[key]
+
+    def _looks(self) -> Iterator[dict[str, Tensor]]:
+        """Features of each batch by layer, kept or computed."""
+        if self._features:
+            yield from self._features
+            return
+        for images in self:
+            found = _look(self.model, self.adapter, self.layers, images)
+            yield dict(zip(self.layers, found, strict=True))
+
+    def _keep_features(self) -> list[dict[str, Tensor]]:
+        """The features of all batches; none if they are too large."""
+        kept: list[dict[str, Tensor]] = []
+        size = 0
+        for found in self._looks():
+            size += _bytes(found)
+            if size > _FEATURES_KEPT:
+                return []
+            kept.append(found)
+        return kept
+
+    @property
+    def _count(self) -> int:
+        """How many normal images there are."""
+        return self._statistics[2]
+
+    @property
     def _means(self) -> dict[str, Tensor]:
+        return self._statistics[0]
+
+    @property
+    def _channel_moments(self) -> dict[str, Tensor]:
+        """Mean and mean square (2, K) of each layer's channels."""
+        return self._statistics[1]
+
+    @cached_property
+    def _statistics(self) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
         sums: dict[str, Tensor] = {}
+        squares: dict[str, Tensor] = {}
         count = 0
         for images in self:
             found = dict(
-                zip(
-                    self.layers,
-                    _look(self.model, self.adapter, self.layers, images),
-                    strict=True,
-                )
+                zip(self.layers, _look(self.model, self.adapter, self.layers, images), strict=True)
             )
             for name, values in {_IMAGE: images, **found}.items():
                 total = values.double().sum(0, keepdim=True)
                 sums[name] = sums[name] + total if name in sums else total
+                if name != _IMAGE and values.dim() == 4:
+                    square = values.double().square().mean((2, 3)).sum(0)
+                    squares[name] = squares[name] + square if name in squares else square
             count += len(images)
             dtype = images.dtype
-        return {name: (total / count).to(dtype) for name, total in sums.items()}
+        means = {name: total / count for name, total in sums.items()}
+        moments = {
+            name: torch.stack([means[name].mean((0, 2, 3)), square / count])
+            for name, square in squares.items()
+        }
+        return {name: mean.to(dtype) for name, mean in means.items()}, moments, count
+
+
+class _FeaturesOf:
+    """Features of some of the normal images at one layer, to be gone through several times."""
+
+    def __init__(self, normal: NormalImages, layer: str, wanted: Callable[[int], bool]) -> None:
+        self._normal = normal
+        self._layer = layer
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[Tensor]:
+        first = 0
+        for found in self._normal._looks():
+            features = found[self._layer]
+            rows = [row for row in range(len(features)) if self._wanted(first + row)]
+            first += len(features)
+            if rows:
+                yield features if len(rows) == len(features) else features[rows]
 
 
 def _bytes(weights: dict[Any, Tensor]) -> int:

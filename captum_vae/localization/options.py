@@ -11,8 +11,18 @@ ComparisonSize = Literal["mask", "map"] | tuple[int, int]
 ThresholdSource = Literal["train_quantile", "oracle"]
 """Where the threshold comes from: normal training images, or the test labels."""
 
-Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image"]
-"""What the features are compared with: nothing, or the features of one of these."""
+Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image", "explained"]
+"""What the features are compared with: nothing, the features of one of these, or what a linear
+latent has explained of them."""
+
+FeatureDistance = Literal["l1", "l2", "mahalanobis"]
+"""What is made of the differences of a place's channels."""
+
+ChannelScale = Literal["none", "normal"]
+"""Whether each channel's difference is divided by its root mean square over normal images."""
+
+Weights = Literal["latent", "shuffled"]
+"""Whether channels keep the weights of the latent, or get those of other channels."""
 
 ScoreScale = Literal["none", "location"]
 """Whether maps are divided by their root mean square over normal images at each location."""

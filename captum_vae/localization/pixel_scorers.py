@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from captum_vae.checks import check_choice
 from captum_vae.localization.model_pass import ModelPass, NormalImages
-from captum_vae.localization.scorer import Scale, Scorer
+from captum_vae.localization.scorer import Fitting, Scale, Scorer
 
 Distance = Literal["squared", "absolute"]
 
@@ -78,3 +79,41 @@ class MeanImageDifference(Scorer):
     def unscaled_maps(self, shared: ModelPass) -> Tensor:
         """Distance to the mean normal image, (B, H, W)."""
         return pixel_distance(shared.images, self._fitted(self._mean), self.distance).detach()
+
+
+class ConstantMap(Scorer):
+    """The standard deviation of normal pixels at each place: a floor that sees no test image.
+
+    Where defects lie on an object and the object is always in the same place, this map finds them
+    without looking. A result that does not beat it says nothing about defects.
+    """
+
+    FITTED: ClassVar[tuple[str, ...]] = (*Scorer.FITTED, "_deviation")
+
+    def __init__(self, model: Any, *, posterior: Any = None) -> None:
+        """Take the model like other scorers; it is not used."""
+        super().__init__(model, posterior=posterior)
+        self._deviation: Tensor | None = None
+
+    def fit_normal(self, normal: NormalImages) -> Fitting:
+        """Take the root of the variance of normal pixels, averaged over colour channels."""
+        squares, count = torch.zeros(()), 0
+        center = normal.mean_image()
+
+        def add(shared: ModelPass) -> None:
+            nonlocal squares, count
+            squares = squares.to(center.device) + (shared.images - center).double().square().sum(0)
+            count += len(shared.images)
+
+        yield add
+        self._deviation = (squares / count).mean(0).sqrt().to(center.dtype)
+
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
+        """The same map for every image, (B, H, W)."""
+        deviation = self._fitted(self._deviation)
+        if deviation.shape != shared.images.shape[2:]:
+            raise ValueError(
+                f"images are {tuple(shared.images.shape[2:])} and the normal images were "
+                f"{tuple(deviation.shape)}; wanted one size"
+            )
+        return deviation.expand(len(shared.images), *deviation.shape)

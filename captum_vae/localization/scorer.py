@@ -171,7 +171,6 @@ class Scorer(ABC):
         """
         attributes = {attribute.lstrip("_"): attribute for attribute in self.FITTED}
         found: dict[str, Any] = {}
-        device = device_of(self.model)
         for key, value in state.items():
             name, _, layer = key.partition(".")
             if name not in attributes or (layer and layer not in self.layers):
@@ -180,13 +179,17 @@ class Scorer(ABC):
                     f"{list(self.layers)} does not learn; wanted the state of a scorer with the "
                     "same options"
                 )
-            tensor = value if device is None else value.to(device)
+            tensor = self._on_device(value)
             if layer:
                 found.setdefault(attributes[name], {})[layer] = tensor
             else:
                 found[attributes[name]] = tensor
         for attribute, learned in found.items():
             setattr(self, attribute, learned)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        device = device_of(self.model)
+        return tensor if device is None else tensor.to(device)
 
     def _fitted(self, value: Tensor | None) -> Tensor:
         if value is None:

@@ -8,10 +8,12 @@ from torch.nn import functional as F
 from captum_vae.attr import LatentGradCAM, MeanActivation, MeanSumGradCAM, NormalDifferenceGradCAM
 from captum_vae.localization import (
     AnomalyScorer,
+    ConstantMap,
     ELBOGradient,
     FeatureDifference,
     GradientProjection,
     LatentAttention,
+    Mahalanobis,
     MeanImageDifference,
     ReconstructionError,
 )
@@ -53,6 +55,14 @@ ALL = {
     "control_fused": lambda vae: FeatureDifference(
         vae, ["conv1", "conv2"], baselines="reconstruction"
     ),
+    "unexplained": lambda vae: FeatureDifference(
+        vae, ["conv1", "conv2"], baselines="explained", distance="l2", latent_dim=2
+    ),
+    "attention_unexplained": lambda vae: LatentAttention(
+        vae, "conv2", rectifier="abs", baselines="explained", latent_dim=2, weights="shuffled"
+    ),
+    "mahalanobis": lambda vae: Mahalanobis(vae, "conv2"),
+    "constant": lambda vae: ConstantMap(vae),
     "reconstruction": lambda vae: ReconstructionError(vae),
     "mean_image": lambda vae: MeanImageDifference(vae, distance="absolute"),
     "elbo": lambda vae: ELBOGradient(vae),

@@ -36,6 +36,7 @@ def compose_maps(
     origins: Sequence[Tensor | None] | None = None,
     size: MapSize = None,
     share: Hashable | None = None,
+    shuffle: int | None = None,
 ) -> tuple[Tensor, ...]:
     """Attention maps of every layer of a forward pass.
 
@@ -48,6 +49,9 @@ def compose_maps(
             features' own.
         share: Keep pooled weights in the pass under this key, for other baselines, rectifiers and
             orders of the same codes; None keeps nothing.
+        shuffle: Seed by which channels get each other's weights, the same for all images and
+            dimensions: a control that keeps every number but not which belongs to which. None
+            leaves each its own.
 
     Returns:
         One (B, T, *spatial) per layer, T = 1 when aggregated; (B, T, K, *spatial) with
@@ -62,6 +66,8 @@ def compose_maps(
         _contrast(features, origin, reshape, settings.create_graph)
         for features, origin, reshape in zip(run.maplike, origins, run.reshapes, strict=True)
     ]
+    if shuffle is not None:
+        contrasts = [_shuffled(contrast, shuffle) for contrast in contrasts]
     parts: list[list[Tensor]] = [[] for _ in run.layers]
     for place, weights in weights_of_features(
         run, options.weighting, settings, starts=origins, share=share
@@ -256,6 +262,12 @@ def _contrast(
             return features
         origin = origin if reshape is None else reshape(origin)
         return features - origin.to(features.dtype)
+
+
+def _shuffled(contrast: Tensor, seed: int) -> Tensor:
+    """The channels of (B, K, *spatial) in another order, which gives them each other's weights."""
+    order = torch.randperm(contrast.shape[1], generator=torch.Generator().manual_seed(seed))
+    return contrast[:, order.to(contrast.device)]
 
 
 @contextmanager
