@@ -327,7 +327,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         Raises:
             NotExportableError: An operation has no form in the file, the model decides something by
                 its values, draws random numbers or mixes images, or has no such output.
-            ModuleNotFoundError: onnx, onnxscript or onnxruntime is not installed.
+            ModuleNotFoundError: One of onnx, onnxscript and onnxruntime is not installed.
 
         Example::
 

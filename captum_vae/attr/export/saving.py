@@ -99,7 +99,7 @@ def export_function(
     Raises:
         NotExportableError: An operation has no form in the file, or the function reads values,
             draws random numbers or mixes images; the message names the operation and what to do.
-        ModuleNotFoundError: onnx, onnxscript or onnxruntime is not installed.
+        ModuleNotFoundError: One of onnx, onnxscript and onnxruntime is not installed.
         OSError: The file cannot be written.
     """
     check_choice("format", format, get_args(Format))
