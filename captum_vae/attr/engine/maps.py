@@ -7,20 +7,23 @@ M[b, d] = rect( sum over k of alpha[b, d, k] (A[b, k] - A0[b, k]) )            (
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_vae.attr.engine.accumulation import Accumulation, values_of_map
 from captum_vae.attr.engine.channel_weights import weights_of_features
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.layout import Reshape
 from captum_vae.attr.options import MapOptions, Rectifier
 from captum_vae.checks import check_choice, is_sequence, whole_number
+from captum_vae.posterior.read_back import is_traced
 
 MapSize = int | Sequence[int] | str | None
 """``"input"``, one number for every spatial axis, one per axis, or None."""
@@ -68,18 +71,53 @@ def compose_maps(
     ]
     if shuffle is not None:
         contrasts = [_shuffled(contrast, shuffle) for contrast in contrasts]
+    combine = combine_pooled if options.weighting == "pooled" else combine_elementwise
+    weights_of = partial(
+        weights_of_features, run, options.weighting, settings, starts=origins, share=share
+    )
+    if options.aggregate != "none" and not settings.create_graph and not is_traced(run.codes):
+        sums = [
+            Accumulation(
+                partial(_compose_some, combine=combine, options=options, size=wanted),
+                options,
+                values_of_map(features, wanted, options),
+            )
+            for features, wanted in zip(contrasts, sizes, strict=True)
+        ]
+        for place, weights in weights_of():
+            with _combining(weights, settings):
+                sums[place].add(weights, contrasts[place])
+        with _combining(run.codes, settings):
+            if options.order == "after_upsampling":
+                return tuple(each.result() for each in sums)
+            return tuple(
+                resize_maps(each.result(), wanted, options)
+                for each, wanted in zip(sums, sizes, strict=True)
+            )
     parts: list[list[Tensor]] = [[] for _ in run.layers]
-    for place, weights in weights_of_features(
-        run, options.weighting, settings, starts=origins, share=share
-    ):
+    for place, weights in weights_of():
         with _combining(weights, settings):
-            combine = combine_pooled if options.weighting == "pooled" else combine_elementwise
             parts[place].append(combine(weights, contrasts[place], options))
     with _combining(run.codes, settings):
         return tuple(
             finish_maps(maps[0] if len(maps) == 1 else torch.cat(maps, 1), options, wanted)
             for maps, wanted in zip(parts, sizes, strict=True)
         )
+
+
+def _compose_some(
+    weights: Tensor,
+    features: Tensor,
+    *,
+    combine: Callable[[Tensor, Tensor, MapOptions], Tensor],
+    options: MapOptions,
+    size: tuple[int, ...] | None,
+) -> Tensor:
+    """Maps of some dimensions as they are aggregated: at their own size, or rectified behind it."""
+    maps = combine(weights, features, options)
+    if options.order != "after_upsampling":
+        return maps
+    return rectify(resize_maps(maps, size, options), options.rectifier)
 
 
 def spatial_size(
