@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from captum_vae.attr.baselines import MeanActivation
     from captum_vae.attr.decoder_attribution import DecoderAttribution
     from captum_vae.attr.during_training import WatchedForward, watch_forward
-    from captum_vae.attr.engine.graph import LayerPlan
+    from captum_vae.attr.engine.plans import LayerPlan
     from captum_vae.attr.explanations import explanation_func, input_attributions
     from captum_vae.attr.latent_grad_cam import LatentGradCAM, MeanSumGradCAM
     from captum_vae.attr.normal_difference import NormalDifferenceGradCAM

@@ -17,7 +17,6 @@ from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
-from captum_vae.attr.engine.graph import LayerPlan
 from captum_vae.attr.engine.layers import describe, find_layers
 from captum_vae.attr.engine.layout import (
     Reshape,
@@ -26,6 +25,7 @@ from captum_vae.attr.engine.layout import (
     layout_of_features,
 )
 from captum_vae.attr.engine.maps import compose_maps
+from captum_vae.attr.engine.plans import LayerPlan
 from captum_vae.attr.options import Order, Preset, Rectifier, Reduction, resolve_options
 from captum_vae.checks import check_choice
 

@@ -23,10 +23,10 @@ from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
 from captum_vae.attr.engine.gradients import PassSettings
-from captum_vae.attr.engine.graph import LayerPlan
 from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.layers import Layers, describe, find_layers
 from captum_vae.attr.engine.maps import MapSize, compose_maps
+from captum_vae.attr.engine.plans import LayerPlan
 from captum_vae.attr.export.options import OUTPUTS, Format, Output
 from captum_vae.attr.latent_codes import (
     Quantity,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.engine.forward_pass import run_layers
-from captum_vae.attr.engine.graph import plan_layer
+from captum_vae.attr.engine.plans import plan_layer
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.calling import owner_of
 from captum_vae.report.tables import Table
@@ -19,6 +19,8 @@ from captum_vae.report.tables import Table
 WAYS = {
     "pooled": "pooled weight, all dimensions at the price of one",
     "masked": "pooled weight per image, all dimensions at the price of one",
+    "convolved": "cotangents up to the convolutions, whose kernels are summed over positions",
+    "forward": "one tangent per channel, for all dimensions",
     "vector_jacobian": "batched vector-Jacobian products",
 }
 """What :attr:`captum_vae.attr.LayerPlan.path` means."""

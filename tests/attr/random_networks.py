@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.attr.random_consumers import random_consumer
+
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "relu_inplace": lambda: nn.ReLU(inplace=True),
@@ -282,7 +284,7 @@ class TwoHeads(nn.Module):
 
 
 class RandomEncoder(nn.Module):
-    """conv -> layer -> tail -> mixer -> flatten or pool -> linears -> (mean, log-variance)."""
+    """conv -> layer -> tail -> consumers -> mixer -> flatten or pool -> linears -> posterior."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -333,6 +335,7 @@ class RandomEncoder(nn.Module):
             if hasattr(module, "inplace"):
                 module.inplace = False
         self.tail = nn.Sequential(*tail)
+        self.consumers = self._consumers(rng)
         mixes = rng.random() < 0.5
         self.mixer = Mixer(rng.choice(sorted(MIXERS))) if mixes else nn.Identity()
         self.flatten = rng.choice(
@@ -352,8 +355,12 @@ class RandomEncoder(nn.Module):
             ]
         )
         with torch.no_grad():
-            features = self.tail.eval()(self.layer.eval()(self.stem(self.inputs(2))))
-            width = self.flatten(self.mixer(features)).shape[1]
+            features = self.consumers(self.tail(self.layer(self.stem(self.inputs(2)))))
+            try:
+                width = self.flatten(self.mixer(features)).shape[1]
+            except RuntimeError:  # fewer positions than it needs
+                self.mixer = nn.Identity()
+                width = self.flatten(features).shape[1]
         hidden: list[nn.Module] = []
         for _ in range(rng.choice([0, 1, 1, 2])):
             wider = rng.choice([5, 9])
@@ -374,6 +381,23 @@ class RandomEncoder(nn.Module):
                     module.running_mean.normal_()
                     module.running_var.uniform_(0.5, 2)
 
+    def _consumers(self, rng: random.Random) -> nn.Sequential:
+        """Up to two, with an activation behind each, none of which leaves no position."""
+        self.eval()
+        chosen: list[nn.Module] = []
+        with torch.no_grad():
+            x = self.tail(self.layer(self.stem(self.inputs(2))))
+            for _ in range(rng.choice([0, 0, 1, 1, 2])):
+                consumer = random_consumer(rng, self.axes, x.shape[1]).eval()
+                try:
+                    made = consumer(x)
+                except RuntimeError:  # a kernel larger than what is there
+                    continue
+                if min(made.shape[2:]) > 0 and made[0, 0].numel() <= 400:
+                    x = made
+                    chosen += [consumer, rng.choice([nn.ReLU, nn.SiLU, nn.Identity])()]
+        return nn.Sequential(*chosen)
+
     def _pool(self, rng: random.Random) -> nn.Module:
         return rng.choice(
             [
@@ -393,7 +417,7 @@ class RandomEncoder(nn.Module):
         return torch.randn(batch, 2, *([self.side] * self.axes))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.tail(self.layer(self.stem(x)))
+        features = self.consumers(self.tail(self.layer(self.stem(x))))
         return self.heads(self.hidden(self.flatten(self.mixer(features))))
 
 

@@ -79,7 +79,7 @@ def test_random_encoders_of_every_shape_agree_with_autograd(of, seed):
         ("act2", "log_variance", "pooled"),
         ("act2", "kl", "pooled"),
         ("conv2", "sample", "masked"),
-        ("act1", "kl", "vector_jacobian"),
+        ("act1", "kl", "convolved"),
     ],
 )
 def test_the_closed_form_serves_every_quantity(layer, of, path):

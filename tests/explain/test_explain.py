@@ -173,7 +173,7 @@ def test_layers_are_listed_with_shapes_and_ways_without_any_images(capsys):
     assert "6 x 4 x 4" in rows["encoder.relu2"]
     assert "yes: pooled weight, all dimensions" in rows["encoder.relu2"]
     assert "yes: pooled weight per image" in rows["encoder.conv2"]
-    assert "yes: batched vector-Jacobian" in rows["encoder.conv1"]
+    assert "yes: cotangents up to the convolutions" in rows["encoder.conv1"]
     assert "no: puts out no spatial positions" in rows["mean"]
     assert "no: does not run for the posterior" in rows["decoder"]
 

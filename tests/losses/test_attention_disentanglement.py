@@ -239,7 +239,7 @@ def test_the_loss_needs_no_forward_of_its_own_in_a_training_step(vae):
 WAYS = [
     pytest.param("conv", nn.ReLU, "masked", id="masked linear"),
     pytest.param("activation", nn.Identity, "pooled", id="pooled linear"),
-    pytest.param("below", nn.Softplus, "vector_jacobian", id="vector-Jacobian products"),
+    pytest.param("below", nn.Softplus, "convolved", id="convolved"),
 ]
 
 

@@ -39,8 +39,8 @@ def images():
 @pytest.mark.parametrize(
     ("name", "layer", "path"),
     [
-        ("resnet18", "layer2", "vector_jacobian"),
-        ("resnet18", "layer1.0.act1", "vector_jacobian"),
+        ("resnet18", "layer2", "convolved"),
+        ("resnet18", "layer1.0.act1", "convolved"),
         ("resnet18", "layer4", "pooled"),
         ("convnext_atto", "stages.0", "vector_jacobian"),
         ("convnext_atto", "stages.2", "vector_jacobian"),

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from captum_vae.attr.engine.forward_pass import ForwardPass
-from captum_vae.attr.engine.gradients import (
-    PassSettings,
-    closed_form_weights,
-    vector_jacobian_products,
-)
-from captum_vae.attr.engine.graph import LayerPlan, off_path, plan_layer
+from captum_vae.attr.engine.gradients import PassSettings, vector_jacobian_products
+from captum_vae.attr.engine.graph import off_path
+from captum_vae.attr.engine.linear_closed_form import closed_form_weights
+from captum_vae.attr.engine.plans import LayerPlan, plan_layer
+from captum_vae.attr.engine.vector_routes import route_weights
 from captum_vae.attr.options import Weighting
 from captum_vae.posterior.read_back import is_traced
 
 _FEW_IMAGES = 8
 """Up to which a backward pass is no slower than a closed form, whose weight it reads once."""
 _PRECISE = (torch.float32, torch.float64)
+
+NO_DERIVATIVE = (RuntimeError, NotImplementedError)
+"""What torch raises where an operation has no batching rule or no second derivative."""
 
 
 def weights_of_features(
@@ -58,7 +61,7 @@ def weights_of_features(
             run.kept.update(zip(keys, weights, strict=True))
         yield from enumerate(weights)
         return
-    plans = plan_layers(run, pooled=pooled)
+    plans = plan_layers(run, pooled=pooled, create_graph=settings.differentiable_weights)
     if weighting == "integrated":
         for place, start in enumerate(starts):
             points = run.along_the_path(place, start, settings.n_steps, settings.create_graph)
@@ -99,21 +102,31 @@ def channel_weights(run: ForwardPass, settings: PassSettings) -> list[Tensor]:
     Raises:
         ValueError: The codes do not depend on a layer.
     """
-    return _pooled_weights(run, plan_layers(run), settings)
+    plans = plan_layers(run, create_graph=settings.differentiable_weights)
+    return _pooled_weights(run, plans, settings)
 
 
-def plan_layers(run: ForwardPass, *, pooled: bool = True) -> list[LayerPlan]:
+def plan_layers(
+    run: ForwardPass, *, pooled: bool = True, create_graph: bool = False
+) -> list[LayerPlan]:
     """The way to each layer's weights.
 
     Args:
         run: The layers' features, and the codes with their graph.
         pooled: Whether pooled gradients are wanted; others have no closed form.
+        create_graph: Whether the weights will be differentiated.
 
     Raises:
         ValueError: The codes do not depend on a layer.
     """
     plans = [
-        plan_layer(run.codes, features, pooled=pooled and reshape is None)
+        plan_layer(
+            run.codes,
+            features,
+            pooled=pooled and reshape is None,
+            dims=len(run.dims),
+            create_graph=create_graph,
+        )
         for features, reshape in zip(run.features, run.reshapes, strict=True)
     ]
     for plan, layer in zip(plans, run.layers, strict=True):
@@ -161,8 +174,19 @@ def _pooled_weights(
     run: ForwardPass, plans: Sequence[LayerPlan], settings: PassSettings
 ) -> list[Tensor]:
     """One (B, T, K) per layer: backward passes for those without a closed form, all at once."""
-    weights: list[list[Tensor]] = [[] for _ in plans]
-    places = [place for place, plan in enumerate(plans) if plan.cut is None]
+    weights: dict[int, Tensor] = {}
+    places = []
+    for place, (plan, features) in enumerate(zip(plans, run.features, strict=True)):
+        if plan.cut is not None:
+            weights[place] = closed_form_weights(
+                run.codes, features, plan, run.dims, create_graph=settings.differentiable_weights
+            )
+        elif plan.route is not None:
+            with suppress(*NO_DERIVATIVE):
+                weights[place] = route_weights(run.codes, features, plan, run.dims, settings)
+        if place not in weights:
+            places.append(place)
+    parts: list[list[Tensor]] = [[] for _ in places]
     if places:
         passes = vector_jacobian_products(
             run.codes,
@@ -174,17 +198,8 @@ def _pooled_weights(
         )
         for gradients in passes:
             with torch.set_grad_enabled(settings.differentiable_weights):
-                for place, gradient in zip(places, gradients, strict=True):
-                    weights[place].append(gradient.flatten(3).mean(3))
-    for place, plan in enumerate(plans):
-        if plan.cut is not None:
-            weights[place].append(
-                closed_form_weights(
-                    run.codes,
-                    run.features[place],
-                    plan,
-                    run.dims,
-                    create_graph=settings.differentiable_weights,
-                )
-            )
-    return [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in weights]
+                for part, gradient in zip(parts, gradients, strict=True):
+                    part.append(gradient.flatten(3).mean(3))
+    for place, part in zip(places, parts, strict=True):
+        weights[place] = part[0] if len(part) == 1 else torch.cat(part, 1)
+    return [weights[place] for place in range(len(plans))]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,18 @@ ELEMENTWISE = {
     "ThresholdBackward0",
 }
 """Every value becomes a function of itself, or of values at the same place."""
+PIECEWISE_LINEAR = {
+    "AbsBackward0",
+    "ClampBackward1",
+    "HardshrinkBackward0",
+    "HardtanhBackward0",
+    "LeakyReluBackward0",
+    "LeakyReluBackward1",
+    "ReluBackward0",
+    "SoftshrinkBackward0",
+    "ThresholdBackward0",
+}
+"""Elementwise with a slope that is constant where it exists: its own derivative is zero."""
 BATCH_NORM = {"CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "NativeBatchNormBackward0"}
 """Elementwise where running statistics are used."""
 SELECTIONS = {"SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0"}
@@ -79,6 +92,33 @@ POOLED_AXES = {
     "MaxPool3DWithIndicesBackward0": 3,
 }
 """Poolings, with the number of last axes that they pool: 1-d ones are recorded as 2-d ones."""
+MAX_POOLS = {name for name in POOLED_AXES if "MaxPool" in name}
+CHANNELWISE_LINEAR = {
+    **{name: "" for name in POOLED_AXES if name.startswith("AvgPool")},
+    **{name: "keeps" for name in POOLED_AXES if name.startswith("AdaptiveAvg")},
+    "ConstantPadNdBackward0": "",
+    **{
+        f"Re{kind}Pad{axes}DBackward0": "keeps"
+        for kind in ("flection", "plication")
+        for axes in (1, 2, 3)
+    },
+    **{
+        f"Upsample{kind}DBackward0": "keeps"
+        for kind in (
+            "Nearest1",
+            "Nearest2",
+            "Nearest3",
+            "Linear1",
+            "Bilinear2",
+            "Trilinear3",
+            "Bicubic2",
+        )
+    },
+}
+"""Maps that every channel's positions go through by themselves, alike and linearly.
+
+``keeps`` where an output is a weighted mean of inputs, so that equal numbers stay what they are.
+"""
 LINEAR_INPUT = {"AddmmBackward0": 1, "MmBackward0": 0, "ConvolutionBackward0": 0}
 """Linear maps, with the place of their input among the node's inputs."""
 
@@ -122,17 +162,72 @@ def pools_each_channel(node: Node, input_shape: tuple[int, ...], channels: int) 
     )
 
 
+def moves_positions_only(node: Node, input_shape: tuple[int, ...], channels: int) -> bool:
+    """Whether the node pads or resizes each channel's positions by themselves, linearly.
+
+    Enlarging takes (B, K, *positions) alone; padding takes any number of last axes, here at most
+    those behind (B, K).
+
+    Args:
+        node: An operation with one input on the path.
+        input_shape: Shape of that input, whose values lie in the order (B, K, *positions).
+        channels: K.
+    """
+    name, output = node.name(), shape_of(node, 0)
+    if len(input_shape) < 3 or input_shape[1] != channels or output[:2] != input_shape[:2]:
+        return False
+    if name.startswith("Upsample"):
+        return name in CHANNELWISE_LINEAR
+    if "Pad" not in name or name not in CHANNELWISE_LINEAR:
+        return False
+    return _padded_axes(node) <= len(input_shape) - 2
+
+
+def keeps_samples_apart(node: Node, batch: int) -> bool:
+    """Whether the node certainly computes each sample's values from that sample's alone.
+
+    Args:
+        node: An operation whose inputs on the path start with an axis of samples.
+        batch: The number of samples.
+    """
+    name, rank = node.name(), len(shape_of(node, 0))
+    if any(tuple(meta.shape[:1]) != (batch,) for meta in metadata_of(node)):
+        return False
+    if name in ELEMENTWISE:
+        shapes = [shape_of(child, number) for child, number in node.next_functions if child]
+        return all(len(shape) in (0, rank) or shape[:1] != (batch,) for shape in shapes)
+    if name in ORDER_PRESERVING or name in LINEAR_INPUT or name == "NativeGroupNormBackward0":
+        return True
+    if name in BATCH_NORM:
+        return not saved(node, "training")
+    if name in SELECTIONS | SUMS:
+        return not touches_batch(node)
+    if name in POOLED_AXES:
+        return rank == POOLED_AXES[name] + 2
+    if name == "NativeLayerNormBackward0":
+        return len(saved(node, "normalized_shape")) < rank
+    if name in ("SoftmaxBackward0", "LogSoftmaxBackward0", "CatBackward0"):
+        return signed([saved(node, "dim")])[0] not in (0, -rank)
+    if name in CHANNELWISE_LINEAR:
+        return name.startswith("Upsample") or _padded_axes(node) < rank
+    return False
+
+
 def pool_share(node: Node) -> Tensor | None:
     """How much weight each pooled position gives to its inputs in all, (O,).
 
     1 for a maximum and for an average over what is there; less where an average counts padding.
     """
     pooled = shape_of(node, 0)[2:]
-    name = node.name()
-    if not name.startswith("AvgPool"):
+    if not node.name().startswith("AvgPool"):
         return torch.ones(math.prod(pooled), dtype=torch.float64)
     spatial = saved(node, "self").shape[2:]
-    pool = {2: F.avg_pool2d, 3: F.avg_pool3d}[POOLED_AXES[name]]
+    share = average_pool(node)(torch.ones(1, 1, *spatial, dtype=torch.float64))
+    return share.flatten() if tuple(share.shape[2:]) == tuple(pooled) else None
+
+
+def average_pool(node: Node) -> Callable[[Tensor], Tensor]:
+    """The average pooling that a node recorded, as a function of (N, K, *positions)."""
     options: dict[str, Any] = {
         "kernel_size": saved(node, "kernel_size"),
         "stride": saved(node, "stride") or None,
@@ -141,8 +236,7 @@ def pool_share(node: Node) -> Tensor | None:
         "count_include_pad": saved(node, "count_include_pad"),
         "divisor_override": saved(node, "divisor_override"),
     }
-    share: Tensor = pool(torch.ones(1, 1, *spatial, dtype=torch.float64), **options)
-    return share.flatten() if tuple(share.shape[2:]) == tuple(pooled) else None
+    return partial({2: F.avg_pool2d, 3: F.avg_pool3d}[POOLED_AXES[node.name()]], **options)
 
 
 def saved(node: Node, name: str) -> Any:
@@ -164,3 +258,9 @@ def shape_of(node: Node, number: int) -> tuple[int, ...]:
     """Shape of one of the node's outputs; () where it is unknown."""
     metadata = metadata_of(node)
     return tuple(metadata[number].shape) if number < len(metadata) else ()
+
+
+def _padded_axes(node: Node) -> int:
+    """How many last axes a padding pads."""
+    name = "pad" if node.name().startswith("Constant") else "padding"
+    return len(saved(node, name)) // 2

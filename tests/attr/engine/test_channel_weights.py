@@ -11,7 +11,7 @@ from captum_vae.attr.engine.capture import capture_features
 from captum_vae.attr.engine.channel_weights import channel_weights
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings
-from captum_vae.attr.engine.graph import plan_layer
+from captum_vae.attr.engine.plans import plan_layer
 from tests.attr.random_networks import (
     MIXERS,
     Functional,
@@ -21,6 +21,7 @@ from tests.attr.random_networks import (
 )
 
 FEW, MANY = 120, 1000
+PATHS = ("pooled", "masked", "convolved", "forward", "vector_jacobian")
 
 
 def seeds(few, many):
@@ -29,14 +30,20 @@ def seeds(few, many):
     return pytest.mark.parametrize("seed", [*range(few), *slow])
 
 
+@pytest.fixture(autouse=True)
+def no_way_gives_up(monkeypatch):
+    """Nothing falls back on backward passes without a word."""
+    monkeypatch.setattr("captum_vae.attr.engine.channel_weights.NO_DERIVATIVE", ())
+
+
 def engine_weights(model, layer, x, *, graph="above", create_graph=False, **settings):
     """alpha (B, D, K) by whatever path the engine chooses, and that path's name."""
     with torch.enable_grad():
         with capture_features([layer], graph=graph) as caught:
             mean = model(x)[0]
         (features,) = caught.tensors
-        plan = plan_layer(mean, features)
         dims = range(mean.shape[1])
+        plan = plan_layer(mean, features, dims=len(dims), create_graph=create_graph)
         run = ForwardPass((layer,), (features,), (features,), (None,), mean, tuple(dims))
         (alpha,) = channel_weights(run, PassSettings(create_graph, **settings))
     return alpha, plan.path
@@ -57,12 +64,15 @@ def test_weights_of_a_random_network_equal_float64_autograd(seed):
     found, path = engine_weights(exact, exact.layer, x.double())
     assert path != "off_path"
     assert found.shape == wanted.shape
-    assert relative_error(found, wanted) < 1e-10
+    # Some networks' gradients cancel, as behind a softmax that is summed up: the rounding error of
+    # what was added up is allowed as well.
+    rounding = 1e-14 * float(size.abs().max() / wanted.abs().max().clamp_min(1e-300))
+    assert relative_error(found, wanted) < 1e-10 + rounding
     whole, _ = engine_weights(exact, exact.layer, x.double(), graph="whole")
-    assert relative_error(whole, wanted) < 1e-10
+    assert relative_error(whole, wanted) < 1e-10 + rounding
     single = exact.float()
     found, _ = engine_weights(single, single.layer, x)
-    # Some networks' gradients cancel: there autograd in float32 is as far off, and is the measure.
+    # There autograd in float32 is as far off, and is the measure.
     plain, _ = weights_by_autograd(single, single.layer, x)
     allowed = max(1e-4, 4 * relative_error(plain.double(), wanted, size))
     assert relative_error(found.double(), wanted, size) < allowed
@@ -130,10 +140,10 @@ def test_random_networks_take_every_path():
         torch.manual_seed(seed)
         model = RandomEncoder(seed).eval()
         paths[engine_weights(model, model.layer, model.inputs(2))[1]] += 1
-    assert min(paths[name] for name in ("pooled", "masked", "vector_jacobian")) >= 8, paths
+    assert min(paths[name] for name in PATHS) >= 4, paths
 
 
-@seeds(15, 60)
+@seeds(15, 100)
 def test_second_order_gradients_equal_float64_autograd(seed):
     """The gradient of a loss on the weights, through the engine and through plain autograd."""
     torch.manual_seed(seed)
