@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from captum_vae.attr.engine.graph import AutogradPath
-from captum_vae.attr.engine.operations import keeps_samples_apart
+from captum_vae.attr.engine.operations import is_linear, keeps_samples_apart
 from captum_vae.attr.engine.propagation import Propagation
 from captum_vae.attr.engine.region import LinearCut, Region
 
@@ -129,10 +129,16 @@ def _propagated(
             return LayerPlan("forward", reason, route=route, largest=path.largest_value())
     if known is None:
         return None
-    names = ", ".join(dict.fromkeys(exit_.node.name() for exit_ in region.exits))
+    names = [_words(exit_.node) for exit_ in region.exits]
     via = "".join(f" through {name}" for name in region.names)
-    reason = f"the features reach {names}{via or ' unchanged'}"
+    reason = f"the features reach {' and '.join(dict.fromkeys(names))}{via or ' unchanged'}"
     return LayerPlan("convolved", reason, route=route, largest=path.largest_value())
+
+
+def _words(node: Node) -> str:
+    if node.name() == "ConvolutionBackward0":
+        return "a convolution"
+    return "a linear map" if is_linear(node) else node.name()
 
 
 def _head(codes: Tensor, cut: LinearCut) -> SharedDerivative | None:
