@@ -32,6 +32,7 @@ from captum_vae.attr.engine.operations import LINEAR_INPUT, shape_of
 from captum_vae.attr.engine.propagation import Propagation
 from captum_vae.attr.engine.region import Exit, Region
 from captum_vae.attr.engine.vectors import Vectors, merged, split_axis
+from captum_vae.posterior.read_back import is_traced
 
 Edge = tuple[Node, int]
 
@@ -148,7 +149,7 @@ class ConvolutionConsumer(Consumer):
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """z, some images at a time unless it may be kept."""
         step = max(1, self.most // max(1, self._size))
-        if len(self.u) == 1 or step >= len(self.u):
+        if len(self.u) == 1 or step >= len(self.u) or is_traced():
             yield slice(None), self._z
             return
         for start in range(0, len(self.u), step):

@@ -40,6 +40,7 @@ from captum_vae.attr.engine.operations import (
     signed,
 )
 from captum_vae.attr.engine.vectors import Vectors, merged, split_axis
+from captum_vae.posterior.read_back import is_traced
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ class Convolved(Derivative):
         found = []
         # What the outputs make alone is large: some images at a time.
         size = math.prod(self.shape[1:2]) * math.prod(shape[1:]) // self.convolution.groups
-        step = max(1, _VALUES_AT_ONCE // size) if mask.device.type == "cpu" else len(mask)
+        all_at_once = mask.device.type != "cpu" or is_traced()
+        step = len(mask) if all_at_once else max(1, _VALUES_AT_ONCE // size)
         for start in range(0, len(mask), step):
             some = self.backwards.of_each_channel(mask[start : start + step])
             some = cropped(some, shape[2:])  # (b, g, O/g, K/g, *positions)
