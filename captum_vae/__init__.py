@@ -18,11 +18,13 @@ if TYPE_CHECKING:
         explanation_func,
         watch_forward,
     )
+    from captum_vae.localization import AnomalyDetector
     from captum_vae.losses import AttentionDisentanglementLoss
     from captum_vae.posterior import AmbiguousPosteriorError, Posterior, PosteriorAdapter
 
 __all__ = [
     "AmbiguousPosteriorError",
+    "AnomalyDetector",
     "AttentionDisentanglementLoss",
     "DecoderAttribution",
     "LatentGradCAM",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from captum_vae.data.reading_options import ReadingOptions
     from captum_vae.data.resize import resize_mask
     from captum_vae.data.sample import Sample, SampleBatch, SampleDataset, collate_samples
+    from captum_vae.data.sources import ImageSources
     from captum_vae.data.stroke_defects import StrokeDefects
     from captum_vae.data.ucsd import UCSD
 
@@ -40,6 +41,7 @@ __all__ = [
     "ImageFile",
     "ImageFileDataset",
     "ImageFolder",
+    "ImageSources",
     "MVTec",
     "MovingPedestrians",
     "OneClassDigits",

@@ -59,6 +59,8 @@ class MovingPedestrians(SampleDataset):
         ValueError: An option is out of range.
     """
 
+    groups_are_clips = True
+
     def __init__(
         self,
         split: Literal["train", "test"] = "train",

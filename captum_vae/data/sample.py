@@ -37,7 +37,13 @@ class SampleDataset(Dataset[Sample]):
 
     A class of its own, not ``Dataset[Sample]``, because jsonargparse builds arguments of a
     parametrised generic type without their options.
+
+    Attributes:
+        groups_are_clips: Whether samples of one group are frames of one video, which resemble each
+            other, so that they are no independent images.
     """
+
+    groups_are_clips: bool = False
 
     def __len__(self) -> int:
         """Count the samples."""

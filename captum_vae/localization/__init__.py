@@ -7,6 +7,9 @@ from captum_vae.lazy_exports import load_on_first_use
 if TYPE_CHECKING:
     from captum_vae.localization.candidates import Candidates
     from captum_vae.localization.choosing import Choice, candidate_scorers, choose
+    from captum_vae.localization.detector.detector import AnomalyDetector
+    from captum_vae.localization.detector.options import Promise
+    from captum_vae.localization.detector.prediction import Prediction, Predictions
     from captum_vae.localization.evaluation import Evaluation
     from captum_vae.localization.gradient_scorers import ELBOGradient, GradientProjection
     from captum_vae.localization.layer_scorers import (
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from captum_vae.localization.scorer_result import ScorerResult
 
 __all__ = [
+    "AnomalyDetector",
     "AnomalyScorer",
     "Candidates",
     "Choice",
@@ -36,6 +40,9 @@ __all__ = [
     "LatentAttention",
     "Mahalanobis",
     "MeanImageDifference",
+    "Prediction",
+    "Predictions",
+    "Promise",
     "Protocol",
     "ReconstructionError",
     "Scorer",

@@ -1,0 +1,40 @@
+"""Everything that a detector learns from normal images, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from captum_vae.localization.detector.calibration import RateThreshold
+from captum_vae.localization.detector.image_calibration import ImageCalibration
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.scorer import AnomalyScorer
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything that a detector learns from normal images.
+
+    Attributes:
+        model: The VAE, in eval mode.
+        scorers: The scorers whose maps are used, fitted.
+        scales: What each one's maps are divided by before their mean is taken.
+        protocol: How maps are smoothed.
+        choice: How the scorer was chosen; None where it was named.
+        size: (h, w) of the images.
+        channels: Channels of the images.
+        pixel: The pixel threshold and what it promises.
+        image: The calibration of image scores.
+        facts: Images per part, digest of the data, versions.
+    """
+
+    model: Any
+    scorers: tuple[AnomalyScorer, ...]
+    scales: tuple[float, ...]
+    protocol: Protocol
+    choice: dict[str, Any] | None
+    size: tuple[int, int]
+    channels: int
+    pixel: RateThreshold
+    image: ImageCalibration
+    facts: dict[str, Any]

@@ -1,0 +1,158 @@
+"""What a person gives as images: paths, arrays, tensors or data sets, as samples without labels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.sources import ImageSources, as_batch
+from captum_vae.localization.samples import dataset_of, described
+
+_WANTED = (
+    "a folder or another path (or a list of them), an array or tensor of images, or a data set of "
+    "images or Samples"
+)
+
+
+class Unlabelled(SampleDataset):
+    """The images of a data set by their numbers, their labels and masks left out.
+
+    Args:
+        samples: The data set.
+        indices: The numbers.
+        normal: What messages call the images where none may be known to be anomalous; None lets
+            everything pass.
+    """
+
+    def __init__(
+        self, samples: SampleDataset, indices: Sequence[int], *, normal: str | None = None
+    ) -> None:
+        """Keep the data set and the numbers."""
+        self.samples = samples
+        self.indices = list(indices)
+        self.normal = normal
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return an image without what is known about it."""
+        sample = self.samples[self.indices[index]]
+        known = sample.label == 1 or (sample.mask is not None and bool(sample.mask.any()))
+        if known and self.normal is not None:
+            raise ValueError(
+                f"{self.normal} holds {sample.name!r}, which is anomalous; wanted normal images "
+                "only"
+            )
+        return sample._replace(mask=None, label=None, ignored=None)
+
+
+def samples_of(
+    images: Any, argument: str, *, size: tuple[int, int] | None, channels: int | None
+) -> SampleDataset:
+    """A person's images as samples that can be read by number.
+
+    Args:
+        images: Paths, an array, a tensor, or a data set.
+        argument: What messages call them.
+        size: (h, w) that files and arrays are brought to; None keeps their own.
+        channels: 1 or 3, which they are converted to; None takes what they have.
+
+    Raises:
+        TypeError: They are something else, or can be gone through once only.
+        ValueError: There are none.
+        FileNotFoundError: There is no such path.
+    """
+    if isinstance(images, str | os.PathLike) or _is_paths(images):
+        return ImageSources(images, image_size=size, channels=channels)
+    if isinstance(images, np.ndarray) or _is_arrays(images):
+        found = channels or (3 if _colour(images) else 1)
+        images = as_batch(images, found, size)
+    if isinstance(images, DataLoader):
+        raise TypeError(f"{argument} is a DataLoader; pass its data set")
+    samples = dataset_of(images, argument, truth=False)
+    if samples is None:
+        raise TypeError(f"{argument} is {described(images)}; wanted {_WANTED}")
+    if not len(samples):
+        raise ValueError(f"{argument} is empty; wanted at least one image")
+    return samples
+
+
+def clips_of(
+    samples: SampleDataset, data: Any, clips: Sequence[str] | None, units: str
+) -> list[str] | None:
+    """The clip of every normal image where frames of one clip resemble each other, else None.
+
+    Args:
+        samples: The images.
+        data: What the person gave, which may say what its groups are.
+        clips: A name per image, given by the person; None takes the groups of the data.
+        units: "auto", "images" or "clips".
+
+    Raises:
+        ValueError: Clips are asked for and unknown, or there are not as many names as images.
+    """
+    if clips is not None:
+        if len(clips) != len(samples):
+            raise ValueError(f"clips has {len(clips)} names for {len(samples)} images")
+        return [str(name) for name in clips]
+    of_clips = any(getattr(found, "groups_are_clips", False) for found in (samples, data))
+    if units == "images" or (units == "auto" and not of_clips):
+        return None
+    groups = getattr(data, "groups", None) or getattr(samples, "groups", None)
+    if groups is None:
+        groups = [samples[index].group for index in range(len(samples))]
+    if not all(groups) and len(set(groups)) < 2:
+        raise ValueError(
+            "units='clips' needs to know which clip each image is of; put each clip into its own "
+            "folder, give Samples with a group, or pass clips=[...], a name per image"
+        )
+    return list(groups)
+
+
+def digest_of_images(samples: SampleDataset, data: Any) -> str | None:
+    """A text that is equal for equal images only; None where there is no quick way to it."""
+    known = getattr(data, "digest", None) or samples.digest
+    if isinstance(known, str):
+        return known
+    if isinstance(samples, ImageSources):
+        total = hashlib.sha256()
+        for index in range(len(samples)):
+            total.update(samples.name(index).encode("utf-8", "surrogatepass"))
+        for path in sorted({samples.path(index) for index in range(len(samples))}):
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+    images = getattr(samples, "images", None)
+    if isinstance(images, Tensor):
+        return hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    return None
+
+
+def _is_paths(images: object) -> bool:
+    return (
+        isinstance(images, list | tuple)
+        and bool(images)
+        and all(isinstance(item, str | Path) for item in images)
+    )
+
+
+def _is_arrays(images: object) -> bool:
+    return (
+        isinstance(images, list | tuple)
+        and bool(images)
+        and all(isinstance(item, np.ndarray) and item.ndim in (2, 3) for item in images)
+    )
+
+
+def _colour(images: Any) -> bool:
+    shape = np.asarray(images[0]).shape
+    return len(shape) == 3 and 3 in (shape[0], shape[2])

@@ -1,0 +1,97 @@
+"""Which normal images fit, choose and calibrate a detector: no image does two of these."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from captum_vae.localization.detector.options import Promise
+
+UnitKind = Literal["images", "clips"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Numbers of normal images by what they are used for.
+
+    Attributes:
+        fitting: Those that models and scorers are fitted on, in order.
+        choosing: Those that defects are painted on; empty where nothing is chosen.
+        calibrating: Those that thresholds and p-values come from.
+        unit: Whether single images were split, or whole clips.
+        clip_of: The clip of every calibrating image, numbered from 0; for images, the image's own
+            place among them.
+    """
+
+    fitting: tuple[int, ...]
+    choosing: tuple[int, ...]
+    calibrating: tuple[int, ...]
+    unit: UnitKind
+    clip_of: tuple[int, ...]
+
+    @property
+    def calibrating_units(self) -> int:
+        """How many images or clips calibrate."""
+        return len(set(self.clip_of))
+
+
+def split_normal(
+    count: int, clips: Sequence[str] | None, promise: Promise, *, choose: bool
+) -> Split:
+    """Split normal images, or whole clips of them, at random.
+
+    Args:
+        count: How many normal images there are.
+        clips: The clip of every image, where frames of one clip resemble each other; None where
+            images are independent.
+        promise: Says the shares, the most images of each part, and the seed.
+        choose: Whether a part is needed to choose on.
+
+    Raises:
+        ValueError: There are too few images or clips to have some for each part.
+    """
+    names: Sequence[object] = range(count) if clips is None else clips
+    units: dict[object, list[int]] = {}
+    for index, name in enumerate(names):
+        units.setdefault(name, []).append(index)
+    total, kind = len(units), "images" if clips is None else "clips"
+    least = 3 if choose else 2
+    if total < least:
+        raise ValueError(
+            f"normal holds {total} {kind}; wanted at least {least}, since those that fit, "
+            f"{'choose and ' if choose else ''}calibrate are not the same"
+        )
+    wanted = max(round(promise.calibrating * total), math.ceil(1 / promise.alpha - 1e-9) - 1)
+    calibrating = min(max(wanted, 1), total // 2)
+    choosing = (
+        min(max(round(promise.choosing * total), 1), total - calibrating - 1) if choose else 0
+    )
+    order = list(units)
+    random.Random(promise.seed).shuffle(order)
+    parts = order[:calibrating], order[calibrating : calibrating + choosing]
+    rest = set(order[calibrating + choosing :])
+    chosen = _spaced(
+        [(place, index) for place, name in enumerate(parts[0]) for index in units[name]],
+        promise.calibrated,
+    )
+    chosen.sort(key=lambda pair: pair[1])
+    # Clips are numbered in the order in which their first image is read.
+    numbers: dict[int, int] = {}
+    clip_of = tuple(numbers.setdefault(place, len(numbers)) for place, _ in chosen)
+    return Split(
+        tuple(_spaced([i for name in units if name in rest for i in units[name]], promise.fitted)),
+        tuple(sorted(index for name in parts[1] for index in units[name])),
+        tuple(index for _, index in chosen),
+        "images" if clips is None else "clips",
+        clip_of,
+    )
+
+
+def _spaced(values: list, count: int) -> list:  # type: ignore[type-arg]
+    """``count`` of the values, evenly spaced, or all when there are no more."""
+    if len(values) <= count:
+        return list(values)
+    return [values[(2 * place + 1) * len(values) // (2 * count)] for place in range(count)]
