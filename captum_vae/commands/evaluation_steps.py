@@ -31,7 +31,7 @@ from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import as_samples
 from captum_vae.localization.scoring import fit_scorers
 from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
-from captum_vae.plugins import Registry
+from captum_vae.plugins import Registry, import_object
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.progress import progress_bar
 from captum_vae.training.building import build_dataset
@@ -157,7 +157,7 @@ def scorer_lines(
 
 
 def build_scorer(title: str, config: ScorerConfig, model: nn.Module, adapter: Any) -> Any:
-    """A registered scorer with its options.
+    """A registered scorer, or one of the user's at ``package.module:Class``, with its options.
 
     Args:
         title: The table's line, for messages.
@@ -168,7 +168,10 @@ def build_scorer(title: str, config: ScorerConfig, model: nn.Module, adapter: An
     Raises:
         ValueError: There is no such scorer, or it does not take the options.
     """
-    factory = Registry("scorers").load(config.name)
+    if ":" in config.name:
+        factory = import_object(config.name, f"scorers.{title}.name")
+    else:
+        factory = Registry("scorers").load(config.name)
     try:
         inspect.signature(factory).bind(model, posterior=adapter, **config.options)
         return factory(model, posterior=adapter, **config.options)

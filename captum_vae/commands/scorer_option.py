@@ -15,7 +15,8 @@ class ScorerConfig:
     """One line of the table.
 
     Attributes:
-        name: A registered scorer (captum-vae plugins lists them).
+        name: A registered scorer (captum-vae plugins lists them), or package.module:Class of your
+            own.
         options: Arguments of the scorer.
         smoothing: Standard deviation of a Gaussian over its maps, in pixels of the mask; left out,
             it is that of the chosen variant, or of the protocol when none is chosen.

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from captum_vae.localization.scorer_result import ImageResult, ScorerResult
 from captum_vae.metrics.localization.bootstrap import Interval, bootstrap_intervals
 from captum_vae.metrics.localization.counts import ScoreCounts
 from captum_vae.metrics.localization.curves import LocalizationScore, auroc
-from captum_vae.metrics.localization.images import ImageAUROC, scores_of_image
+from captum_vae.metrics.localization.images import ImageAUROC, image_scores, scores_of_image
 from captum_vae.metrics.localization.metric import PixelCountsMetric, PixelMetrics, Units
 
 
@@ -65,6 +64,7 @@ class RowCounter:
         self.images: list[ImageResult] = []
         self.pixel = PixelMetrics(units=units, threshold=threshold)
         self.image = ImageAUROC()
+        self.image_top = ImageAUROC()
 
     def add(self, maps: Tensor, scored: ScoredBatch) -> None:
         """Count maps (B, h, w) of a batch."""
@@ -72,11 +72,13 @@ class RowCounter:
         batch, places = scored.batch, scored.places
         unit_names = _unit_names(batch, self.units, self.unit_names)
         scores, masks = self.entry.protocol.prepare(maps, batch.mask, batch.label)
-        for metric in (self.pixel, self.image):
+        for metric in (self.pixel, self.image, self.image_top):
             metric.to(maps.device)
         ignored = ignored_pixels(batch, masks)
         self.pixel.update(scores, masks, unit_names, ignored=ignored)
-        self.image.update(self._image_scores(maps, scores, masks, ignored), batch.label)
+        counting = self._counting_pixels(maps, scores, masks, ignored)
+        self.image.update(image_scores(counting), batch.label)
+        self.image_top.update(image_scores(counting, pooling="top_percent"), batch.label)
         if self.detailed:
             for place, (image_map, mask) in enumerate(zip(scores, masks, strict=True)):
                 left = ignored[place]
@@ -94,28 +96,28 @@ class RowCounter:
                     )
         self.seconds += scored.seconds[id(self.scorer)] + time.perf_counter() - start
 
-    def _image_scores(
+    def _counting_pixels(
         self,
         maps: Tensor,
         scores: Sequence[Tensor],
         masks: Sequence[Tensor | None],
         ignored: Sequence[Tensor | None],
-    ) -> Tensor:
-        """(B,) maxima over the pixels that count.
+    ) -> list[Tensor]:
+        """The pixels of each image that count, (H, W) or (1, n).
 
-        An image left out of the pixels still has one, smoothed like the others.
+        An image left out of the pixels still has some, smoothed like the others.
         """
         own = (maps.shape[1], maps.shape[2])
         whole = [
-            self.entry.protocol.transform(maps[place : place + 1], own) if mask is None else score
+            self.entry.protocol.transform(maps[place : place + 1], own)[0]
+            if mask is None
+            else score
             for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
         ]
-        return torch.stack(
-            [
-                image_map.amax() if left is None or left.all() else image_map[~left].amax()
-                for image_map, left in zip(whole, ignored, strict=True)
-            ]
-        )
+        return [
+            image_map if left is None or left.all() else image_map[~left][None]
+            for image_map, left in zip(whole, ignored, strict=True)
+        ]
 
     def result(self, resamples: int, seed: int) -> ScorerResult:
         """Everything about the images of all processes; the counts are freed."""
@@ -132,7 +134,14 @@ class RowCounter:
         seconds = sum(seconds for _, seconds in shares)
         entry = self.entry
         return ScorerResult(
-            entry.name, entry.protocol, pixel, self.image.compute(), intervals, images, seconds
+            entry.name,
+            entry.protocol,
+            pixel,
+            self.image.compute(),
+            self.image_top.compute(),
+            intervals,
+            images,
+            seconds,
         )
 
 

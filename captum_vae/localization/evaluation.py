@@ -17,6 +17,9 @@ from captum_vae.report.tables import Table
 METRICS = ("auroc", "aupro", "average_precision", "f1_max", "best_iou")
 """Pixel metrics of the table, in order; F1 and IoU are the oracle's, over all thresholds."""
 
+IMAGE_METRICS = ("image_auroc", "image_auroc_top")
+"""Metrics of whole images of the table, by the highest score of each and by its highest 1%."""
+
 TITLES = {
     "auroc": "pixel AUROC",
     "aupro": "AUPRO",
@@ -24,6 +27,7 @@ TITLES = {
     "f1_max": "F1 max (oracle)",
     "best_iou": "best IoU (oracle)",
     "image_auroc": "image AUROC",
+    "image_auroc_top": "image AUROC (top 1%)",
 }
 
 _WITH_INTERVAL = ("auroc", "aupro")
@@ -37,10 +41,12 @@ class Evaluation:
     Attributes:
         rows: One result per scorer, in the order in which they were given.
         differences: Paired tests of pixel AUROC, by ``first - second``.
+        aupro_differences: Paired tests of AUPRO, by the same names.
     """
 
     rows: list[ScorerResult]
     differences: dict[str, PairedDifference] = field(default_factory=dict)
+    aupro_differences: dict[str, PairedDifference] = field(default_factory=dict)
 
     def row(self, name: str) -> ScorerResult:
         """The result of the scorer of that name.
@@ -56,18 +62,19 @@ class Evaluation:
     @property
     def table(self) -> Table:
         """Name, smoothing and each metric per scorer, as text; two metrics with intervals."""
-        columns = ["scorer", "sigma", *(TITLES[name] for name in (*METRICS, "image_auroc"))]
+        columns = ["scorer", "sigma", *(TITLES[name] for name in (*METRICS, *IMAGE_METRICS))]
         return Table(columns, [_cells(row) for row in self.rows])
 
     @property
     def difference_table(self) -> Table | None:
         """The paired tests as text; None without any that is defined."""
         rows = [
-            [pair, f"{d.difference:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]", f"{d.p_value:.3g}"]
+            [pair, *_tested(d), *_tested(self.aupro_differences.get(pair))]
             for pair, d in self.differences.items()
             if not d.reason
         ]
-        columns = ["first - second", "pixel AUROC", "95% interval", "p"]
+        interval = ["95% interval", "p"]
+        columns = ["first - second", "pixel AUROC", *interval, "AUPRO", *interval]
         return Table(columns, rows) if rows else None
 
     @property
@@ -116,7 +123,7 @@ class Evaluation:
         An undefined value is an empty cell; the last column gives the reasons.
         """
         ends = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-        columns = ["scorer", "smoothing_sigma", *ends, "image_auroc", "seconds", "undefined"]
+        columns = ["scorer", "smoothing_sigma", *ends, *IMAGE_METRICS, "seconds", "undefined"]
         return Table(columns, [_numbers(row) for row in self.rows]).csv()
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,6 +131,7 @@ class Evaluation:
         return {
             "rows": [row.to_dict() for row in self.rows],
             "differences": {name: d.to_dict() for name, d in self.differences.items()},
+            "aupro_differences": {name: d.to_dict() for name, d in self.aupro_differences.items()},
         }
 
     def _repr_html_(self) -> str:
@@ -143,7 +151,15 @@ def _cells(row: ScorerResult) -> list[str]:
         interval = row.intervals.get(name)
         if name in _WITH_INTERVAL and interval is not None and not interval.reason:
             cells[-1] += f" [{interval.low:.3f}, {interval.high:.3f}]"
-    return [*cells, _value(row.image_auroc.value)]
+    return [*cells, *(_value(row.scores[name].value) for name in IMAGE_METRICS)]
+
+
+def _tested(test: PairedDifference | None) -> list[str]:
+    """Difference, interval and p of a paired test; empty cells where there is none."""
+    if test is None or test.reason:
+        return ["", "", ""]
+    interval = f"[{test.low:+.3f}, {test.high:+.3f}]"
+    return [f"{test.difference:+.3f}", interval, f"{test.p_value:.3g}"]
 
 
 def _numbers(row: ScorerResult) -> list[object]:
@@ -157,7 +173,7 @@ def _numbers(row: ScorerResult) -> list[object]:
         row.name,
         row.protocol.smoothing,
         *values,
-        row.image_auroc.value,
+        *(row.scores[name].value for name in IMAGE_METRICS),
         f"{row.seconds:.2f}",
         "; ".join(reasons),
     ]

@@ -124,7 +124,8 @@ def benchmark(
         with naming_the_images(test_batches):
             scored = score_batches([entry.scorer for entry in entries], test_batches, "scoring")
             rows = [counter.result(resamples, seed) for counter in count_in_turn(counters, scored)]
-    return Evaluation(rows, _differences(rows, pairs, resamples, seed))
+    tests = {m: _differences(rows, pairs, m, resamples, seed) for m in ("auroc", "aupro")}
+    return Evaluation(rows, tests["auroc"], tests["aupro"])
 
 
 def pass_options(
@@ -203,25 +204,29 @@ def _fit_thresholds(entries: Sequence[Entry], normal: ImageBatches) -> dict[str,
 
 
 def _differences(
-    rows: Sequence[ScorerResult], pairs: Iterable[tuple[str, str]], resamples: int, seed: int
+    rows: Sequence[ScorerResult],
+    pairs: Iterable[tuple[str, str]],
+    metric: str,
+    resamples: int,
+    seed: int,
 ) -> dict[str, PairedDifference]:
-    """Paired bootstrap tests of pixel AUROC, by ``first - second``."""
+    """Paired bootstrap tests of a pixel metric, by ``first - second``."""
     tables = {row.name: row.pixel.units for row in rows}
     return {
-        f"{first} - {second}": _difference(tables[first], tables[second], resamples, seed)
+        f"{first} - {second}": _difference(tables[first], tables[second], metric, resamples, seed)
         for first, second in pairs
     }
 
 
 def _difference(
-    first: UnitTable | None, second: UnitTable | None, resamples: int, seed: int
+    first: UnitTable | None, second: UnitTable | None, metric: str, resamples: int, seed: int
 ) -> PairedDifference:
     """A paired test; where two scorers did not count the same pixels, NaN with the reason."""
     reason = "no image counts"
     if first is not None and second is not None:
         try:
-            return paired_difference(first, second, resamples=resamples, seed=seed)
+            return paired_difference(first, second, metric, resamples=resamples, seed=seed)
         except ValueError as error:
             reason = str(error)
     nan = float("nan")
-    return PairedDifference("auroc", nan, nan, nan, nan, 0.95, 0, 0, reason)
+    return PairedDifference(metric, nan, nan, nan, nan, 0.95, 0, 0, reason)

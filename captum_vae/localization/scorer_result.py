@@ -39,6 +39,7 @@ class ScorerResult:
         protocol: How its maps were compared with the masks.
         pixel: Every pixel metric, the counts for the curves, the table for the bootstrap.
         image_auroc: AUROC of whole images by the highest score of each.
+        image_auroc_top: AUROC of whole images by the mean of the highest 1% of each one's scores.
         intervals: Bootstrap intervals of ``BOOTSTRAP_METRICS``, by name.
         images: One entry per test image with known truth; empty unless asked for.
         seconds: Spent on scoring and measuring. What scorers share counts for the first of them.
@@ -48,14 +49,19 @@ class ScorerResult:
     protocol: Protocol
     pixel: PixelResult
     image_auroc: LocalizationScore
+    image_auroc_top: LocalizationScore
     intervals: dict[str, Interval]
     images: list[ImageResult]
     seconds: float
 
     @property
     def scores(self) -> dict[str, LocalizationScore]:
-        """Every metric by name, the image AUROC among them."""
-        return {**self.pixel.scores, "image_auroc": self.image_auroc}
+        """Every metric by name, those of whole images among them."""
+        return {
+            **self.pixel.scores,
+            "image_auroc": self.image_auroc,
+            "image_auroc_top": self.image_auroc_top,
+        }
 
     @property
     def threshold(self) -> float | None:
@@ -67,6 +73,7 @@ class ScorerResult:
         """Everything but the images and curves, for JSON."""
         entries = self.pixel.to_dict()
         entries["scores"]["image_auroc"] = self.image_auroc.to_dict()
+        entries["scores"]["image_auroc_top"] = self.image_auroc_top.to_dict()
         return {
             "name": self.name,
             "protocol": self.protocol.to_dict(),
