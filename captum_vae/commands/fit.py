@@ -69,8 +69,12 @@ def fit(
         write_json(path, report)
     say(result.active.table())
     result.active.warn_if_collapsed()
-    say(
-        f"done after {result.step} steps: weights in {result.checkpoint} (load them with "
-        f"captum_vae.training.load_vae({out!r})), report in {paths[0]}, losses in "
-        f"{Path(out) / 'log.jsonl'}"
+    weights = (
+        f"weights in {result.checkpoint} (load them with captum_vae.training.load_vae({out!r})), "
+        f"report in {paths[0]}"
     )
+    if result.step:
+        losses = Path(out) / "log.jsonl"
+        say(f"done after {result.step} steps: {weights}, losses in {losses}")
+    else:
+        say(f"fitted in closed form, without a step: {weights}")

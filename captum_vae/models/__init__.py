@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from captum_vae.models.base import GaussianVAE
     from captum_vae.models.conv import MNISTVAE, UCSDVAE, ConvVAE
     from captum_vae.models.factor import FactorDiscriminator, FactorVAE
+    from captum_vae.models.feature_vae import FeatureVAE
     from captum_vae.models.frozen_features import FrozenFeatures
     from captum_vae.models.linear_feature_vae import LinearFeatureVAE
     from captum_vae.models.linear_latent import LinearLatent, fit_linear_latent
@@ -18,6 +19,7 @@ __all__ = [
     "ConvVAE",
     "FactorDiscriminator",
     "FactorVAE",
+    "FeatureVAE",
     "FrozenFeatures",
     "GaussianVAE",
     "LinearFeatureVAE",

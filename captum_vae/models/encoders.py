@@ -13,6 +13,9 @@ from captum_vae.plugins import import_object
 Encoder = nn.Module | str
 """A module, the name of a timm model, or ``package.module:function`` that returns a module."""
 
+Layers = str | nn.Module | Sequence[str | nn.Module] | None
+"""Layers of an encoder, by dotted name or themselves; None where timm knows which."""
+
 STRIDES = (4, 8, 16)
 """Strides of the layers of a timm model that are taken where none are named."""
 
@@ -70,9 +73,7 @@ def own_encoder(encoder: Encoder) -> nn.Module:
     return made
 
 
-def layer_names(
-    encoder: nn.Module, layers: str | nn.Module | Sequence[str | nn.Module] | None
-) -> tuple[str, ...]:
+def layer_names(encoder: nn.Module, layers: Layers) -> tuple[str, ...]:
     """Dotted names of an encoder's layers, which are given by name or as modules.
 
     Raises:

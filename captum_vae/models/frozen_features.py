@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,26 @@ from captum_vae.models.base import height_and_width
 from captum_vae.models.encoders import (
     OWN,
     Encoder,
+    Layers,
     layer_names,
     layers_of_timm,
     named_function,
     own_encoder,
 )
 from captum_vae.posterior.hooks import hooked
+
+
+class FeatureOptions(TypedDict, total=False):
+    """Arguments of :class:`FrozenFeatures` beside the encoder and its layers."""
+
+    image_size: int | Sequence[int]
+    in_channels: int
+    grid: int | Sequence[int] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    pretrained: bool
+    weights: str | Path | None
+    reshape_transform: Callable[[Tensor], Tensor] | str | None
 
 
 class FrozenFeatures(nn.Module):
@@ -86,7 +100,7 @@ class FrozenFeatures(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        layers: Layers = None,
         *,
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
@@ -322,3 +336,19 @@ def _keeper(outputs: list[Any]) -> Callable[[nn.Module, Any], None]:
         outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
     return keep
+
+
+def frozen_features(
+    encoder: Encoder | FrozenFeatures, layers: Layers, options: FeatureOptions
+) -> FrozenFeatures:
+    """Features that are given, or those of an encoder with its layers and options.
+
+    Raises:
+        ValueError: Features are given and layers or options besides.
+    """
+    if not isinstance(encoder, FrozenFeatures):
+        return FrozenFeatures(encoder, layers, **options)
+    besides = (["layers"] if layers is not None else []) + list(options)
+    if besides:
+        raise ValueError(f"{besides[0]}: that is of the FrozenFeatures given; leave it out")
+    return encoder

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import Tensor
+from typing_extensions import Self, Unpack
 
 from captum_vae.checks import real_number, whole_number
-from captum_vae.models.encoders import Encoder
+from captum_vae.models.encoders import Encoder, Layers
 from captum_vae.models.feature_space import FeatureSpaceVAE, first_image_shape, image_batches
-from captum_vae.models.frozen_features import FrozenFeatures
+from captum_vae.models.frozen_features import FeatureOptions, FrozenFeatures, frozen_features
 from captum_vae.models.linear_latent import LinearLatent, fit_linear_latent
 from captum_vae.progress import Progress
 
@@ -29,17 +28,11 @@ class LinearFeatureVAE(FeatureSpaceVAE):
 
     Args:
         encoder: A module, the name of a timm model or ``package.module:function``; or
-            :class:`FrozenFeatures`, which then says all else.
-        layers: Layers of the encoder; see :class:`FrozenFeatures`, also for what follows.
+            :class:`FrozenFeatures`.
+        layers: Layers of the encoder; None takes a timm model's at strides 4, 8 and 16.
         latent_dims: D; or ``"auto"``, for :meth:`fit_closed_form` to choose.
-        image_size: Height and width in pixels.
-        in_channels: Number of channels of an image.
-        grid: (h, w) of the features.
-        mean: Mean of each colour channel of the encoder's images.
-        std: Standard deviation of each colour channel.
-        pretrained: Whether timm downloads its published weights from the hub.
-        weights: A local file of weights for a timm model.
-        reshape_transform: From a layer's output to (B, K, h, w).
+        **options: Further arguments of :class:`FrozenFeatures`: image_size, in_channels, grid,
+            mean, std, pretrained, weights, reshape_transform.
 
     Raises:
         TypeError: An argument is of another kind.
@@ -56,43 +49,27 @@ class LinearFeatureVAE(FeatureSpaceVAE):
         torch.Size([12, 80, 16, 16])
     """
 
+    # The word of GaussianVAE, "vector", gives way to the latent itself.
+    latent: LinearLatent  # type: ignore[assignment]
+
     def __init__(
         self,
         encoder: Encoder | FrozenFeatures,
-        layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        layers: Layers = None,
         *,
         latent_dims: int | Literal["auto"] = "auto",
-        image_size: int | Sequence[int] = 256,
-        in_channels: int = 3,
-        grid: int | Sequence[int] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        pretrained: bool = False,
-        weights: str | Path | None = None,
-        reshape_transform: Callable[[Tensor], Tensor] | str | None = None,
+        **options: Unpack[FeatureOptions],
     ) -> None:
         """Take the encoder; the latent is a standard Gaussian until it is fitted."""
         dims = 1
         if latent_dims != "auto":
             dims = whole_number("latent_dims", latent_dims, least=1, hint='or "auto"')
-        if not isinstance(encoder, FrozenFeatures):
-            encoder = FrozenFeatures(
-                encoder,
-                layers,
-                image_size=image_size,
-                in_channels=in_channels,
-                grid=grid,
-                mean=mean,
-                std=std,
-                pretrained=pretrained,
-                weights=weights,
-                reshape_transform=reshape_transform,
-            )
-        elif layers is not None:
-            raise ValueError("layers are those of the FrozenFeatures given; leave them out")
-        super().__init__(encoder, dims, latent="vector")
-        self._wanted_dims = latent_dims
-        self._hold(LinearLatent(encoder.feature_shape, dims).to(encoder.channel_mean))
+        features = frozen_features(encoder, layers, options)
+        super().__init__(features, dims, latent="vector")
+        self.latent_shape = (dims,)
+        self._dims_wanted: int | Literal["auto"] = latent_dims
+        self.latent = LinearLatent(features.feature_shape, dims).to(features.channel_mean)
+        self.register_load_state_dict_post_hook(_take_dims)  # type: ignore[no-untyped-call]
 
     @classmethod
     def fit(
@@ -101,11 +78,11 @@ class LinearFeatureVAE(FeatureSpaceVAE):
         images: Any,
         latent_dim: int | Literal["auto"] = "auto",
         *,
-        layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        layers: Layers = None,
         memory_gb: float = 2.0,
         batch_size: int = 32,
         progress: Progress = "auto",
-        **options: Any,
+        **options: Unpack[FeatureOptions],
     ) -> Self:
         """The linear VAE of normal images' features, in eval mode.
 
@@ -134,7 +111,8 @@ class LinearFeatureVAE(FeatureSpaceVAE):
         images = list(images) if isinstance(images, Iterator) else images
         if not isinstance(encoder, FrozenFeatures):
             shape = first_image_shape(images)
-            options = {"image_size": list(shape[1:]), "in_channels": shape[0], **options}
+            stated: FeatureOptions = {"image_size": shape[1:], "in_channels": shape[0]}
+            options = {**stated, **options}
         vae = cls(encoder, layers, latent_dims=latent_dim, **options)
         return vae.fit_closed_form(
             images, memory_gb=memory_gb, batch_size=batch_size, progress=progress
@@ -178,14 +156,14 @@ class LinearFeatureVAE(FeatureSpaceVAE):
             )
             self.features.standardize_stacked(features)
             features.then = self.features.standardized
-            fitted = fit_linear_latent(features, self._wanted_dims, memory_gb=half)
-        self._hold(fitted)
+            self.latent = fit_linear_latent(features, self._dims_wanted, memory_gb=half)
+        _take_dims(self)
         return self
 
     @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-serialisable, with no source of weights."""
-        return {**self.features.config, "latent_dims": self.latent_dims}
+        return {**self.features.config, "latent_dims": self._dims_wanted}
 
     def encode_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, D) of q(z|x) from features (B, K, h, w)."""
@@ -199,13 +177,14 @@ class LinearFeatureVAE(FeatureSpaceVAE):
             TypeError: The latents are no floating-point tensor.
             ValueError: They have another shape.
         """
-        features: Tensor = self.latent.decode(z)
-        return features
+        return self.latent.decode(z)
 
-    def _hold(self, latent: LinearLatent) -> None:
-        self.latent: Any = latent
-        self.latent_dims = latent.latent_dims
-        self.latent_shape = (latent.latent_dims,)
+
+def _take_dims(vae: LinearFeatureVAE, _keys: object = None) -> None:
+    """Say how many latent dimensions there are, after a fit or after a state was loaded."""
+    vae.latent_dims = vae.latent.latent_dims
+    vae.latent_shape = (vae.latent_dims,)
+    vae._dims_wanted = vae.latent_dims
 
 
 class _Features:

@@ -169,6 +169,16 @@ class LinearLatent(nn.Module):
         mean, variance = self.encode(features)
         return self.decode(mean), mean, variance.log()
 
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # D is chosen when the model is fitted, so a state may hold another number than was built.
+        for name in ("directions", "eigenvalues"):
+            held, given = self.get_buffer(name), state_dict.get(f"{prefix}{name}")
+            if isinstance(given, Tensor) and given.shape[1:] == held.shape[1:]:
+                setattr(self, name, held.new_empty(given.shape))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def _scales(self) -> Tensor:
         """Square roots of ``lambda - s2``, (D,): the lengths of the columns of W."""
         return (self.eigenvalues - self.noise).clamp_min(0).sqrt()

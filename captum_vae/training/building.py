@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -14,9 +15,11 @@ from captum_vae.attr.engine.layers import find_layers
 from captum_vae.data import Augmented
 from captum_vae.losses import ELBO
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
+from captum_vae.models.feature_space import FeatureSpaceVAE
 from captum_vae.plugins import Registry, import_object
 from captum_vae.training.attention_term import AttentionTerm
 from captum_vae.training.batches import SeededImages
+from captum_vae.training.closed_form import FittedInClosedForm, fit_model
 from captum_vae.training.configuration import (
     DataConfig,
     ModelConfig,
@@ -41,6 +44,9 @@ def train(
     resume: Resume = "auto",
 ) -> tuple[GaussianVAE, Dataset[Any], TrainingResult]:
     """Build what the configurations name and train it, or continue the run in ``out``.
+
+    A model that is fitted in closed form, such as ``linear_features``, is fitted instead: the
+    objective and the trainer's steps then do not matter.
 
     Args:
         model: Which VAE to train.
@@ -68,6 +74,10 @@ def train(
         )
     seed_everything(trainer.seed)
     vae = build_vae(model, shape)
+    if isinstance(vae, FittedInClosedForm):
+        return vae, dataset, fit_model(vae, dataset, trainer, out=out, resume=resume)
+    if isinstance(vae, FeatureSpaceVAE):
+        vae.features.standardize(torch.split(sample_images(dataset), 16))
     if model.initialization == "data":
         standardize_encoder(vae, sample_images(dataset))
     loss = build_objective(objective, vae)

@@ -26,11 +26,14 @@ class VAEOutputs(NamedTuple):
         reconstruction: The decoded images, (B, C, H, W).
         mean: Means of q(z|x), (B, D) or (B, D, h, w).
         log_variance: Log-variances of q(z|x), of the same shape as ``mean``.
+        target: What the reconstruction is compared with: the images, or the features of a frozen
+            encoder for a model that decodes those.
     """
 
     reconstruction: Tensor
     mean: Tensor
     log_variance: Tensor
+    target: Tensor
 
 
 ExtraTerm = Callable[[nn.Module, Tensor, VAEOutputs], Tensor]
@@ -141,8 +144,8 @@ class VAEObjective(nn.Module):
     def _losses(
         self, model: nn.Module, batch: Tensor, outputs: VAEOutputs, step: int
     ) -> dict[str, Tensor]:
-        reconstruction, mean, log_variance = outputs
-        terms = self.elbo(reconstruction, batch, mean, log_variance, step=step)
+        reconstruction, mean, log_variance, target = outputs
+        terms = self.elbo(reconstruction, target, mean, log_variance, step=step)
         extra = {name: term(model, batch, outputs) for name, term in self.extra_terms.items()}
         for name, value in extra.items():
             if not isinstance(value, Tensor) or value.ndim:
@@ -244,7 +247,9 @@ def _outputs_of(model: nn.Module, batch: Tensor) -> VAEOutputs:
             "log-variance, ...)"
         )
     check_posterior("model(images)[1:]", outputs[1:], images=len(batch))
-    return VAEOutputs(*outputs[:3])
+    decodes_features = getattr(model, "DECODES", "images") == "features"
+    reconstruction, mean, log_variance = outputs[:3]
+    return VAEOutputs(reconstruction, mean, log_variance, outputs[3] if decodes_features else batch)
 
 
 def _sample(outputs: VAEOutputs) -> Tensor:

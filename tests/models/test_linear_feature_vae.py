@@ -180,5 +180,5 @@ def test_what_cannot_be_fitted_is_refused_by_name(images, options, error, words)
 
 
 def test_layers_beside_ready_features_are_refused(vae):
-    with pytest.raises(ValueError, match="leave them out"):
+    with pytest.raises(ValueError, match="layers: that is of the FrozenFeatures given"):
         LinearFeatureVAE(vae.features, ["first"])
