@@ -17,7 +17,7 @@ def test_versions_devices_and_plugins_are_printed(capsys, monkeypatch, tmp_path)
     assert f"torch {importlib.metadata.version('torch')}" in shown
     assert f"captum {captum.__version__}" in shown
     assert f"{torch.get_num_threads()} threads" in shown
-    assert "models: 6 registered\n" in shown
+    assert "models: 8 registered\n" in shown
     assert f"CAPTUM_VAE_DATA: {tmp_path}" in shown
 
 
