@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from captum_vae.localization import AnomalyDetector
     from captum_vae.losses import AttentionDisentanglementLoss
     from captum_vae.posterior import AmbiguousPosteriorError, Posterior, PosteriorAdapter
+    from captum_vae.report import show
 
 __all__ = [
     "AmbiguousPosteriorError",
@@ -35,6 +36,7 @@ __all__ = [
     "PosteriorAdapter",
     "__version__",
     "explanation_func",
+    "show",
     "watch_forward",
 ]
 

@@ -17,6 +17,7 @@ from captum_vae.explain.decoded import Decoded
 from captum_vae.files import replacing
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.posterior.usage import is_active, rule_in_words, std_over_images
+from captum_vae.report.notebook import show
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,19 @@ class Explanation:
                 mean=self.mean.numpy(),
                 names=np.asarray(self.names),
             )
+
+    def _repr_html_(self) -> str:
+        """A small grid of the first images and the most used dimensions, for a notebook."""
+        count = min(6, len(self.names))
+        places = self.order if self.per_dimension else [0]
+        titles = [f"z{self.dims[place]}" for place in places] if self.per_dimension else ["all"]
+        return show(
+            self.maps[:count, places],
+            torch.stack([self.images[index].image for index in range(count)]),
+            titles=titles,
+            names=self.names[:count],
+            max_images=count,
+        )._repr_html_()
 
     def to_dict(self) -> dict[str, Any]:
         """How the maps were made and what is known of the dimensions, for JSON."""

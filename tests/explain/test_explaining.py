@@ -232,3 +232,9 @@ def test_any_name_a_file_can_have_is_drawn_and_written(vae, tmp_path, name):
     report = json.loads((out / "explain.json").read_text())
     assert [name.partition("/")[0] for name in report["files"]] == ["overlays", "figures"]
     assert all((out / file).is_file() for file in report["files"])
+
+
+def test_a_notebook_shows_the_most_used_dimensions_first(vae, images):
+    explanation = explain(vae, images, LAYER)
+    assert "data:image/png;base64," in explanation._repr_html_()
+    assert "3 images, 3 maps each" in explanation._repr_html_()

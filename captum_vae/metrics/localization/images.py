@@ -22,6 +22,7 @@ from captum_vae.metrics.localization.inputs import (
     check_scores,
     maps_of_images,
 )
+from captum_vae.metrics.localization.plotting import plot_roc, plot_values
 from captum_vae.metrics.localization.states import ListStatesMetric
 
 Pooling = Literal["max", "mean", "top_percent"]
@@ -130,6 +131,20 @@ class ImageAUROC(ListStatesMetric):
     def compute(self) -> LocalizationScore:
         """The area; NaN with a reason when a class is missing."""
         return auroc(self.image_counts(), name="image_auroc")
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the ROC curve of the images; with ``val``, values of earlier computations.
+
+        Args:
+            val: One result of ``compute`` or several, drawn as points; None draws the curve.
+            ax: Axes to draw in; None makes a figure.
+
+        Returns:
+            The figure and the axes.
+        """
+        if val is not None:
+            return plot_values(self, val, ax)
+        return plot_roc(self.image_counts(), ax)
 
 
 def _pooled(pixels: Tensor, pooling: Pooling) -> Tensor:

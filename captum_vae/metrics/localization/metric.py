@@ -44,6 +44,14 @@ from captum_vae.metrics.localization.keys import (
     nearest_float32,
     score_keys,
 )
+from captum_vae.metrics.localization.plotting import (
+    plot_f1,
+    plot_iou,
+    plot_precision,
+    plot_pro,
+    plot_roc,
+    plot_values,
+)
 from captum_vae.metrics.localization.region_overlap import aupro, check_fpr_limit, region_sizes
 from captum_vae.metrics.localization.states import ListStatesMetric
 from captum_vae.metrics.localization.units import (
@@ -290,6 +298,22 @@ class PixelCountsMetric(ListStatesMetric):
             int(self.entry_shift),
         )
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the metric's curve, with its value, and the best threshold where it has one.
+
+        Args:
+            val: One result of ``compute`` or several, drawn as points; None draws the curve of the
+                pixels seen so far.
+            ax: Axes to draw in; None makes a figure.
+
+        Returns:
+            The figure and the axes.
+        """
+        return self._curve(ax) if val is None else plot_values(self, val, ax)
+
+    def _curve(self, ax: Any) -> Any:
+        return plot_roc(self.threshold_counts(), ax)
+
     def _value_and_threshold(self, score: LocalizationScore) -> dict[str, Tensor]:
         threshold = torch.nan if score.threshold is None else score.threshold
         return {
@@ -359,6 +383,25 @@ class PixelMetrics(PixelCountsMetric):
                 units = with_grid_error(unit_table(entries), scores["auroc"].value)
         return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
 
+    def plot(self, val: PixelResult | None = None, ax: Any = None) -> Any:
+        """Draw the ROC and PRO curves, with the point of the threshold where one was given.
+
+        Args:
+            val: A result of ``compute``; None computes it.
+            ax: Two axes to draw in; None makes a figure.
+
+        Returns:
+            The figure and the two axes.
+        """
+        from matplotlib import pyplot
+
+        counts = (self.compute() if val is None else val).counts
+        figure, axes = pyplot.subplots(1, 2, figsize=(10, 4)) if ax is None else (None, ax)
+        figure = axes[0].get_figure() if figure is None else figure
+        plot_roc(counts, axes[0], threshold=self.threshold)
+        plot_pro(counts, axes[1], fpr_limit=self.fpr_limit, threshold=self.threshold)
+        return figure, axes
+
 
 class PixelAUROC(PixelCountsMetric):
     """Area under the ROC curve of all pixels, a float64 scalar."""
@@ -375,6 +418,9 @@ class PixelAveragePrecision(PixelCountsMetric):
         """The average precision; NaN and a warning when a class is missing."""
         return self.tensor_of(average_precision(self.threshold_counts()))
 
+    def _curve(self, ax: Any) -> Any:
+        return plot_precision(self.threshold_counts(), ax)
+
 
 class PixelF1Max(PixelCountsMetric):
     """Best F1 over all thresholds, with the threshold, which is fitted on the test labels."""
@@ -382,6 +428,9 @@ class PixelF1Max(PixelCountsMetric):
     def compute(self) -> dict[str, Tensor]:
         """``f1_max`` and ``f1_max_oracle_threshold``; NaN and a warning when a class is missing."""
         return self._value_and_threshold(f1_max(self.threshold_counts()))
+
+    def _curve(self, ax: Any) -> Any:
+        return plot_f1(self.threshold_counts(), ax)
 
 
 class PixelBestIoU(PixelCountsMetric):
@@ -391,6 +440,9 @@ class PixelBestIoU(PixelCountsMetric):
         """``best_iou`` and ``best_iou_oracle_threshold``; NaN and a warning without a class."""
         return self._value_and_threshold(best_iou(self.threshold_counts()))
 
+    def _curve(self, ax: Any) -> Any:
+        return plot_iou(self.threshold_counts(), ax)
+
 
 class PixelROC(PixelCountsMetric):
     """The whole ROC curve of all pixels."""
@@ -398,6 +450,18 @@ class PixelROC(PixelCountsMetric):
     def compute(self) -> RocCurve:
         """The corners of the curve; none when a class is missing."""
         return roc_curve(self.threshold_counts())
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the ROC curve of all pixels.
+
+        Args:
+            val: A curve that ``compute`` returned; None draws that of the pixels seen so far.
+            ax: Axes to draw in; None makes a figure.
+
+        Returns:
+            The figure and the axes.
+        """
+        return plot_roc(self.threshold_counts() if val is None else val, ax)
 
 
 class AUPRO(PixelCountsMetric):
@@ -421,3 +485,6 @@ class AUPRO(PixelCountsMetric):
     def compute(self) -> Tensor:
         """The area divided by the limit; NaN and a warning when a class is missing."""
         return self.tensor_of(aupro(self.threshold_counts(), fpr_limit=self.fpr_limit))
+
+    def _curve(self, ax: Any) -> Any:
+        return plot_pro(self.threshold_counts(), ax, fpr_limit=self.fpr_limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,12 @@ class LatentSnapshot:
             error = (self.reconstruction - self.images).square().mean()
             found[f"{prefix}/reconstruction_mse"] = float(error)
         return found
+
+    def _repr_png_(self) -> bytes:
+        """The picture, for a notebook."""
+        content = io.BytesIO()
+        Image.fromarray(self.picture().permute(1, 2, 0).numpy()).save(content, format="png")
+        return content.getvalue()
 
     def picture(self) -> Tensor:
         """A row per image: the image, its reconstruction, and its map of every dimension.

@@ -179,3 +179,9 @@ def test_images_are_found_in_what_loaders_yield() -> None:
         assert first_images(batch) is x
     with pytest.raises(ValueError, match="without a tensor of images"):
         first_images((labels, "name", None))
+
+
+def test_a_notebook_shows_a_snapshot() -> None:
+    vae = ConvVAE(2, image_size=16, channels=(4, 8), hidden=16)
+    shown = LatentMonitor(LAYER, digits(2)).snapshot(vae, 1)._repr_png_()
+    assert shown.startswith(b"\x89PNG")
