@@ -136,6 +136,28 @@ def warn_of_collapse(posterior: Posterior, adapter: PosteriorAdapter) -> None:
         )
 
 
+def refuse_meta(adapter: PosteriorAdapter) -> None:
+    """Refuse a model whose parameters have shapes and no numbers, its decoder aside.
+
+    Raises:
+        ValueError: The message names the first of them.
+    """
+    owner = adapter.owner
+    if owner is None or not any(
+        tensor is not None and tensor.is_meta
+        for module in all_modules(owner)
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+    ):
+        return
+    for name, tensor in (*owner.named_parameters(), *owner.named_buffers()):
+        if tensor.is_meta and not name.startswith("decode"):
+            raise ValueError(
+                f"the model's {name} is on the meta device, where tensors have a shape and no "
+                "numbers; give the model its weights first: model.to_empty(device='cpu'), then "
+                "model.load_state_dict(...), or load_state_dict(..., assign=True)"
+            )
+
+
 def warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
     """Warn when a batch norm of the model mixes the images of a batch."""
     owner = adapter.owner

@@ -24,7 +24,12 @@ from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
 from captum_vae.attr.engine.gradients import PassSettings
 from captum_vae.attr.engine.inputs import forward_arguments
-from captum_vae.attr.engine.layers import Layers, describe, find_layers
+from captum_vae.attr.engine.layers import (
+    Layers,
+    describe,
+    find_layers,
+    refuse_quantised,
+)
 from captum_vae.attr.engine.maps import MapSize, compose_maps
 from captum_vae.attr.engine.plans import LayerPlan
 from captum_vae.attr.export.options import OUTPUTS, Format, Output
@@ -132,6 +137,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         self.checks = check_checks(checks)
         if layer is not None:
             find_layers(forward_func, layer)
+            refuse_quantised(forward_func)
 
     def __repr__(self) -> str:
         """Class, layers, what of the posterior is explained, and how it is read."""

@@ -7,10 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch.jit import ScriptModule
 from torch.nn import Module
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils.hooks import RemovableHandle
 
 _registering = threading.Lock()
 """PyTorch numbers hooks by a counter that two threads could read at once."""
+
+
+def _on_a_script_module(
+    module: ScriptModule, after: Callable[..., Any], before: Callable[..., Any], on: str
+) -> RemovableHandle:
+    """A hook on a module that refuses its own, which runs where Python calls the module."""
+
+    def if_it_is(hook: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda called, *values: hook(called, *values) if called is module else None
+
+    if on == "output":
+        return register_module_forward_hook(if_it_is(after))
+    return register_module_forward_pre_hook(if_it_is(before))
 
 
 @contextmanager
@@ -36,11 +55,12 @@ def hooked(
         return hook(module, inputs) if threading.get_ident() == caller else None
 
     with _registering:
-        handle = (
-            module.register_forward_hook(after)
-            if on == "output"
-            else module.register_forward_pre_hook(before)
-        )
+        if isinstance(module, ScriptModule):
+            handle = _on_a_script_module(module, after, before, on)
+        elif on == "output":
+            handle = module.register_forward_hook(after)
+        else:
+            handle = module.register_forward_pre_hook(before)
     try:
         yield
     finally:

@@ -45,7 +45,8 @@ class Caught:
                 raise ValueError(
                     f"layer {describe(layer)} did not run when the posterior was read by "
                     f"{adapter!r}: decoder layers are not on the path to the posterior, and layers "
-                    "inside a torch.compile'd submodule cannot be hooked; choose an encoder layer"
+                    "inside a torch.compile'd or TorchScript submodule cannot be hooked; choose an "
+                    "encoder layer"
                 )
         return tuple(tensor for tensor in self.tensors if tensor is not None)
 
@@ -106,16 +107,18 @@ def capture_features(
         if replace_with is not None:
             features = replace_with[index]
         if graph == "none":
-            caught.tensors[index] = features.detach().clone()
+            caught.tensors[index] = features.detach().clone().as_subclass(Tensor)
             if all(tensor is not None for tensor in caught.tensors):
                 raise FeaturesComplete
             return features
         torch.set_grad_enabled(True)
-        features = features.clone()
+        kind = type(features)
+        # As a plain tensor: a subclass may put nodes of its own where this one's edge is.
+        features = features.clone() if kind is Tensor else features.as_subclass(Tensor).clone()
         if not features.requires_grad:
             features.requires_grad_()
         caught.tensors[index] = features
-        return features.clone()
+        return features.clone() if kind is Tensor else features.clone().as_subclass(kind)
 
     with ExitStack() as stack:
         for index, layer in enumerate(layers):

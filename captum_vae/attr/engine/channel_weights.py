@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings, vector_jacobian_products
 from captum_vae.attr.engine.graph import off_path
 from captum_vae.attr.engine.linear_closed_form import closed_form_weights
 from captum_vae.attr.engine.plans import LayerPlan, plan_layer
+from captum_vae.attr.engine.tensor_hooks import HOOKED, WHY_HOOKED
 from captum_vae.attr.engine.vector_routes import route_weights
 from captum_vae.attr.options import Weighting
-from captum_vae.posterior.read_back import is_traced
+from captum_vae.posterior.read_back import is_decided, is_traced, may_read_back
 
 _FEW_IMAGES = 8
 """Up to which a backward pass is no slower than a closed form, whose weight it reads once."""
 _PRECISE = (torch.float32, torch.float64)
+_AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+"""How far a closed form may be from a backward pass by rounding, as a share of its largest term."""
 
 NO_DERIVATIVE = (RuntimeError, NotImplementedError)
 """What torch raises where an operation has no batching rule or no second derivative."""
@@ -49,6 +54,17 @@ def weights_of_features(
     Raises:
         ValueError: The codes do not depend on a layer.
     """
+    with _naming_checkpoints(run.codes):
+        yield from _weights(run, weighting, settings, starts, share)
+
+
+def _weights(
+    run: ForwardPass,
+    weighting: Weighting,
+    settings: PassSettings,
+    starts: Sequence[Tensor | None],
+    share: Hashable | None,
+) -> Iterator[tuple[int, Tensor]]:
     pooled = weighting == "pooled"
     # Pooled weights depend on neither baseline nor rectifier, so that many maps share them.
     keys = [(share, layer) for layer in run.layers]
@@ -83,7 +99,7 @@ def weights_of_features(
         ):
             yield from enumerate(gradients)
     else:
-        weights = _pooled_weights(run, plans, settings)
+        weights = _checked(_pooled_weights(run, plans, settings), run, plans, settings)
         if share is not None:
             run.kept.update(zip(keys, weights, strict=True))
         yield from enumerate(weights)
@@ -102,8 +118,9 @@ def channel_weights(run: ForwardPass, settings: PassSettings) -> list[Tensor]:
     Raises:
         ValueError: The codes do not depend on a layer.
     """
-    plans = plan_layers(run, create_graph=settings.differentiable_weights)
-    return _pooled_weights(run, plans, settings)
+    with _naming_checkpoints(run.codes):
+        plans = plan_layers(run, create_graph=settings.differentiable_weights)
+        return _pooled_weights(run, plans, settings)
 
 
 def plan_layers(
@@ -123,15 +140,17 @@ def plan_layers(
         plan_layer(
             run.codes,
             features,
-            pooled=pooled and reshape is None,
+            pooled=pooled and reshape is None and layer not in HOOKED,
             dims=len(run.dims),
             create_graph=create_graph,
         )
-        for features, reshape in zip(run.features, run.reshapes, strict=True)
+        for features, reshape, layer in zip(run.features, run.reshapes, run.layers, strict=True)
     ]
-    for plan, layer in zip(plans, run.layers, strict=True):
+    for place, (plan, layer) in enumerate(zip(plans, run.layers, strict=True)):
         if plan.path == "off_path":
             raise off_path(layer)
+        if pooled and layer in HOOKED:
+            plans[place] = replace(plan, reason=WHY_HOOKED)
     return plans
 
 
@@ -170,6 +189,43 @@ def _single_code(run: ForwardPass, settings: PassSettings) -> list[Tensor] | Non
     return weights
 
 
+def _checked(
+    weights: list[Tensor], run: ForwardPass, plans: Sequence[LayerPlan], settings: PassSettings
+) -> list[Tensor]:
+    """The weights, compared with one backward pass where values are looked at.
+
+    Hooks on the nodes of the graph, unlike those on tensors, leave no trace but this difference.
+    """
+    closed = [place for place, plan in enumerate(plans) if plan.path != "vector_jacobian"]
+    if not (closed and is_decided() and may_read_back(run.codes)):
+        return weights
+    codes, dims = run.codes, list(run.dims)
+    with torch.no_grad():
+        pick = torch.zeros_like(codes)
+        mixture = torch.linspace(1, 2, len(dims), dtype=codes.dtype, device=codes.device)
+        mixture[1::2] *= -1
+        pick[:, dims] = mixture
+    features = [run.features[place] for place in closed]
+    gradients = torch.autograd.grad(codes, features, pick, retain_graph=True, allow_unused=True)
+    wrong = []
+    for place, gradient in zip(closed, gradients, strict=True):
+        found = weights[place].detach()
+        wanted = torch.zeros_like(found[:, 0])
+        if gradient is not None:
+            wanted = gradient.flatten(2).to(found.dtype).mean(2)
+        mixed = torch.einsum("btk,t->bk", found, mixture.to(found.dtype))
+        terms = torch.einsum("btk,t->bk", found.abs(), mixture.to(found.dtype).abs())
+        off = (mixed - wanted).abs().amax()
+        if bool(off > _AGREEMENT[codes.dtype] * torch.maximum(wanted.abs(), terms).amax()):
+            wrong.append(place)
+    if not wrong:
+        return weights
+    for place in wrong:
+        HOOKED.add(run.layers[place])
+    plans = plan_layers(run, create_graph=settings.differentiable_weights)
+    return _pooled_weights(run, plans, settings)
+
+
 def _pooled_weights(
     run: ForwardPass, plans: Sequence[LayerPlan], settings: PassSettings
 ) -> list[Tensor]:
@@ -203,3 +259,37 @@ def _pooled_weights(
     for place, part in zip(places, parts, strict=True):
         weights[place] = part[0] if len(part) == 1 else torch.cat(part, 1)
     return [weights[place] for place in range(len(plans))]
+
+
+@contextmanager
+def _naming_checkpoints(codes: Tensor) -> Iterator[None]:
+    """Say what it is where a reentrant checkpoint forbids gradients of features.
+
+    Raises:
+        ValueError: A backward pass failed, and there is such a checkpoint in the graph.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _has_reentrant_checkpoint(codes):
+            raise
+        raise ValueError(
+            "the model runs a checkpoint with use_reentrant=True between the layer and the "
+            "posterior, inside which PyTorch gives no gradients of features; pass "
+            "use_reentrant=False to torch.utils.checkpoint.checkpoint, which computes the same, or "
+            "switch checkpointing off for the explanation"
+        ) from error
+
+
+def _has_reentrant_checkpoint(codes: Tensor) -> bool:
+    waiting: list[Node | None] = [codes.grad_fn]
+    seen: set[Node] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        waiting += [child for child, _ in node.next_functions]
+    return False

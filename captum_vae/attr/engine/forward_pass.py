@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.attr.arguments import warn_of_batch_statistics
+from captum_vae.attr.arguments import refuse_meta, warn_of_batch_statistics
 from captum_vae.attr.engine.capture import Side, capture_features
 from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.graph import off_path
@@ -28,9 +28,10 @@ from captum_vae.attr.engine.layout import (
     layout_of_features,
     layout_of_module,
 )
+from captum_vae.attr.engine.tensor_hooks import HOOKED, SeeingHooks
 from captum_vae.posterior import Posterior, PosteriorAdapter
 from captum_vae.posterior.probe import seeded
-from captum_vae.posterior.read_back import is_decided
+from captum_vae.posterior.read_back import is_decided, may_read_back
 
 Explain = Callable[[Posterior], tuple[Tensor, tuple[int, ...]]]
 """A posterior -> the scalars to explain (B, D'), and which of them get a map."""
@@ -168,16 +169,25 @@ def run_layers(
             depend on any.
     """
     args = (*inputs, *extra)
+    refuse_meta(adapter)
     adapter.prepare(*args)
     warn_of_batch_statistics(adapter)
 
     def run(whole: bool) -> ForwardPass:
-        with capture_features(
-            layers, side=side, graph="whole" if whole else "above", within=adapter.owner
-        ) as caught:
+        hooks = SeeingHooks() if is_decided() and may_read_back(args[0]) else None
+        with (
+            capture_features(
+                layers, side=side, graph="whole" if whole else "above", within=adapter.owner
+            ) as caught,
+            nullcontext() if hooks is None else hooks,
+        ):
             posterior = adapter.look(*args)
+        if hooks is not None and hooks.seen:
+            HOOKED.update(layers)
         features = caught.features(adapter)
         codes, dims = explain(posterior)
+        if type(codes) is not Tensor:
+            codes = codes.as_subclass(Tensor)
         batch = codes.shape[0]
         layout = _layout(adapter, layers, features, codes, inputs, extra, side)
         image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()

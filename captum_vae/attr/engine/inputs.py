@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from captum_vae.attr._captum import format_additional_forward_args, format_inputs
 from captum_vae.checks import warn_caller
@@ -38,7 +39,20 @@ def forward_arguments(
     if isinstance(inputs, tuple) and not inputs:
         raise ValueError("inputs is an empty tuple; give the model's input")
     tensors: tuple[Tensor, ...] = format_inputs(inputs)
-    return tensors, format_additional_forward_args(additional_forward_args) or ()
+    extra = format_additional_forward_args(additional_forward_args) or ()
+    return tuple(map(_plain, tensors)), tuple(map(_plain, extra))
+
+
+def _plain(value: Any) -> Any:
+    """A tensor of a subclass that adds no behaviour of its own as a torch.Tensor; else the value.
+
+    Such a subclass only marks its results, which would hide from autograd what was marked where.
+    """
+    if not isinstance(value, Tensor) or type(value) in (Tensor, Parameter):
+        return value
+    behaves = getattr(type(value).__torch_function__, "__func__", None)
+    plain = behaves is getattr(Tensor.__torch_function__, "__func__", None)
+    return value.as_subclass(Tensor) if plain else value
 
 
 def check_images(name: str, value: Any) -> None:
@@ -52,7 +66,7 @@ def check_images(name: str, value: Any) -> None:
 
     Raises:
         TypeError: No tensor, or one of complex numbers.
-        ValueError: An empty batch.
+        ValueError: An empty batch, or one on the meta device.
     """
     if not isinstance(value, Tensor):
         advice = {
@@ -63,6 +77,11 @@ def check_images(name: str, value: Any) -> None:
         raise TypeError(f"{name} is a {type(value).__name__}; wanted a tensor: {advice}")
     if value.is_complex():
         raise TypeError(f"{name} holds complex numbers ({value.dtype}); wanted real ones")
+    if value.is_meta:
+        raise ValueError(
+            f"{name} is on the meta device, where tensors have a shape and no numbers; give a "
+            "tensor on the model's device"
+        )
     if value.dim() == 0 or value.shape[0] == 0:
         raise ValueError(f"{name} has shape {tuple(value.shape)}: the batch is empty")
     if value.is_floating_point() and may_read_back(value):

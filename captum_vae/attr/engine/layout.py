@@ -183,7 +183,7 @@ def layout_of_module(layer: nn.Module) -> str | None:
     if isinstance(layer, _FIRST):
         return CHANNELS_FIRST
     # A subclass may lie otherwise, as timm's and torchvision's LayerNorm2d do.
-    runs = type(layer).forward
+    runs = getattr(type(layer), "forward", None)  # a TorchScript class has none
     if any(isinstance(layer, kind) and runs is kind.forward for kind in _LAST):
         return CHANNELS_LAST
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
