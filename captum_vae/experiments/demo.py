@@ -115,7 +115,7 @@ def run_demo(settings: DemoSettings, folder: Path, device: Accelerator) -> None:
     )
     # Under torchrun the first process alone writes.
     with holding(folder) if os.environ.get("RANK", "0") == "0" else nullcontext():
-        vae, result, count = _train(settings, trainer)
+        vae, result, count = train_demo_vae(settings, trainer)
         if not result.is_first_process:
             return
         trained = time.perf_counter()
@@ -168,7 +168,9 @@ def read_digits(settings: DemoSettings, split: Split, digit: int) -> Digits:
     return MNIST(settings.root, split, digits=[digit])
 
 
-def _train(settings: DemoSettings, trainer: Trainer) -> tuple[MNISTVAE, TrainingResult, int]:
+def train_demo_vae(
+    settings: DemoSettings, trainer: Trainer
+) -> tuple[MNISTVAE, TrainingResult, int]:
     """The trained VAE in eval mode, what training tells, and the number of training images."""
     data = read_digits(settings, "train", settings.normal)
     seed_everything(settings.seed)

@@ -26,18 +26,23 @@ def standardize_encoder(model: GaussianVAE, images: Tensor) -> None:
 
     Convolutions and Linear layers with a bias are rescaled in place, in the order in which the
     data pass them; those without one are followed by a normalisation and left alone, as are the
-    decoder and the log-variance.
+    decoder, the log-variance, and a backbone that is frozen or came with weights.
 
     Args:
-        model: A freshly initialized VAE; weights that were trained would lose their meaning.
+        model: A freshly initialized VAE; weights that were trained here would lose their meaning.
         images: A hundred or more of the images to train on, (B, C, H, W).
     """
+    came_with_weights = getattr(model, "pretrained", False) or getattr(model, "weights", None)
+    backbone = getattr(model.encoder, "backbone", None) if came_with_weights else None
+    trained = set(backbone.modules()) if isinstance(backbone, nn.Module) else set()
     handles: list[RemovableHandle] = [
         layer.register_forward_hook(_standardize)
         for part in (model.encoder, model.mean)
         for layer in part.modules()
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
         and layer.bias is not None
+        and layer.weight.requires_grad
+        and layer not in trained
     ]
     try:
         with torch.no_grad():
