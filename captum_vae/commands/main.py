@@ -38,6 +38,7 @@ _READING = ("on_error", "image_channels", "mask_values", "mask_size", "pixel_ran
 
 COMMANDS = {
     "demo": Command("Train a small VAE and show what each latent reads"),
+    "detect": Command("Make a detector of normal images: fitted, calibrated and saved"),
     "disentangle": Command("Score how disentangled a trained VAE is, on dSprites", positional=True),
     "disentangle-seeds": Command(
         "Compare FactorVAE with and without attention disentanglement on paired seeds"
@@ -51,6 +52,10 @@ COMMANDS = {
     "fit": Command("Train a VAE and report which latent dimensions it uses", configs="configs/fit"),
     "info": Command("Print versions, devices and what is installed"),
     "plugins": Command("List registered scorers, data sets, models, and plugins that fail"),
+    "predict": Command(
+        "Say of images whether they are anomalous, and where, by a saved detector",
+        positional=True,
+    ),
     "reproduce": Command(
         "Run a published experiment and confirm or refute its claims: mnist, ucsd, mvtec, dsprites",
         positional=True,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections.abc
+import inspect
+import json
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +56,10 @@ def parse(
     parser.add_argument("--config", action="config", help=_wanted_config(configs))
     parser.add_function_arguments(function, fail_untyped=True, as_positional=positional)
     try:
-        parsed = parser.parse_args(_spelled_out(_with_configs(arguments, configs), kinds))
+        spelled = _spelled_out(_with_configs(arguments, configs), kinds)
+        if positional:
+            spelled = _last_as_list(spelled, function, kinds)
+        parsed = parser.parse_args(spelled)
     except (jsonargparse.ArgumentError, YAMLTextError) as error:
         said = _in_words(" ".join(str(error).split()), kinds)
         raise ValueError(f"{said} (captum-vae {name} --help lists the options)") from error
@@ -151,6 +156,36 @@ def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any]) -> list[str]:
             argument = f"--{option}{equals}{value}"
         spelled.append(argument)
     return spelled
+
+
+def _last_as_list(
+    spelled: Sequence[str], function: Callable[..., Any], kinds: dict[str, Any]
+) -> list[str]:
+    """The arguments with the last ones as one list, where the last given by place takes several."""
+    required = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty
+    ]
+    if not required or _item(kinds[required[-1]]) is None:
+        return list(spelled)
+    rest: list[str] = []
+    by_place: list[str] = []
+    waiting = list(spelled)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            by_place.append(word)
+            continue
+        rest.append(word)
+        takes_next = "=" not in word and word.removeprefix("--") in {*kinds, "config"}
+        if takes_next and waiting and not waiting[0].startswith("--"):
+            rest.append(waiting.pop(0))
+    before = len(required) - 1
+    if len(by_place) <= before:
+        return list(spelled)
+    # Quoted as JSON, which is YAML too: a file's name may hold commas and brackets.
+    return [*by_place[:before], json.dumps(by_place[before:]), *rest]
 
 
 def _item(kind: Any) -> Any:

@@ -221,7 +221,7 @@ class AnomalyDetector:
         """
         whole_number("batch_size", batch_size, least=1)
         whole_number("workers", workers, least=0)
-        size, channels = self._wanted_images()
+        size, channels = self.wanted_images
         samples = samples_of(normal, "normal", size=size, channels=channels)
         names = clips_of(samples, normal, clips, self.promise.units)
         choose = self.choice.held_out
@@ -495,6 +495,11 @@ class AnomalyDetector:
         return detector.to(device)
 
     @property
+    def threshold(self) -> float:
+        """The pixel threshold: from it on a pixel of a map is called anomalous."""
+        return self._known().pixel.threshold
+
+    @property
     def remarks(self) -> list[str]:
         """What a person should know before trusting the promises; usually empty."""
         fitted = self._known()
@@ -535,8 +540,16 @@ class AnomalyDetector:
             raise ValueError("the detector knows no normal images; call fit(normal images) first")
         return self.fitted
 
-    def _wanted_images(self) -> tuple[tuple[int, int] | None, int | None]:
-        """Size and channels that the person or the model states."""
+    @property
+    def model(self) -> Any:
+        """The VAE."""
+        return self._model
+
+    @property
+    def wanted_images(self) -> tuple[tuple[int, int] | None, int | None]:
+        """(h, w) and channels of the images that it was fitted on, or that are stated before."""
+        if self.fitted is not None:
+            return self.fitted.size, self.fitted.channels
         size = self._size or height_width(getattr(self._model, "image_size", None))
         return size, self._channels or getattr(self._model, "in_channels", None)
 
