@@ -114,6 +114,21 @@ def requests(driver: Any) -> list[str]:
     return found
 
 
+def picture(driver: Any, css: str) -> bytes:
+    """A PNG of an element, at whole pixels of the page and independent of its scrolling."""
+    import base64
+
+    driver.execute_script("window.scrollTo(0, 0)")
+    box = driver.execute_script(
+        "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+        "return [b.x, b.y, b.width, b.height].map(Math.floor)",
+        css,
+    )
+    clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
+    options = {"format": "png", "captureBeyondViewport": True, "clip": clip}
+    return base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"])
+
+
 def screenshot(driver: Any, path: Path, *, whole: bool = True) -> Path:
     """A PNG of the page, whole or as the window shows it."""
     import base64

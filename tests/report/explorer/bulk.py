@@ -41,7 +41,7 @@ def write(folder: Path, count: int) -> dict[str, float]:
             )
             if number == count // 10:
                 early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    late = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        late = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": time.perf_counter() - start, "grown": (late - early) / 1024}
 
 

@@ -138,8 +138,9 @@
       () => app.state.now[key] ?? mapNow().scale[place], (value) => set({ [key]: value }));
     const ends = el("div", { class: "control-row ends-row" }, end("lowest", "low", 0), end("highest", "high", 1));
     updates.push(() => { ends.hidden = app.state.now.scale === "own"; });
-    return el("fieldset", { class: "scale" }, el("legend", {}, "colour scale"),
-      radio("common", "common to all images"), radio("own", "own for each map"), ends);
+    return el("div", { class: "scale" },
+      el("fieldset", { class: "scale" }, el("legend", {}, "colour scale"),
+        radio("common", "common to all images"), radio("own", "own for each map")), ends);
   }
 
   // All overlays and their bar take it from here, so that nothing need be drawn again.
@@ -194,14 +195,16 @@
       if (key !== drawn) curves.replaceChildren(...(key ? app.thresholds.drawCurves(entry, value()) : []));
       drawn = key;
     });
-    const box = group("Threshold",
+    const left = el("div", { class: "threshold-left" },
       slider("called anomalous from", "threshold", { min: 0, max: STEPS, step: 1 }, at, move, () => app.number(value())),
       el("div", { class: "control-row" },
         numberField("exactly", "threshold-number", value, (number) => number !== null && set({ threshold: app.thresholds.snapped(number) })),
         named),
-      flag("outline it on overlays", "outline", "outline"), title, table, curves,
+      flag("outline it on overlays", "outline", "outline"), title, table,
       el("p", { class: "soft small-print" }, "Numbers are exact counts of pixels at or above the threshold, made by Python on the " +
         "maps as compared; pictures have 256 levels and may be smaller."));
+    const box = group("Threshold", left, curves);
+    box.classList.add("threshold");
     updates.push(() => { box.hidden = !app.thresholds.ofMap(); });
     return box;
   }
@@ -257,7 +260,8 @@
 
   app.controls = {
     build: () => el("form", { class: "controls", "aria-label": "what is shown", onsubmit: (event) => event.preventDefault() },
-      filters(), mapControls(), thresholdControls(), keyboard()),
+      filters(), mapControls(), keyboard()),
+    buildThreshold: thresholdControls,
     update: () => updates.forEach((update) => update()),
   };
 })();

@@ -159,7 +159,9 @@
     const name = app.data.names[image] || "(no name)";
     if (heading.textContent !== name) heading.textContent = name;
     drawFacts(image, entry);
-    views.replaceChildren(...app.panels.viewsOf(entry).map((view) => figure(view, image, entry)));
+    const shown = app.panels.viewsOf(entry);
+    views.dataset.count = shown.length;
+    views.replaceChildren(...shown.map((view) => figure(view, image, entry)));
     drawBars(entry);
     drawDims(image, entry);
     drawEnlarged(image, entry);

@@ -68,7 +68,7 @@
       ondblclick: () => app.state.set({ image, enlarged: app.state.now.view }),
     },
     app.el("div", { class: "stack" }),
-    app.el("div", { class: "card-name" }, name || "(no name)"),
+    app.el("div", { class: "card-name" }, name.split("/").pop() || name || "(no name)"),
     app.el("div", { class: "card-words" }));
   }
 
@@ -89,11 +89,10 @@
   /** What stands under a card: kind, the number it is sorted by, and the range of its own scale. */
   function wordsOf(image, entry) {
     const { scale, view } = app.state.now;
-    const words = [app.data.kinds[app.data.kindOf[image]]];
+    const words = [];
     const field = fieldShown();
-    if (field) {
-      words.push(`${field === "KL of the dimension" ? "KL" : field} ${app.number(app.state.valueOf(field, image, app.state.now), 3)}`);
-    }
+    if (field) words.push(app.number(app.state.valueOf(field, image, app.state.now), 3));
+    words.push(app.data.kinds[app.data.kindOf[image]]);
     if (scale === "own" && entry.maps.length && ["heat", "overlay"].includes(view)) {
       const own = app.panels.scaleOf(entry);
       words.push(`${app.number(own.low, 2)} … ${app.number(own.high, 2)}`);
@@ -157,7 +156,7 @@
       app.state.watch((changed) => {
         if (changed.has("order")) box.scrollTop = 0;
         if (changed.has("order") || changed.has("scale")) measure();
-        if (changed.has("image") || changed.has("order")) reveal();
+        if (changed.has("image")) reveal();
         if (changed.has("image") || changed.has("order")) place();
         const dim = changed.has("dim") && app.data.maps[app.state.now.map]?.perDimension;
         if (dim || OF_PICTURES.some((word) => changed.has(word))) {

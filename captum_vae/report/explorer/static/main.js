@@ -19,7 +19,10 @@
   }
 
   const images = el("section", { class: "images", "aria-label": "all images" }, app.grid.element);
-  mount.append(app.controls.build(), el("div", { class: "shown" }, app.details.element, images), app.details.dialog);
+  mount.append(
+    app.controls.build(),
+    el("div", { class: "shown" }, app.details.element, app.controls.buildThreshold(), images),
+    app.details.dialog);
   document.documentElement.classList.add("explored");
   app.controls.update();
   app.state.watch(app.controls.update);

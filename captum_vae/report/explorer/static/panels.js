@@ -37,7 +37,7 @@
 
   /** A whole picture. */
   const whole = (picture) =>
-    app.el("img", { class: "layer", src: app.address(picture.file), alt: "", loading: "lazy", decoding: "async" });
+    app.el("img", { class: "layer", src: app.address(picture.file), alt: "", decoding: "async" });
 
   /** One tile of a sheet, without the border that keeps its neighbours out when it is enlarged. */
   function tile(sheet, at, border) {
