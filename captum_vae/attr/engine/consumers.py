@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,8 +131,7 @@ class ConvolutionConsumer(Consumer):
         stack = cotangents.samples().to(self.dtype).transpose(0, 1)  # (b, T, O, *positions)
         found = []
         for images, z in self._blocks():
-            some = stack if len(stack) == 1 else stack[images]
-            found.append(_contracted(some, z))
+            found.append(_contracted(_images(stack, images), z))
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def tangents(self, channels: slice) -> Vectors:  # noqa: D102
@@ -180,8 +180,7 @@ class ConvolutionConsumer(Consumer):
         mask = mask.to(self.dtype).expand(len(mask), *self.shape[1:])
         found = []
         for images, z in self._blocks():
-            some = mask if len(mask) == 1 else mask[images]
-            own = rows if len(rows) == 1 else rows[images]
+            some, own = _images(mask, images), _images(rows, images)
             some = split_axis(some, 1, (z.shape[1], -1)).flatten(3)[:, :, None]  # (b, g, 1, O/g, Q)
             mixed = (some * z.flatten(4)).sum(4)  # (b, g, K/g, O/g)
             own = split_axis(own, 2, (z.shape[1], -1)).transpose(1, 2)  # (b, g, T, O/g)
@@ -248,6 +247,11 @@ def _consumer(exit_: Exit, ones: Vectors, channels: int, dtype: torch.dtype, mos
     return kind(exit_, u.to(dtype), dtype, most)
 
 
+def _images(values: Tensor, images: slice) -> Tensor:
+    """Some images of values that hold one for all, or every one."""
+    return values if len(values) == 1 or images == slice(None) else values[images]
+
+
 def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
     """Sum over o and q: (b, T, O, *Q) and (b, g, K/g, O/g, *Q) -> (b, T, K)."""
     groups, axes = z.shape[1], range(3, cotangents.dim())
@@ -262,4 +266,33 @@ def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
     if len(z) == 1 and len(cotangents) > 1:
         flat = cotangents.transpose(0, 1).flatten(0, 1) @ z.squeeze(0).mT
         return split_axis(flat, 0, (cotangents.shape[1], -1)).transpose(0, 1)
-    return cotangents @ z.mT
+    product: Tensor = _Contraction.apply(cotangents, z)
+    return product
+
+
+class _Contraction(torch.autograd.Function):
+    """g @ z.mT, (b, T, N) and (b, K, N) -> (b, T, K), whose gradients keep the order of g and z."""
+
+    @staticmethod
+    def forward(ctx: Any, cotangents: Tensor, z: Tensor) -> Tensor:
+        """Remember both."""
+        ctx.save_for_backward(cotangents, z)
+        return cotangents @ z.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Two products, where autograd's own would give the gradient of z transposed."""
+        cotangents, z = ctx.saved_tensors
+        first, second = ctx.needs_input_grad
+        return (
+            _by_rows(gradient, z).sum_to_size(cotangents.shape) if first else None,
+            (gradient.mT @ cotangents).sum_to_size(z.shape) if second else None,
+        )
+
+
+def _by_rows(weights: Tensor, z: Tensor) -> Tensor:
+    """(b, T, K) @ (b, K, N), with the vectors outermost in memory, as they are passed on."""
+    if torch.is_grad_enabled() or weights.is_cuda or is_traced():
+        return weights @ z
+    made = z.new_empty(weights.shape[1], len(weights), z.shape[2]).transpose(0, 1)
+    return torch.bmm(weights, z.expand(len(weights), -1, -1), out=made)

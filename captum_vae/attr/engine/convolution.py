@@ -109,15 +109,15 @@ class Convolution:
     def _by_products(self, u: Tensor, each: Tensor) -> Tensor:
         """The same by a matrix product per channel, outputs innermost: faster on a CPU."""
         sides = [side for padding in reversed(self.padding) for side in (padding, padding)]
-        patches = F.pad(u.transpose(0, 1), sides)  # (K, B, *positions)
+        patches = F.pad(u, sides)
         for axis, (side, stride, dilation) in enumerate(
             zip(self.kernel, self.stride, self.dilation, strict=True), start=2
         ):
             patches = patches.unfold(axis, dilation * (side - 1) + 1, stride)[..., ::dilation]
-        places = patches.shape[1 : 2 + len(self.stride)]
-        columns = patches.reshape(len(patches), -1, each[0, 0].numel())
-        made = split_axis((columns @ each.flatten(2).mT), 1, places)  # (K, B, *positions, O)
-        return made.movedim(-1, 2).transpose(0, 1)[:, None]
+        places = patches.shape[2 : 2 + len(self.stride)]
+        columns = patches.flatten(2 + len(self.stride)).flatten(2, -2)  # (B, K, Q, kernel)
+        made = columns @ each.flatten(2).mT  # (B, K, Q, O)
+        return split_axis(made, 2, places).movedim(-1, 2)[:, None]
 
 
 def convolution_of(node: Node) -> Convolution:

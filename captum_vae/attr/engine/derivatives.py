@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -99,7 +99,8 @@ class Elementwise(Derivative):
 
     def transposed(self, cotangents: Mapping[int, Vectors]) -> list[Vectors | None]:  # noqa: D102
         slopes = [self.slopes.get(i.slot) for i in self.inputs]
-        return [None if slope is None else cotangents[0].scaled(slope) for slope in slopes]
+        cotangent = cotangents[0] if len(slopes) == 1 else replace(cotangents[0], own=False)
+        return [None if slope is None else cotangent.scaled(slope) for slope in slopes]
 
     def pushed(self, tangents: Mapping[int, Vectors]) -> dict[int, Vectors]:  # noqa: D102
         terms = [
@@ -156,12 +157,12 @@ class Convolved(Derivative):
             return [self._of_one_row_per_channel(cotangent)]
         stack = cotangent.samples()
         found = cropped(self.backwards(merged(stack)), shape[2:])
-        return [Vectors(split_axis(found, 0, stack.shape[:2]), shape)]
+        return [Vectors(split_axis(found, 0, stack.shape[:2]), shape, own=True)]
 
     def pushed(self, tangents: Mapping[int, Vectors]) -> dict[int, Vectors]:  # noqa: D102
         stack = tangents[0].samples()
         made = self.convolution(merged(stack))
-        return {0: Vectors(split_axis(made, 0, stack.shape[:2]), self.shape)}
+        return {0: Vectors(split_axis(made, 0, stack.shape[:2]), self.shape, own=True)}
 
     def _pays(self, cotangent: Vectors) -> bool:
         """Whether T kernels' work is more than that of T products and of one kernel."""
@@ -417,7 +418,7 @@ def ones_of(node: Node) -> Tensor:
 def cropped(values: Tensor, sizes: Sequence[int]) -> Tensor:
     """The first positions along the last axes."""
     for axis, size in enumerate(sizes, values.dim() - len(sizes)):
-        values = values.narrow(axis, 0, size)
+        values = values if values.shape[axis] == size else values.narrow(axis, 0, size)
     return values
 
 

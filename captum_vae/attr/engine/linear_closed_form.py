@@ -176,6 +176,8 @@ def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor
     Channel by channel on the CPU, so that the (H, B) product of each stays in cache; by blocks of
     channels elsewhere.
     """
+    if jacobian.shared is not None and len(jacobian.shared) >= len(weight):
+        return _masked_product_by_image(jacobian.shared, jacobian.gate, weight, gate)
     in_place = not (torch.is_grad_enabled() or weight.is_cuda or is_traced())
     if jacobian.shared is not None and in_place:
         return _masked_product_by_channel(jacobian.shared, jacobian.gate, weight, gate)
@@ -191,6 +193,16 @@ def _masked_product(jacobian: _Jacobian, weight: Tensor, gate: Tensor) -> Tensor
         assert jacobian.shared is not None
         blocks.append(product @ jacobian.shared.t())
     return torch.cat(blocks).permute(1, 2, 0)
+
+
+def _masked_product_by_image(
+    shared: Tensor, hidden_gate: Tensor | None, weight: Tensor, gate: Tensor
+) -> Tensor:
+    """For more codes than hidden units, where alpha is the largest tensor: written in its order."""
+    product = gate.transpose(1, 2) @ weight.permute(1, 2, 0)  # (K, B, H)
+    if hidden_gate is not None:
+        product = product * hidden_gate
+    return shared @ product.permute(1, 2, 0)
 
 
 def _masked_product_by_channel(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -90,7 +91,8 @@ class Propagation:
                     continue
                 cotangents[number] = vectors
                 if (node, number) in wanted:
-                    found[node, number] = vectors
+                    vectors = replace(vectors, own=False)
+                    cotangents[number] = found[node, number] = vectors
             operation = self.operations[node]
             if not cotangents or not operation.inputs:
                 continue
@@ -122,7 +124,11 @@ class Propagation:
         }
         for node in self.nodes:
             operation = self.operations[node]
-            taken = {i.slot: known[i.edge] for i in operation.inputs if i.edge in known}
+            taken = {
+                i.slot: replace(known[i.edge], own=known[i.edge].own and uses[i.edge] == 1)
+                for i in operation.inputs
+                if i.edge in known
+            }
             for number, vectors in (operation.pushed(taken) if taken else {}).items():
                 edge = (node, number)
                 vectors = vectors.to(metadata_of(node)[number].dtype)

@@ -7,6 +7,7 @@ Either way starts or stops at the consumers of the features, which have a closed
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -69,7 +70,9 @@ def route_weights(
                 size = max(1, len(some) // 2)
                 continue
             start += len(some)
-        alpha = parts[0] if len(parts) == 1 else torch.cat(parts, 2 if forward else 1)
+        alpha = (
+            parts[0] if len(parts) == 1 else torch.cat(parts, 2 if forward else 1)
+        ).contiguous()
         return (alpha / math.prod(features.shape[2:])).expand(batch, -1, -1)
 
 
@@ -106,6 +109,8 @@ def _forward(
 
 
 def _vectors_within_budget(like: Tensor, route: Route, settings: PassSettings) -> int:
+    if settings.differentiable_weights and settings.memory_budget is None and not like.is_cuda:
+        return sys.maxsize  # the graph keeps what all passes need anyway
     bytes_each = _VALUES_ALIVE * route.above.largest_value() * like.element_size()
     return max(1, _budget(like, settings) // max(1, bytes_each))
 

@@ -22,11 +22,13 @@ class Vectors:
         shape: Shape of the value.
         gate: What multiplies all rows alike, (*shape) with axes of size 1 likewise, while it is
             kept apart from rows that are equal over positions; else None.
+        own: Whether nobody else holds the rows, so that they may be overwritten.
     """
 
     rows: Tensor
     shape: tuple[int, ...]
     gate: Tensor | None = None
+    own: bool = False
 
     def __len__(self) -> int:
         """The number of vectors, T."""
@@ -59,6 +61,8 @@ class Vectors:
             return Vectors(self.rows * factor, self.shape, self.gate)
         if not isinstance(factor, Tensor):
             return self if factor == 1 else Vectors(self.rows * factor, self.shape, self.gate)
+        if self.own and not torch.is_grad_enabled() and self.rows.shape[1:] == factor.shape:
+            return Vectors(self.rows.mul_(factor), self.shape, own=True)  # a fresh one costs more
         return Vectors(self.product() * factor, self.shape)
 
     def reshaped(self, shape: Sequence[int]) -> Vectors:
