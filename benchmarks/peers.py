@@ -3,7 +3,8 @@
 They are scorers like ours, so that a table holds them beside the others and paired tests are over
 the same images::
 
-    captum-vae evaluate --config bottle_features --config benchmarks/peers.yaml
+    captum-vae evaluate --config bottle_features --out runs/bottle --scorers.PaDiM.name
+        benchmarks.peers:PaDiM --scorers.PatchCore.name benchmarks.peers:PatchCore
 
 Where anomalib is installed, ``tests/benchmarks/test_peers.py`` holds both to its components.
 """
