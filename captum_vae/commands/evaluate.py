@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from captum_vae.checks import checked_seed, whole_number
 from captum_vae.commands.model_option import ModelSource
-from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ORACLE, ScorerConfig
+from captum_vae.commands.scorer_option import (
+    CHOSEN,
+    CONTROL,
+    FLOOR,
+    ORACLE,
+    RANDOM,
+    ScorerConfig,
+)
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.protocol import Protocol, check_smoothing
 from captum_vae.progress import Progress
@@ -49,9 +56,9 @@ def evaluate(
         scorers: The table's lines by title.
         out: Folder for results.json, table.csv, table.md and index.html.
         protocol: How maps are compared with masks.
-        choose_among: Variants of latent attention, of which one is chosen on synthetic defects
+        choose_among: Anomaly maps of every kind, of which one is chosen on synthetic defects
             painted on normal images, without test labels; it is added to the table with its
-            control.
+            controls.
         oracle_images: Test images at most, evenly spaced, on which all variants are measured, to
             add the one that the test labels would have chosen; 0 skips it.
         normal_images: Normal images at most, evenly spaced, that scorers are fitted on.
@@ -63,7 +70,8 @@ def evaluate(
         accelerator: Where to compute; auto takes a CUDA device where there is one.
         report: With html, a page is written as well as the tables; with none, the tables alone.
         shown: Worst and best images on the page, each.
-        progress: Whether bars are shown; auto shows them on a terminal only.
+        progress: Whether bars are shown; auto shows them on a terminal only. Unless it is off, each
+            stage prints a line, with or without a terminal.
         report_json: A second file for the results.
 
     Raises:
@@ -75,6 +83,7 @@ def evaluate(
         choose_lines,
         fact_lines,
         fit_lines,
+        floor_line,
         measure_active,
         oracle_line,
         scorer_lines,
@@ -87,6 +96,7 @@ def evaluate(
     from captum_vae.localization.measuring import benchmark
     from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
+    from captum_vae.progress import say, stage_lines
     from captum_vae.provenance import run_record
     from captum_vae.training.devices import start_fabric
 
@@ -104,7 +114,12 @@ def evaluate(
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
     first = fabric.global_rank == 0
-    with naming_dead_loaders(), holding(out) if first else nullcontext():
+    shown_progress = progress if first else "off"
+    with (
+        naming_dead_loaders(),
+        stage_lines(shown_progress),
+        holding(out) if first else nullcontext(),
+    ):
         vae = source_model(model).to(fabric.device).eval()
         adapter = as_adapter(vae, model.posterior)
         training, testing = build_samples(normal, "normal"), build_samples(test, "test")
@@ -113,7 +128,7 @@ def evaluate(
             "batch_size": batch_size,
             "workers": workers,
             "device": fabric.device,
-            "progress": progress if first else "off",
+            "progress": shown_progress,
         }
         lines: dict[str, tuple[Any, Protocol]] = {}
         choice, smoothing = None, protocol.smoothing
@@ -123,7 +138,10 @@ def evaluate(
                 choose_among, vae, adapter, protocol, training, normal_images, passes
             )
             smoothing = lines[CHOSEN][1].smoothing
+            say(f"chosen: {choice.name}")
         lines |= scorer_lines(scorers, vae, adapter, protocol, smoothing)
+        of_first = next(iter(lines.values()))[1].smoothing
+        lines[FLOOR] = floor_line(vae, adapter, replace(protocol, smoothing=of_first))
         candidates = {} if choice is None or not oracle_images else variants
         every = [*lines.values(), *candidates.values()]
         fit_lines([scorer for scorer, _ in every], fitted_on, passes)
@@ -136,6 +154,7 @@ def evaluate(
             fitted_on,
             testing,
             against=[(main, name) for name in lines if name not in (main, ORACLE)],
+            floor=FLOOR,
             units=units,
             resamples=resamples,
             seed=seed,
@@ -160,8 +179,14 @@ def evaluate(
             "candidates": None if choose_among is None else asdict(choose_among),
         }
         chosen_how = [] if choice is None else choice.lines()
+        if choice is not None:
+            variants_of = {CHOSEN: choice.name} | (
+                {ORACLE: choice.oracle} if choice.on_test else {}
+            )
+            evaluation = replace(evaluation, candidates=variants_of, choice=chosen_how)
         write_tables(Path(out), evaluation, facts, report_json)
-        print("\n".join([evaluation.table.text(), *evaluation.undefined, *chosen_how]))
+        said = [*evaluation.undefined, *evaluation.floor_lines, *chosen_how]
+        print("\n".join([evaluation.table.text(), *said]))
         if report == "html":
             page = write_evaluation_page(
                 out,
@@ -172,7 +197,7 @@ def evaluate(
                 count=shown,
                 others={title: scorer for title, (scorer, _) in lines.items()},
                 batch_size=batch_size,
-                progress=progress,
+                progress=shown_progress,
                 choice=chosen_how,
                 facts=fact_lines(facts, active),
             )
@@ -187,8 +212,10 @@ def _check(scorers: dict[str, ScorerConfig], choose_among: Candidates | None) ->
     for title, config in scorers.items():
         if config.smoothing is not None:
             check_smoothing(f"scorers.{title}.smoothing", config.smoothing)
-        if choose_among is not None and title in (CHOSEN, CONTROL, ORACLE):
+        if title == FLOOR or (
+            choose_among is not None and title in (CHOSEN, CONTROL, RANDOM, ORACLE)
+        ):
             raise ValueError(
-                f"scorers holds {title!r}, the title of a line that choose_among adds; choose "
-                "another title"
+                f"scorers holds {title!r}, the title of a line that evaluate adds; choose another "
+                "title"
             )

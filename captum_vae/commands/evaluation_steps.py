@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ScorerConfig
+from captum_vae.commands.scorer_option import CHOSEN, CONTROL, RANDOM, ScorerConfig
 from captum_vae.data.sample import SampleDataset
 from captum_vae.files import write_json, write_text
 from captum_vae.localization.candidates import Candidates
@@ -27,6 +27,7 @@ from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
 from captum_vae.localization.measuring import naming_the_images, pixel_areas
+from captum_vae.localization.pixel_scorers import ConstantMap
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import as_samples
 from captum_vae.localization.scoring import fit_scorers
@@ -67,7 +68,7 @@ def choose_lines(
     normal_images: int,
     passes: Mapping[str, Any],
 ) -> tuple[Variants, Choice, dict[str, Line]]:
-    """Choose a variant of latent attention without test labels.
+    """Choose an anomaly map without test labels.
 
     Args:
         candidates: The variants.
@@ -79,16 +80,65 @@ def choose_lines(
         passes: How images are passed: batch_size, workers, device, progress.
 
     Returns:
-        All variants, the choice, and the lines of the chosen one and of its control.
+        All variants, the choice, and the lines of the chosen one and of its controls.
     """
     variants = candidate_scorers(candidates, model, posterior=adapter, protocol=protocol)
     choice = choose(variants, normal, candidates, normal_images=normal_images, **passes)
     scorer, chosen_protocol = variants[choice.name]
     lines: dict[str, Line] = {CHOSEN: (scorer, chosen_protocol)}
-    # Without a baseline there is no difference of features to be the control.
-    if scorer.baselines != "none":
-        lines[CONTROL] = (_control(scorer), chosen_protocol)
+    for title, control in _controls(scorer).items():
+        lines[title] = (control, chosen_protocol)
     return variants, choice, lines
+
+
+def _controls(chosen: Any) -> dict[str, Any]:
+    """What the latent adds: the chosen map without it, and with weights of other channels."""
+    controls: dict[str, Any] = {}
+    if isinstance(chosen, LatentAttention):
+        # Without a baseline there is no difference of features to be the control.
+        if chosen.baselines != "none":
+            controls[CONTROL] = FeatureDifference(
+                chosen.model,
+                chosen.layers,
+                baselines=chosen.baselines,
+                scale=chosen.scale,
+                posterior=chosen.adapter,
+            )
+        controls[RANDOM] = LatentAttention(
+            chosen.model,
+            chosen.layers,
+            method=chosen.method,
+            rectifier=chosen.options.rectifier,
+            order=chosen.options.order,
+            reduction=chosen.options.reduction,
+            weighting=chosen.options.weighting,
+            aggregate=chosen.options.aggregate,
+            baselines=chosen.baselines,
+            weights="shuffled",
+            scale=chosen.scale,
+            posterior=chosen.adapter,
+        )
+    elif isinstance(chosen, FeatureDifference) and chosen.baselines == "explained":
+        controls[CONTROL] = FeatureDifference(
+            chosen.model,
+            chosen.layers,
+            distance=chosen.distance,
+            channel_scale="normal",
+            scale=chosen.scale,
+            posterior=chosen.adapter,
+        )
+    return controls
+
+
+def floor_line(model: nn.Module, adapter: PosteriorAdapter, protocol: Protocol) -> Line:
+    """The constant map, which never sees the test image, under the table's protocol.
+
+    Args:
+        model: The VAE, of which only the device matters.
+        adapter: Reads its posterior.
+        protocol: The protocol, with the smoothing of the table's first line.
+    """
+    return ConstantMap(model, posterior=adapter), protocol
 
 
 def fit_lines(scorers: Iterable[Any], normal: SampleDataset, passes: Mapping[str, Any]) -> None:
@@ -203,17 +253,6 @@ def measure_active(
     active = accumulator.compute()
     active.warn_if_collapsed()
     return active
-
-
-def _control(chosen: LatentAttention) -> FeatureDifference:
-    """The chosen variant without latent weights."""
-    return FeatureDifference(
-        chosen.model,
-        chosen.layers,
-        baselines=chosen.baselines,
-        scale=chosen.scale,
-        posterior=chosen.adapter,
-    )
 
 
 def write_tables(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-CHOSEN = "latent attention (chosen without labels)"
-CONTROL = "control: the chosen, without latent weights"
-ORACLE = "latent attention (oracle choice on test labels)"
+CHOSEN = "chosen without labels"
+CONTROL = "control: the chosen, without the latent"
+RANDOM = "control: the chosen, with shuffled latent weights"
+ORACLE = "oracle choice on test labels"
+FLOOR = "floor: constant map"
 
 
 @dataclass

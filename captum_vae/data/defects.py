@@ -23,6 +23,13 @@ from captum_vae.data.defect_options import (
     checked_share,
     checked_shares,
 )
+from captum_vae.data.defect_places import (
+    checked_places,
+    disc_in,
+    inner_places,
+    outline,
+    share_inside,
+)
 from captum_vae.data.options import DefectMasks, Visibility
 from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_of
 
@@ -34,6 +41,7 @@ Drawn: TypeAlias = tuple[Pixels, Region]
 """A repainted image (C, h, w) and where (h, w) it was repainted."""
 
 _TRIES = 10
+_TRIES_IN_PLACES = 40
 
 
 class SyntheticDefects(SampleDataset):
@@ -54,6 +62,9 @@ class SyntheticDefects(SampleDataset):
             real ones do, see :func:`fade`.
         masks: The ``"changed"`` pixels, or ``"outlined"`` as annotators draw them: without holes
             and with a margin, see :func:`outline`.
+        places: Where defects lie, (h, w) bool of the images' size, such as
+            :func:`varying_places` gives; None puts them anywhere.
+        inside: Share of each defect, as outlined, that lies in ``places`` at least.
         seed: A whole number that is not negative.
 
     Raises:
@@ -72,6 +83,8 @@ class SyntheticDefects(SampleDataset):
         contrast: float = 0.1,
         visibility: Visibility = "whole",
         masks: DefectMasks = "changed",
+        places: torch.Tensor | None = None,
+        inside: float = 0.8,
         seed: int = 0,
     ) -> None:
         """Check the options; nothing is drawn yet."""
@@ -85,17 +98,25 @@ class SyntheticDefects(SampleDataset):
         self._contrast = checked_contrast(contrast)
         self._seed = checked_seed(seed)
         self._visibility, self._masks = visibility, masks
+        self._places = None if places is None else checked_places(places)
+        self._inside = checked_share("inside", inside)
 
     def __len__(self) -> int:
         """Count the samples of the data set underneath."""
         return self._size
 
     @property
+    def kinds(self) -> tuple[DefectKind, ...]:
+        """The kinds of defects, used in turn."""
+        return self._kinds
+
+    @property
     def digest(self) -> str | None:
         """SHA-256 over the data set's digest and the options; None where it has none."""
         below = getattr(self.dataset, "digest", None)
         drawn = (self._kinds, self._defect_rate, self._area, self._contrast, self._seed)
-        options = (*drawn, self._visibility, self._masks)
+        places = None if self._places is None else self._places.tobytes()
+        options = (*drawn, self._visibility, self._masks, places, self._inside)
         return None if below is None else digest_of("SyntheticDefects", below, options)
 
     def __getitem__(self, index: int) -> Sample:
@@ -111,7 +132,15 @@ class SyntheticDefects(SampleDataset):
             return Sample(sample.image, normal, 0, sample.name, "good")
         kind = self._kinds[index % len(self._kinds)]
         original = sample.image.numpy()
-        image, mask = paint_defect(original, kind, random, area=self._area, contrast=self._contrast)
+        image, mask = paint_defect(
+            original,
+            kind,
+            random,
+            area=self._area,
+            contrast=self._contrast,
+            places=self._places,
+            inside=self._inside,
+        )
         if self._visibility == "patchy":
             image = fade(original, image, mask, random)
         if self._masks == "outlined":
@@ -128,11 +157,14 @@ def paint_defect(
     *,
     area: tuple[float, float] = (0.005, 0.1),
     contrast: float = 0.1,
+    places: Region | None = None,
+    inside: float = 0.8,
 ) -> Drawn:
     """Paint one visible defect.
 
     A drawing of which less than half is visible, such as a black patch pasted on black, is drawn
-    again; if that keeps failing, its pixels are moved by half the range, which shows anywhere.
+    again; if that keeps failing, its pixels are moved by half the range, which shows anywhere. So
+    is one that lies too much outside of ``places``, whose part outside is left out in the end.
 
     Args:
         image: (C, h, w) float32 in [0, 1].
@@ -140,6 +172,8 @@ def paint_defect(
         random: Source of all randomness.
         area: Smallest and largest share of the image.
         contrast: Least difference that counts.
+        places: Where defects lie, (h, w) bool; None puts them anywhere.
+        inside: Share of the defect, as outlined, that lies there at least.
 
     Returns:
         The image with the defect, and its mask (h, w): exactly the pixels that changed.
@@ -153,12 +187,27 @@ def paint_defect(
     check_random(random)
     area = checked_shares("area", area, most=0.5)
     contrast = checked_contrast(contrast)
-    for _ in range(_TRIES):
+    if places is not None and places.shape != image.shape[1:]:
+        raise ValueError(
+            f"places is {places.shape} for an image {image.shape[1:]}; wanted the same size"
+        )
+    nearest: tuple[float, Pixels, Region] | None = None
+    for _ in range(_TRIES if places is None else _TRIES_IN_PLACES):
         share = math.exp(random.uniform(math.log(area[0]), math.log(area[1])))
         painted, region = _PAINTERS[kind](image, random, share)
         mask = region & (np.abs(painted - image).max(axis=0) >= contrast)
         if mask.any() and 2 * mask.sum() >= region.sum():
-            return np.where(mask, painted, image), mask
+            within = 1.0 if places is None else share_inside(mask, places)
+            if within >= inside:
+                return np.where(mask, painted, image), mask
+            if nearest is None or within > nearest[0]:
+                nearest = (within, np.asarray(painted), mask)
+    if places is not None:
+        inner = inner_places(places)
+        if nearest is not None and (nearest[2] & inner).any():
+            mask = nearest[2] & inner
+            return np.where(mask, nearest[1], image), mask
+        region = disc_in(inner, area[0], random)
     if not region.any():
         region[region.shape[0] // 2, region.shape[1] // 2] = True
     return np.where(region, np.where(image < 0.5, image + 0.5, image - 0.5), image), region
@@ -183,15 +232,6 @@ def fade(original: Pixels, painted: Pixels, mask: Region, random: Random) -> Pix
     opacity = ndimage.gaussian_filter(((noise + 0.3) / 0.6).clip(0, 1) * mask, 1.0)
     faded: Pixels = (original + opacity * (painted - original)).astype(np.float32)
     return faded
-
-
-def outline(mask: Region, margin: int = 2) -> Region:
-    """The mask (h, w) as annotators outline it: no holes or gaps, ``margin`` pixels wider."""
-    filled = np.pad(ndimage.binary_fill_holes(mask), 2 * margin)
-    closed = ndimage.binary_closing(filled, iterations=margin)
-    inner = closed[2 * margin : -2 * margin, 2 * margin : -2 * margin]
-    outlined: Region = ndimage.binary_dilation(inner, iterations=margin)
-    return outlined
 
 
 def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random) -> Pixels:

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from captum_vae.lazy_exports import load_on_first_use
 
 if TYPE_CHECKING:
+    from captum_vae.localization.candidate_maps import candidate_scorers
     from captum_vae.localization.candidates import Candidates
-    from captum_vae.localization.choosing import Choice, candidate_scorers, choose
+    from captum_vae.localization.choice import Choice
+    from captum_vae.localization.choosing import choose
     from captum_vae.localization.detector.detector import AnomalyDetector
     from captum_vae.localization.detector.options import Promise
     from captum_vae.localization.detector.prediction import Prediction, Predictions

@@ -1,10 +1,10 @@
-"""Variants of latent attention to choose from, as plain options that need no torch."""
+"""Anomaly maps to choose from, as plain options that need no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from captum_vae.attr.options import Rectifier, Weighting
 from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
@@ -12,22 +12,49 @@ from captum_vae.data.options import DefectMasks, Visibility
 from captum_vae.localization.options import Baseline, ScoreScale
 from captum_vae.localization.protocol import check_smoothing
 
+Family = Literal[
+    "explained_residual",
+    "feature_difference",
+    "mahalanobis",
+    "latent_attention",
+    "mean_image",
+    "reconstruction_error",
+]
+"""Kinds of anomaly maps."""
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """The variants to choose from: every combination of these options, all channelwise.
+    """The maps to choose from: all families, and of latent attention every combination of options.
+
+    The first family's first is the default, which stays unless another beats it by more than
+    ``margin`` and noise. The families but latent attention read all layers fused, or each layer
+    without ``fused``.
 
     Attributes:
         layers: Dotted names of layers; each is a candidate.
         fused: Try all layers fused as well.
+        families: Kinds of maps: explained_residual (what a linear latent does not explain of the
+            features, by its L2 and its L1 norm), feature_difference, mahalanobis,
+            latent_attention, mean_image, reconstruction_error. Those that the model has no use for
+            are passed over: a VAE of features reconstructs no image.
         rectifiers: Rectifiers of the maps: relu, abs, sigmoid, none.
         weightings: How channels are weighted: pooled, elementwise, integrated.
         baselines: What features are compared with: mean_activation, reconstruction, mean_image,
             none.
-        scales: Whether maps are divided by their normal size at each location: none, location.
+        scales: Whether attention maps are divided by their normal size at each location: none,
+            location. Those divided are small where normal images vary, so where defects are
+            painted there (``varying`` below 1), they are measured on the test set and not chosen.
         smoothing: Standard deviations of a Gaussian in pixels of the mask; 0 for none.
         held_out: Share of the normal images that defects are painted on.
         images: How many of them at most, evenly spaced.
+        seeds: How often each of them is painted, with another defect each time.
+        varying: Share of the places, those where normal images vary most, in which at least 80%
+            of each defect lies; 1 paints anywhere.
+        margin: Pixel AUROC on painted defects by which a candidate must beat the default at least,
+            beyond noise: defects that are painted do not order good maps as real ones do.
         contrast: Least difference between a defect and what was there. Low, since defects that
             every candidate finds leave nothing to choose by.
         area: Smallest and largest share of the image that a defect is drawn on.
@@ -42,15 +69,19 @@ class Candidates:
 
     layers: list[str]
     fused: bool = False
+    families: list[Family] = field(default_factory=lambda: list(FAMILIES))
     rectifiers: list[Rectifier] = field(default_factory=lambda: ["abs"])
     weightings: list[Weighting] = field(default_factory=lambda: ["pooled"])
     baselines: list[Baseline] = field(default_factory=lambda: ["mean_activation", "reconstruction"])
     scales: list[ScoreScale] = field(default_factory=lambda: ["none"])
     smoothing: list[float] = field(default_factory=lambda: [0.0, 4.0])
     held_out: float = 0.2
-    images: int = 100
+    images: int = 40
+    seeds: int = 3
+    varying: float = 0.4
+    margin: float = 0.02
     contrast: float = 0.02
-    area: tuple[float, float] = (0.01, 0.1)
+    area: tuple[float, float] = (0.003, 0.1)
     visibility: Visibility = "patchy"
     masks: DefectMasks = "outlined"
     seed: int = 0
@@ -63,6 +94,7 @@ class Candidates:
         if not isinstance(self.fused, bool):
             raise TypeError(f"choose_among.fused is {self.fused!r}; wanted True or False")
         for name, words in (
+            ("families", Family),
             ("rectifiers", Rectifier),
             ("weightings", Weighting),
             ("baselines", Baseline),
@@ -77,6 +109,10 @@ class Candidates:
                 f"choose_among.held_out is {self.held_out}; wanted a share between 0 and 1"
             )
         whole_number("choose_among.images", self.images, least=1)
+        whole_number("choose_among.seeds", self.seeds, least=1)
+        if not 0 < real_number("choose_among.varying", self.varying) <= 1:
+            raise ValueError(f"choose_among.varying is {self.varying}; wanted a share in (0, 1]")
+        real_number("choose_among.margin", self.margin, least=0)
         real_number("choose_among.contrast", self.contrast)
         if isinstance(self.area, str) or not isinstance(self.area, Sequence) or len(self.area) != 2:
             raise TypeError(

@@ -30,6 +30,9 @@ TITLES = {
     "image_auroc_top": "image AUROC (top 1%)",
 }
 
+AT_THRESHOLD = ("f1", "iou", "recall", "false_positive_rate")
+"""Metrics of what is called anomalous at the threshold from normal images."""
+
 _WITH_INTERVAL = ("auroc", "aupro")
 """Metrics whose interval fits into the printed table; JSON and CSV have all."""
 
@@ -42,11 +45,19 @@ class Evaluation:
         rows: One result per scorer, in the order in which they were given.
         differences: Paired tests of pixel AUROC, by ``first - second``.
         aupro_differences: Paired tests of AUPRO, by the same names.
+        floor: Name of the row that every other one has to beat to say anything; empty for none.
+        floor_tests: Paired tests of pixel AUROC, row minus floor, by the row's name.
+        candidates: What was chosen for a row, in words, by the row's name.
+        choice: How that was chosen, in sentences.
     """
 
     rows: list[ScorerResult]
     differences: dict[str, PairedDifference] = field(default_factory=dict)
     aupro_differences: dict[str, PairedDifference] = field(default_factory=dict)
+    floor: str = ""
+    floor_tests: dict[str, PairedDifference] = field(default_factory=dict)
+    candidates: dict[str, str] = field(default_factory=dict)
+    choice: list[str] = field(default_factory=list)
 
     def row(self, name: str) -> ScorerResult:
         """The result of the scorer of that name.
@@ -78,6 +89,22 @@ class Evaluation:
         return Table(columns, rows) if rows else None
 
     @property
+    def threshold_table(self) -> Table | None:
+        """What each scorer calls anomalous at its threshold; None where none was fitted."""
+        rows = [
+            [
+                row.name,
+                f"{row.threshold:.4g}",
+                row.pixel.scores["f1"].threshold_source,
+                *(_value(row.pixel.scores[name].value) for name in AT_THRESHOLD),
+            ]
+            for row in self.rows
+            if row.threshold is not None
+        ]
+        columns = ["scorer", "threshold", "source", "F1", "IoU", "recall", "false positive rate"]
+        return Table(columns, rows) if rows else None
+
+    @property
     def protocol_lines(self) -> list[str]:
         """The protocols, each once, with the scorers that it holds for where there are several.
 
@@ -102,20 +129,54 @@ class Evaluation:
         """What is undefined, why, and what to do about it, a sentence or two each."""
         return undefined_lines(self.rows, self.differences)
 
+    @property
+    def floor_lines(self) -> list[str]:
+        """Which rows do not beat the floor, in a sentence; empty where all do, or none stands."""
+        if not self.floor:
+            return []
+        floor = self.row(self.floor).pixel.scores["auroc"].value
+        weak = [words for row in self.rows if (words := self._below_floor(row, floor))]
+        if not weak:
+            return []
+        return [
+            f"Not shown to be better than {self.floor} (pixel AUROC {floor:.3f}), which never sees "
+            f"the test image: {', '.join(weak)}. Such a result says where defects tend to be, and "
+            "nothing about the image."
+        ]
+
+    def _below_floor(self, row: ScorerResult, floor: float) -> str:
+        """The row with its distance to the floor; empty where it beats it, or nobody knows."""
+        value = row.pixel.scores["auroc"].value
+        test = self.floor_tests.get(row.name)
+        if row.name == self.floor or math.isnan(value) or math.isnan(floor):
+            return ""
+        if test is None or test.reason:
+            return "" if value > floor else f"{row.name} ({value - floor:+.3f})"
+        if test.low > 0:
+            return ""
+        return f"{row.name} ({test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}])"
+
+    @property
+    def notes(self) -> list[str]:
+        """Everything beside the numbers: protocols, what is undefined, the floor, the choice."""
+        return [*self.protocol_lines, *self.undefined, *self.floor_lines, *self.choice]
+
     def __str__(self) -> str:
         """Table, paired tests, protocols and what is undefined, for a terminal."""
         parts = [self.table.text()]
         if self.difference_table is not None:
             parts.append(self.difference_table.text())
-        parts.append("\n".join([*self.protocol_lines, *self.undefined]))
+        parts.append("\n".join(self.notes))
         return "\n\n".join(parts)
 
     def to_markdown(self) -> str:
-        """Table, paired tests, protocols and what is undefined, in Markdown."""
+        """Table, calls at the threshold, paired tests and notes, in Markdown."""
         parts = [self.table.markdown()]
         if self.difference_table is not None:
             parts.append(self.difference_table.markdown())
-        return "\n\n".join([*parts, *self.protocol_lines, *self.undefined]) + "\n"
+        if self.threshold_table is not None:
+            parts.insert(1, self.threshold_table.markdown())
+        return "\n\n".join([*parts, *self.notes]) + "\n"
 
     def to_csv(self) -> str:
         """The numbers in full, intervals included.
@@ -123,8 +184,10 @@ class Evaluation:
         An undefined value is an empty cell; the last column gives the reasons.
         """
         ends = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-        columns = ["scorer", "smoothing_sigma", *ends, *IMAGE_METRICS, "seconds", "undefined"]
-        return Table(columns, [_numbers(row) for row in self.rows]).csv()
+        columns = ["scorer", "candidate", "smoothing_sigma", *ends, *IMAGE_METRICS]
+        columns += ["threshold", *(f"{name}_at_threshold" for name in AT_THRESHOLD)]
+        rows = [_numbers(row, self.candidates.get(row.name, "")) for row in self.rows]
+        return Table([*columns, "seconds", "undefined"], rows).csv()
 
     def to_dict(self) -> dict[str, Any]:
         """Every number for JSON; undefined values are None and carry their reason."""
@@ -132,13 +195,18 @@ class Evaluation:
             "rows": [row.to_dict() for row in self.rows],
             "differences": {name: d.to_dict() for name, d in self.differences.items()},
             "aupro_differences": {name: d.to_dict() for name, d in self.aupro_differences.items()},
+            "floor": {
+                "name": self.floor,
+                "differences": {name: d.to_dict() for name, d in self.floor_tests.items()},
+                "words": self.floor_lines,
+            },
         }
 
     def _repr_html_(self) -> str:
         tables = [self.table]
         if self.difference_table is not None:
             tables.append(self.difference_table)
-        lines = [*self.protocol_lines, *self.undefined]
+        lines = self.notes
         return "".join(
             [*map(_html_table, tables), *(f"<p>{html.escape(line)}</p>" for line in lines)]
         )
@@ -162,7 +230,7 @@ def _tested(test: PairedDifference | None) -> list[str]:
     return [f"{test.difference:+.3f}", interval, f"{test.p_value:.3g}"]
 
 
-def _numbers(row: ScorerResult) -> list[object]:
+def _numbers(row: ScorerResult, candidate: str) -> list[object]:
     values: list[object] = []
     for name in METRICS:
         interval = row.intervals.get(name)
@@ -171,9 +239,12 @@ def _numbers(row: ScorerResult) -> list[object]:
     reasons = dict.fromkeys(score.reason for score in row.scores.values() if score.reason)
     return [
         row.name,
+        candidate,
         row.protocol.smoothing,
         *values,
         *(row.scores[name].value for name in IMAGE_METRICS),
+        math.nan if row.threshold is None else row.threshold,
+        *(row.scores[name].value if name in row.scores else math.nan for name in AT_THRESHOLD),
         f"{row.seconds:.2f}",
         "; ".join(reasons),
     ]

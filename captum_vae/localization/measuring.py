@@ -43,6 +43,7 @@ def benchmark(
     *,
     protocol: Protocol | None = None,
     against: str | Sequence[str | tuple[str, str]] = (),
+    floor: str | None = None,
     units: Units = "images",
     resamples: int = 1000,
     seed: int = 0,
@@ -77,6 +78,8 @@ def benchmark(
         protocol: How maps are compared with masks; None takes ``Protocol()``.
         against: What is tested by paired bootstrap: the name of a scorer compares it with every
             other one, and a pair of names those two. Differences are first minus second.
+        floor: Name of the row that the others have to beat to say anything, such as that of a
+            :class:`ConstantMap`; the result says in words which do not.
         units: What intervals resample: "images", "groups" (the clips or kinds that Samples name),
             or "none" for no intervals.
         resamples: How many resamples intervals are made of.
@@ -103,6 +106,7 @@ def benchmark(
     names = [entry.name for entry in entries]
     check_choice("units", units, get_args(Units))
     pairs = pairs_of(against, entries, units)
+    floors = [] if floor is None else known_names("floor", floor, names)
     per_image = known_names("per_image", per_image, names)
     whole_number("resamples", resamples, least=1)
     checked_seed(seed)
@@ -125,7 +129,12 @@ def benchmark(
             scored = score_batches([entry.scorer for entry in entries], test_batches, "scoring")
             rows = [counter.result(resamples, seed) for counter in count_in_turn(counters, scored)]
     tests = {m: _differences(rows, pairs, m, resamples, seed) for m in ("auroc", "aupro")}
-    return Evaluation(rows, tests["auroc"], tests["aupro"])
+    below = {}
+    for name in floors:
+        against_floor = [(row.name, name) for row in rows if row.name != name]
+        found = _differences(rows, against_floor, "auroc", resamples, seed).values()
+        below = dict(zip((first for first, _ in against_floor), found, strict=True))
+    return Evaluation(rows, tests["auroc"], tests["aupro"], floor or "", below)
 
 
 def pass_options(

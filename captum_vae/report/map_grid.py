@@ -213,11 +213,7 @@ def _draw_strip(
             assert strip.maps is not None and scale is not None
             axes.imshow(heat(strip.maps[place], scale, colormap=colormap))
         elif strip.maps is None or scale is None:
-            color = image.dim() == 3 and image.shape[0] == 3
-            pixels = (
-                image.detach().cpu().clamp(0, 1).permute(1, 2, 0) if color else grey_image(image)
-            )
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+            axes.imshow(grey_image(image), cmap="gray", vmin=0, vmax=1)
         else:
             axes.imshow(overlay(image, strip.maps[place], scale, colormap=colormap))
     if states_range and scale is not None:

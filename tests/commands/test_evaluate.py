@@ -1,6 +1,8 @@
 """``captum-vae evaluate`` from configuration to files, on images written to disk."""
 
+import csv
 import html
+import io
 import json
 import os
 import subprocess
@@ -15,7 +17,7 @@ import yaml
 from PIL import Image
 
 from captum_vae.commands.main import main
-from captum_vae.commands.scorer_option import CHOSEN, CONTROL, ORACLE, ScorerConfig
+from captum_vae.commands.scorer_option import CHOSEN, CONTROL, FLOOR, ORACLE, ScorerConfig
 from captum_vae.files import holding
 from captum_vae.models import ConvVAE
 
@@ -71,6 +73,7 @@ def configuration(folder: Path) -> dict:
             "layers": ["encoder.conv1", "encoder.conv2"],
             "smoothing": [0, 1],
             "held_out": 0.25,
+            "margin": 0.5,
         },
         "accelerator": "cpu",
         "resamples": 30,
@@ -120,10 +123,13 @@ def whole(images, tmp_path_factory) -> Path:
 def test_a_users_own_model_is_scored_chosen_for_and_reported(whole):
     found = results(whole)
     names = [row["name"] for row in found["rows"]]
-    assert names == [CHOSEN, CONTROL, "reconstruction", "mean", "paper", ORACLE]
+    assert names == [CHOSEN, CONTROL, "reconstruction", "mean", "paper", FLOOR, ORACLE]
     assert all(row["scores"]["auroc"]["value"] is not None for row in found["rows"])
     assert list(found["differences"]) == [f"{CHOSEN} - {name}" for name in names[1:-1]]
     assert found["choice"]["oracle"] in found["choice"]["synthetic"]
+    # Half of an AUROC is out of reach, so the default stays.
+    assert found["choice"]["name"].startswith("explained residual l2")
+    assert set(found["floor"]["differences"]) == set(names) - {FLOOR}
     assert found["active_dimensions"]["dimensions"] == 4
     assert found["seed"] == 0 and found["commit"]
     assert found["command"].startswith("captum-vae evaluate --config ")
@@ -148,8 +154,25 @@ def test_the_report_shows_images_table_curves_and_protocol(whole):
     assert reading.startswith("PosteriorAdapter(call='encode'") and reading in html.unescape(page)
     assert "An oracle, which reads the test labels, would have chosen" in page
     lines = (whole / "out" / "table.csv").read_text().splitlines()
-    assert len(lines) == 7
-    assert (whole / "out" / "table.md").read_text().startswith("| scorer |")
+    assert len(lines) == 8
+
+
+def test_threshold_and_choice_stand_in_csv_and_markdown(whole):
+    rows = list(csv.DictReader(io.StringIO((whole / "out" / "table.csv").read_text())))
+    assert rows[0]["candidate"] == results(whole)["choice"]["name"]
+    assert all(0 <= float(row["false_positive_rate_at_threshold"]) <= 1 for row in rows)
+    assert all(float(row["threshold"]) > 0 for row in rows if row["scorer"] != FLOOR)
+    text = (whole / "out" / "table.md").read_text()
+    assert text.startswith("| scorer |")
+    assert "| threshold |" in text and "Chosen among" in text
+
+
+def test_a_row_that_does_not_beat_the_constant_map_is_said_so_in_words(plain, tmp_path, capsys):
+    plain["scorers"] = {"constant too": {"name": "constant_map"}}
+    assert run(plain, tmp_path) == 0
+    assert f"Not shown to be better than {FLOOR}" in capsys.readouterr().out
+    assert "constant too" in results(tmp_path)["floor"]["words"][0]
+    assert "constant too" in (tmp_path / "out" / "table.md").read_text().split("Not shown")[1]
 
 
 def test_the_oracle_looks_at_no_more_test_images_than_allowed_and_0_skips_it(
@@ -158,7 +181,8 @@ def test_the_oracle_looks_at_no_more_test_images_than_allowed_and_0_skips_it(
     assert run(config, tmp_path, "--report", "none", "--oracle_images", "5") == 0
     assert results(tmp_path)["choice"]["test_images"] == 5
     text = capsys.readouterr().out
-    assert "Chosen among 8 variants without test labels" in text
+    assert "candidates without test labels" in text
+    assert "resamples choose the same" in text
     assert "An oracle, which reads the test labels" in text
     assert run(config, tmp_path, "--report", "none", "--oracle_images", "0") == 0
     found = results(tmp_path)
@@ -174,7 +198,10 @@ def test_without_a_choice_the_first_scorer_leads_and_no_report_is_written_on_req
     assert run(config, tmp_path, "--report", "none") == 0
     told = "values of mask pixels: 0 normal, 255 anomalous"
     assert results(tmp_path)["test"]["read"]["masks"] == told
-    assert [row["name"] for row in results(tmp_path)["rows"]] == ["reconstruction", "mean", "paper"]
+    assert [row["name"] for row in results(tmp_path)["rows"]] == [
+        *("reconstruction", "mean", "paper"),
+        FLOOR,
+    ]
     assert not (tmp_path / "out" / "index.html").exists()
 
 
@@ -222,7 +249,10 @@ def test_a_set_without_defects_says_so_on_the_terminal_the_table_and_the_page(
 @pytest.mark.parametrize("progress", [True, False, "on", "off", "auto"])
 def test_progress_is_what_yaml_makes_of_on_and_off(plain, tmp_path, progress, capsys):
     assert run({**plain, "progress": progress}, tmp_path) == 0
-    assert ("scoring" in capsys.readouterr().err) == (progress in (True, "on"))
+    bar = "batch/s" in (said := capsys.readouterr().err)
+    assert bar == (progress in (True, "on"))
+    # A line per stage, with or without a terminal.
+    assert ("captum-vae: scoring: " in said) == (progress not in (False, "off"))
 
 
 NAMES = {
@@ -339,7 +369,7 @@ def test_a_wrong_configuration_is_one_line_that_names_the_fix(
 def test_a_title_that_the_choice_takes_is_refused(config, tmp_path, capsys):
     config["scorers"][CONTROL] = config["scorers"].pop("mean")
     assert run(config, tmp_path) == 2
-    assert "the title of a line that choose_among adds" in capsys.readouterr().err
+    assert "the title of a line that evaluate adds" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,17 +1,24 @@
 """The label-free choice: held-out images, candidates, and what the synthetic defects decide."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
-from captum_vae.data import Sample, SampleDataset
-from captum_vae.localization import Candidates, Choice, candidate_scorers, choose
+from captum_vae.data import Sample, SampleDataset, collate_samples
+from captum_vae.localization import Candidates, Choice, Protocol, candidate_scorers, choose
+from captum_vae.localization.choice import Margin
 from captum_vae.localization.choosing import split_held_out
+from captum_vae.localization.counting import ScoredBatch
+from captum_vae.localization.entries import Entry
+from captum_vae.localization.painted_areas import PaintedCounter
 from captum_vae.localization.samples import evenly_spaced
-from captum_vae.models import ConvVAE
+from captum_vae.models import ConvVAE, LinearFeatureVAE
 
 
 class Recorded(SampleDataset):
-    """Smooth normal images that remember which of them were read."""
+    """Normal images of faint noise that remember which of them were read."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -22,7 +29,7 @@ class Recorded(SampleDataset):
 
     def __getitem__(self, index: int) -> Sample:
         self.read.add(index)
-        image = torch.full((1, 16, 16), 0.3 + 0.01 * (index % 5))
+        image = 0.3 + 0.05 * torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(index))
         return Sample(image, torch.zeros(32, 32, dtype=torch.bool), 0, f"{index}", "good")
 
 
@@ -36,10 +43,11 @@ def chosen(vae, candidates: Candidates, normal: SampleDataset) -> Choice:
     return choose(variants, normal, candidates, batch_size=8, progress="off")
 
 
-def test_every_combination_is_a_candidate_and_smoothing_shares_the_scorer(vae):
+def test_every_combination_of_attention_is_a_candidate_and_smoothing_shares_the_scorer(vae):
     candidates = Candidates(
         layers=["encoder.conv1", "encoder.conv2"],
         fused=True,
+        families=["latent_attention"],
         weightings=["pooled", "elementwise"],
         scales=["none", "location"],
         smoothing=[0.0, 2.0],
@@ -50,14 +58,120 @@ def test_every_combination_is_a_candidate_and_smoothing_shares_the_scorer(vae):
     assert {protocol.smoothing for _, protocol in variants.values()} == {0.0, 2.0}
 
 
-def test_the_best_on_the_synthetic_defects_is_chosen_and_all_are_ranked(vae):
-    candidates = Candidates(layers=["encoder.conv1"], smoothing=[0.0, 30.0], images=6)
-    found = chosen(vae, candidates, Recorded(20))
+def test_candidates_are_of_every_family_and_the_explained_residual_comes_first(vae):
+    variants = candidate_scorers(Candidates(["encoder.conv1"], smoothing=[0.0, 2.0, 9.0]), vae)
+    kinds = {type(scorer).__name__ for scorer, _ in variants.values()}
+    assert kinds == {
+        "FeatureDifference",
+        "Mahalanobis",
+        "LatentAttention",
+        "MeanImageDifference",
+        "ReconstructionError",
+    }
+    assert next(iter(variants)) == "explained residual l2, encoder.conv1, sigma 2"
+
+
+def test_a_vae_of_features_is_not_asked_for_reconstructed_images():
+    encoder = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, stride=2)).eval()
+    images = torch.rand(6, 1, 16, 16)
+    features = LinearFeatureVAE.fit(
+        encoder, images, 2, layers=["0"], image_size=16, in_channels=1, progress="off"
+    )
+    names = candidate_scorers(Candidates(["features"], smoothing=[0.0]), features)
+    assert not [name for name in names if "reconstruction" in name]
+
+
+class Brightness:
+    """A third party's scorer: the image itself, or its negative."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign = sign
+
+    def fit(self, normal):
+        return self
+
+    def score(self, images):
+        return self.sign * images.mean(1)
+
+
+class Bright(Recorded):
+    """Dark images that vary in their upper half alone."""
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.full((1, 32, 32), 0.05)
+        image[:, :16] += 0.02 * (index % 5)
+        return Sample(image, torch.zeros(32, 32, dtype=torch.bool), 0, f"{index}", "good")
+
+
+def test_a_candidate_that_is_better_by_more_than_margin_and_noise_is_chosen():
+    protocol = Protocol(threshold="oracle")
+    variants = {"worst": (Brightness(-1.0), protocol), "best": (Brightness(), protocol)}
+    candidates = Candidates(["unused"], images=8, area=(0.01, 0.05))
+    found = choose(variants, Bright(40), candidates, progress="off")
+    assert (found.default, found.name) == ("worst", "best")
+    assert found.margin.low > 0.02 and found.sure == 1
     values = list(found.synthetic.values())
     assert values == sorted(values, reverse=True)
-    assert found.synthetic[found.name] == values[0]
-    # A Gaussian as wide as the image blurs every defect away.
-    assert found.name.endswith("sigma 0")
+    assert "It beats the default, worst" in " ".join(found.lines())
+
+
+def test_the_default_stays_where_the_others_are_no_better_than_noise():
+    protocol = Protocol(threshold="oracle")
+    variants = {
+        "default": (Brightness(), protocol),
+        "the same": (Brightness(2.0), protocol),
+        "worse": (Brightness(-1.0), protocol),
+    }
+    found = choose(variants, Bright(40), Candidates(["unused"], images=8), progress="off")
+    assert found.name == "default"
+    assert not found.margin.enough
+    assert "It is the default" in " ".join(found.lines())
+
+
+def test_a_choice_that_other_images_would_have_made_otherwise_says_so():
+    margin = Margin("other", 0.05, -0.01, 0.11, 0.02)
+    found = Choice("default", {"other": 0.9, "default": 0.85}, 6, "default", margin, sure=0.55)
+    assert "This choice is unsure: only 55%" in found.warnings[0]
+    assert found.warnings[0] in found.lines() and found.to_dict()["warnings"] == found.warnings
+
+
+def test_areas_of_painted_images_equal_scikit_learns_on_all_and_on_resamples():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(6, 16, 16, generator=generator)
+    masks = torch.rand(6, 16, 16, generator=generator) < 0.2
+    maps += 0.2 * masks
+
+    counter = PaintedCounter(Entry("a", Brightness(), Protocol(threshold="oracle")), 3)
+    batch = collate_samples(
+        [
+            Sample(m[None], k, 1, str(i), "")
+            for i, (m, k) in enumerate(zip(maps, masks, strict=True))
+        ]
+    )
+    counter.add(maps, ScoredBatch(range(6), batch, (16, 16), {}))
+    weights = torch.tensor([[2.0, 1.0, 0.0]])
+    area, drawn = counter.areas(weights)
+    assert area == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-4)
+    # Image 0 stands at the places 0 and 3, image 1 at 1 and 4.
+    places = [0, 3, 0, 3, 1, 4]
+    wanted = roc_auc_score(masks[places].ravel(), maps[places].ravel())
+    assert float(drawn[0]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_candidates_scaled_by_location_are_left_out_where_defects_lie_where_images_vary(vae):
+    candidates = Candidates(
+        ["encoder.conv1"],
+        families=["latent_attention"],
+        scales=["none", "location"],
+        smoothing=[0.0],
+        images=4,
+    )
+    found = chosen(vae, candidates, Recorded(20))
+    assert len(found.left_out) == 2 and all("scale location" in name for name in found.left_out)
+    anywhere = chosen(vae, replace(candidates, varying=1.0), Recorded(20))
+    assert not anywhere.left_out and len(anywhere.synthetic) == 4
+    with pytest.raises(ValueError, match="every candidate is scaled by location"):
+        chosen(vae, replace(candidates, scales=["location"]), Recorded(20))
 
 
 def test_defects_are_painted_on_images_that_nothing_was_fitted_on():
@@ -71,7 +185,7 @@ def test_only_as_many_images_as_asked_for_are_read(vae):
     candidates = Candidates(layers=["encoder.conv2"], smoothing=[0.0], images=3)
     variants = candidate_scorers(candidates, vae)
     found = choose(variants, normal, candidates, normal_images=5, progress="off")
-    assert found.painted == 3
+    assert found.painted == 3 * candidates.seeds
     assert len(normal.read - {0}) <= 3 + 5
 
 
