@@ -61,9 +61,9 @@ def detect(
         model_options: Arguments of the model's function.
         posterior: How to read the posterior of the model, in the words of PosteriorAdapter.
         layers: Dotted names of the layers whose features are compared, such as layer1,layer2.
-        scorer: auto chooses without labels; or names of registered scorers (captum-vae plugins
-            lists them), whose maps are averaged. By default auto for a model, and what the latent
-            leaves unexplained for a backbone.
+        scorer: With auto, one is chosen without labels; else names of registered scorers
+            (captum-vae plugins lists them), whose maps are averaged. By default auto for a model,
+            and what the latent leaves unexplained for a backbone.
         options: Arguments of a scorer that is named.
         weights: A local file of weights for a timm backbone.
         pretrained: Whether timm downloads the backbone's published weights; by default where no
@@ -80,8 +80,8 @@ def detect(
         score: An image's score; the mean of its highest pixels (top), the highest (max), or the
             share above the threshold (area).
         top: Share of the pixels that top takes.
-        units: images, or clips where frames of one video (or images of one folder) resemble each
-            other; auto takes clips for videos.
+        units: What is independent; images, or clips where frames of one video (or images of one
+            folder) resemble each other; auto takes clips for videos.
         choosing: Share of the images that the scorer is chosen on.
         calibrating: Share of the images that calibrate, and at least as many as alpha takes.
         fitted: Images that are fitted on at most.

@@ -54,9 +54,9 @@ def predict(
         shown: Images on the page at most.
         every: Every how many-th frame of a video is read.
         watch: Look for new images again every so many seconds, until interrupted (Ctrl-C).
-        resume: auto goes on with what the folder holds; never begins anew.
-        on_error: skip lists an image that cannot be read as unreadable, with the reason; raise
-            stops there.
+        resume: With auto, go on with what the folder holds; with never, begin anew.
+        on_error: With skip, list an image that cannot be read as unreadable, with the reason; with
+            raise, stop there.
         exit_status: End with status 1 if any image is called anomalous.
         batch_size: Images per pass.
         workers: Processes that read images.

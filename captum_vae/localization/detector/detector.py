@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_vae.attr.export import ExportedFile
+from captum_vae.attr.export.options import Format
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.data.sample import SampleDataset
@@ -455,6 +457,27 @@ class AnomalyDetector:
         from captum_vae.localization.detector.saving import save_fitted
 
         return save_fitted(path, self._known(), self.promise, self.choice, self.posterior)
+
+    def export(self, path: str | Path, *, format: Format = "onnx") -> ExportedFile:
+        """Write the whole detector as one file that runs without this package.
+
+        The file takes images ``image`` (B, C, H, W) in [0, 1] of the size that the detector was
+        fitted on, and gives ``map`` and ``mask`` (B, H, W), ``score``, ``p_value``, ``anomalous``
+        and ``area`` (B,), mask and anomalous as 0 and 1. It is compared with the detector before it
+        is written.
+
+        Args:
+            path: The file.
+            format: "onnx", which onnxruntime runs, or "torch" for a program of ``torch.export``.
+
+        Raises:
+            ValueError: The detector was not fitted.
+            NotExportableError: The model does something that has no form in such a file.
+            ModuleNotFoundError: The packages of the extra ``export`` are not installed.
+        """
+        from captum_vae.localization.detector.exporting import export_detector
+
+        return export_detector(self._known(), self.promise, path, format)
 
     @classmethod
     def load(

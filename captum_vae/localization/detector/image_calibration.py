@@ -86,9 +86,15 @@ class ImageCalibration:
         """
         # How many calibration scores lie at or above; these stand in falling order.
         above = np.searchsorted(-self.scores, -np.asarray(scores, np.float64), side="right")
+        return self.p_value_table()[above]
+
+    def p_value_table(self) -> Floats:
+        """The p-value of a score by how many calibration scores lie at or above it, from 0 on."""
         if self.guaranteed:
-            return (1 + self._weights[above]) / (self.count + 1)
-        rates = np.searchsorted(self._others, above, side="right") / len(self.scores)
+            found: Floats = (1 + self._weights) / (self.count + 1)
+            return found
+        ranks = np.arange(len(self.scores) + 1)
+        rates = np.searchsorted(self._others, ranks, side="right") / len(self.scores)
         return np.maximum(rates, 1 / (len(self.scores) + 1))
 
     @property
