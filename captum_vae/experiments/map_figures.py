@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.experiments.anomaly_maps import AnomalyMap
 from captum_vae.experiments.results import Illustration
 from captum_vae.experiments.work import Work
+from captum_vae.localization.evaluation_explorer import add_images
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.samples import SampleSubset, evenly_spaced
+from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scoring import fit_scorers, score_batch
 from captum_vae.report import (
     ColorScale,
@@ -21,6 +25,10 @@ from captum_vae.report import (
     draw_map_grid,
     save_picture,
 )
+from captum_vae.report.explorer import Explorer
+
+EXPLORED = 200
+"""Test images on the page on which they are browsed."""
 
 
 def draw_examples(
@@ -34,6 +42,8 @@ def draw_examples(
     caption: str,
 ) -> Illustration:
     """A picture of test images with their ground truth and maps, a colour scale per map.
+
+    Beside it a page is written on which more test images are browsed, in ``explore/``.
 
     Args:
         work: It gives the folder and the device.
@@ -85,7 +95,29 @@ def draw_examples(
         "test images, their ground truth and their anomaly maps side by side",
         caption,
     )
-    return Illustration.of(picture, work.out)
+    lines = {m.name: (m.scorer, replace(protocol, smoothing=m.smoothing)) for m in maps}
+    page = _explore(work, lines, test, Path(file).stem, caption)
+    return replace(Illustration.of(picture, work.out), explorer=page)
+
+
+def _explore(
+    work: Work,
+    lines: Mapping[str, tuple[AnomalyScorer, Protocol]],
+    test: SampleDataset,
+    name: str,
+    caption: str,
+) -> str:
+    """Write a page on which test images and their maps are browsed; its path from the folder."""
+    places = evenly_spaced(range(len(test)), EXPLORED)
+    folder = work.out / "explore" / name
+    with Explorer(
+        folder,
+        title="Test images and their maps",
+        lead=f"{len(places)} of {len(test)} test images, evenly spaced. {caption}",
+    ) as page:
+        batches = ImageBatches(SampleSubset(test, places), "test", batch_size=8, device=work.device)
+        add_images(page, lines, batches)
+    return (folder / "index.html").relative_to(work.out).as_posix()
 
 
 def _folded(name: str) -> str:

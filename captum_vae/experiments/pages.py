@@ -160,7 +160,12 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
         for figure in results["figures"]
     ]
     if pictures:
-        sections.append(Section("Figures", pictures=pictures))
+        links = [
+            (f"Browse test images: {figure['caption'].partition(':')[0]}", figure["explorer"])
+            for figure in results["figures"]
+            if figure.get("explorer") and (folder / figure["explorer"]).is_file()
+        ]
+        sections.append(Section("Figures", pictures=pictures, links=links))
     return [
         *sections,
         Section("Trainings", tables=[_trainings(results)]),

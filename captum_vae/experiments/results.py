@@ -50,11 +50,14 @@ class Illustration:
         file: Its path relative to the page's folder, with forward slashes.
         alt: What it shows, for those who cannot see it.
         caption: How to read it.
+        explorer: A page on which more of the same is browsed, relative to the page's folder; empty
+            where there is none.
     """
 
     file: str
     alt: str
     caption: str
+    explorer: str = ""
 
     @classmethod
     def of(cls, picture: Picture, folder: Path) -> Illustration:

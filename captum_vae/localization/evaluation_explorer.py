@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from captum_vae.localization.counters import ignored_pixels
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.preparation import resize_maps
+from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
 from captum_vae.localization.scorer_result import ScorerResult
@@ -77,37 +78,61 @@ def write_explorer(
         page=False,
         stills=0,
     ) as page:
-        for numbers, batch in batches.numbered("explorer"):
-            scored = {
-                id(scorer): maps
-                for scorer, maps, _ in score_batch([scorers[r.name] for r in rows], batch.image)
-            }
-            prepared = {}
-            masks: list[Tensor | None] = []
-            for row in rows:
-                maps = scored[id(scorers[row.name])]
-                planes, masks = row.protocol.prepare(maps, batch.mask, batch.label)
-                own = (maps.shape[1], maps.shape[2])
-                prepared[row.name] = [
-                    row.protocol.transform(maps[at : at + 1], own)[0] if mask is None else plane
-                    for at, (plane, mask) in enumerate(zip(planes, masks, strict=True))
-                ]
-            ignored = ignored_pixels(batch, masks)
-            facts = _facts(scorers[main.name], batch.image)
-            for at, number in enumerate(numbers):
-                plane = prepared[main.name][at]
-                size = (plane.shape[0], plane.shape[1])
-                page.add(
-                    resize_maps(batch.image[at], size).clamp(0, 1),
-                    name=batch.name[at],
-                    maps={name: planes[at] for name, planes in prepared.items()},
-                    mask=masks[at],
-                    ignored=ignored[at],
-                    kind=batch.group[at],
-                    score=float(plane.amax()),
-                    values={"AUROC": auroc.get(places[number])},
-                    **{name: values[at] for name, values in facts.items()},
-                )
+        add_images(
+            page,
+            {row.name: (scorers[row.name], row.protocol) for row in rows},
+            batches,
+            lambda number: {"AUROC": auroc.get(places[number])},
+        )
+
+
+def add_images(
+    page: Explorer,
+    lines: Mapping[str, tuple[AnomalyScorer, Protocol]],
+    batches: ImageBatches,
+    values: Callable[[int], Mapping[str, float | None]] = lambda number: {},
+) -> None:
+    """Score images and add them to an explorer, with their truth and numbers.
+
+    Args:
+        page: The open explorer.
+        lines: Fitted scorers with the protocols that their maps are compared under, by name. All
+            compare at one size; the first one's highest value is an image's score.
+        batches: The images.
+        values: Further numbers of the image of that number, by name.
+    """
+    first = next(iter(lines))
+    for numbers, batch in batches.numbered("explorer"):
+        scored = {
+            id(scorer): maps
+            for scorer, maps, _ in score_batch([s for s, _ in lines.values()], batch.image)
+        }
+        prepared = {}
+        masks: list[Tensor | None] = []
+        for name, (scorer, protocol) in lines.items():
+            maps = scored[id(scorer)]
+            planes, masks = protocol.prepare(maps, batch.mask, batch.label)
+            own = (maps.shape[1], maps.shape[2])
+            prepared[name] = [
+                protocol.transform(maps[at : at + 1], own)[0] if mask is None else plane
+                for at, (plane, mask) in enumerate(zip(planes, masks, strict=True))
+            ]
+        ignored = ignored_pixels(batch, masks)
+        facts = _facts(lines[first][0], batch.image)
+        for at, number in enumerate(numbers):
+            plane = prepared[first][at]
+            size = (plane.shape[0], plane.shape[1])
+            page.add(
+                resize_maps(batch.image[at], size).clamp(0, 1),
+                name=batch.name[at],
+                maps={name: planes[at] for name, planes in prepared.items()},
+                mask=masks[at],
+                ignored=ignored[at],
+                kind=batch.group[at],
+                score=float(plane.amax()),
+                values=values(number),
+                **{name: found[at] for name, found in facts.items()},
+            )
 
 
 def _shown_rows(evaluation: Evaluation, scorers: Mapping[str, AnomalyScorer]) -> list[ScorerResult]:

@@ -43,6 +43,7 @@ class Section:
         pictures: The pictures after them.
         tables: The tables after the pictures.
         code: Lines that are shown as they are.
+        links: Words and the pages below this one's folder that they lead to.
         still: Whether a page's explorer shows the same; where it runs, the section is only printed.
     """
 
@@ -51,6 +52,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     code: str = ""
+    links: Sequence[tuple[str, str]] = ()
     still: bool = False
 
 
@@ -94,6 +96,7 @@ def write_page(
         finalize=lambda value: legible(value) if type(value) is str else value,
     )
     environment.globals["source"] = lambda picture: _relative(picture.path, path.parent)
+    environment.globals["link"] = lambda place: _relative(path.parent / place, path.parent)
     environment.filters["unbroken"] = unbroken
     environment.globals["size"] = lambda picture: _size(picture.path)
     text = environment.from_string(PAGE).render(

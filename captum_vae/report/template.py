@@ -40,6 +40,7 @@ main { max-width: 68rem; margin: 0 auto; padding: 3rem 2.5rem 2rem; background: 
 h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .8rem; letter-spacing: -.01em; }
 h2 { font-size: 1.35rem; margin: 0 0 .5rem; }
 p { max-width: 44rem; margin: 0 0 .8rem; }
+a { color: var(--accent); }
 .lead { font-size: 1.15rem; color: var(--soft); }
 section { margin-top: 2.2rem; padding-top: 1.6rem; border-top: 1px solid var(--line); }
 figure { margin: 1rem 0 0; }
@@ -55,7 +56,11 @@ pre { margin: 1rem 0 0; padding: .9rem 1.1rem; overflow-x: auto; background: var
   border: 1px solid var(--line); border-radius: 6px; font: .88rem/1.5 ui-monospace, Menlo,
   Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
-@media (max-width: 40rem) { main { padding: 1.5rem 1rem; } }
+@media (max-width: 40rem) {
+  main { padding: 1.5rem 1rem; }
+  th, td { padding-right: .8rem; }
+  table:not(:has(th:nth-child(3))) td { overflow-wrap: anywhere; }
+}
 @media print {
   @page { margin: 16mm; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc; --paper: #fff;
@@ -64,8 +69,12 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
   body { background: none; font-size: 1rem; }
   main { padding: 0; max-width: none; min-height: 0; }
   p, figcaption { max-width: none; }
-  section { break-inside: avoid; margin-top: 1.2rem; padding-top: 1rem; }
-  figure img { max-height: 88mm; width: auto; min-width: 0 !important; }
+  section { margin-top: 1.2rem; padding-top: 1rem; }
+  figure, table, pre { break-inside: avoid; }
+  h2 { break-after: avoid; }
+  .picture, .wide { overflow: visible; }
+  figure img { width: 100%; max-height: 225mm; object-fit: contain; object-position: left;
+    min-width: 0 !important; }
 }
 </style>
 {% if explorer %}
@@ -112,6 +121,13 @@ scales and thresholds. Without it, what follows is all.</p></noscript>
 </table>
 </div>
 {% endfor %}
+{% if section.links %}
+<ul>
+{% for words, place in section.links %}
+<li><a href="{{ link(place) }}">{{ words }}</a></li>
+{% endfor %}
+</ul>
+{% endif %}
 {% if section.code %}
 <pre><code>{{ section.code }}</code></pre>
 {% endif %}
