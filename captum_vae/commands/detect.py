@@ -60,7 +60,8 @@ def detect(
             package.module:function of your own that returns it.
         model_options: Arguments of the model's function.
         posterior: How to read the posterior of the model, in the words of PosteriorAdapter.
-        layers: Dotted names of the layers whose features are compared, such as layer1,layer2.
+        layers: Dotted names of the layers whose features are compared, such as layer1,layer2; by
+            default those at strides 4 to 16.
         scorer: With auto, one is chosen without labels; else names of registered scorers
             (captum-vae plugins lists them), whose maps are averaged. By default auto for a model,
             and what the latent leaves unexplained for a backbone.

@@ -43,7 +43,7 @@ def explain(
     Args:
         model: A package.module:function of your own that returns the model with its weights (of an
             installed package or the current folder), or a run's folder or checkpoint of
-            captum-vae fit.
+            captum-vae fit, or a detector of captum-vae detect, whose model is explained.
         images: A folder, an image file, or an array in .npy, .npz or .pt: bytes, or in [0, 1].
         layer: Dotted name of the layer whose features are explained; left out for an attribution
             of the decoder.
@@ -83,7 +83,13 @@ def explain(
     from pathlib import Path
 
     from captum_vae.checks import whole_number
-    from captum_vae.commands.model_source import chosen_device, source_model, source_of
+    from captum_vae.commands.model_source import (
+        chosen_device,
+        detector_layer,
+        is_detector,
+        source_model,
+        source_of,
+    )
     from captum_vae.commands.options import as_typed
     from captum_vae.explain import explaining, page
     from captum_vae.plugins import import_object
@@ -94,6 +100,8 @@ def explain(
     whole_number("traversed_images", traversed_images, least=0)
     source = source_of(model, model_options or {})
     vae = source_model(source, argument="model").to(chosen_device(device)).eval()
+    if layer is None and source.checkpoint is not None and is_detector(source.checkpoint):
+        layer = detector_layer(source.checkpoint)
     how: dict[str, Any] = {
         "posterior": posterior,
         "posterior_options": posterior_options,

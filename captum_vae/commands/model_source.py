@@ -33,6 +33,11 @@ def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Mod
     if (source.checkpoint is None) == (source.factory is None):
         raise ValueError("model wants either a checkpoint or a factory, package.module:function")
     if source.checkpoint is not None:
+        if is_detector(source.checkpoint):
+            from captum_vae.localization.detector.detector import AnomalyDetector
+
+            model: nn.Module = AnomalyDetector.load(source.checkpoint).model
+            return model
         from captum_vae.training.load import load_vae
 
         return load_vae(source.checkpoint)
@@ -64,6 +69,22 @@ def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Mod
             "torch.nn.Module with its weights loaded"
         )
     return model
+
+
+def is_detector(path: str) -> bool:
+    """Whether a path is the folder of a detector that captum-vae detect wrote."""
+    return (Path(path) / "detector.json").is_file()
+
+
+def detector_layer(path: str) -> str | None:
+    """The first layer that a saved detector's scorers read; None where they read none."""
+    from captum_vae.localization.detector.saving import read_record
+
+    for scorer in read_record(path)["scorers"]:
+        layers = scorer["options"].get("layers")
+        if layers:
+            return str(layers if isinstance(layers, str) else layers[0])
+    return None
 
 
 def source_of(words: str, options: dict[str, Any]) -> ModelSource:

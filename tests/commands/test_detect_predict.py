@@ -324,3 +324,12 @@ def test_two_processes_share_the_images_and_write_one_table(made, tmp_path):
     scores = torch.tensor([float(row["score"]) for row in found], dtype=torch.float64)
     assert torch.allclose(scores, expected.scores, rtol=1e-5)
     assert not list((work / "out").glob("predictions-*"))
+
+
+def test_explain_takes_a_detector(folder):
+    detect = ["detect", "--model", MODEL, "--scorer", "feature_difference", "--out", "features"]
+    assert main([*detect, "--images", "good", "--report", "none", "--device", "cpu"]) == 0
+    explain = ["explain", "--model", "features", "--images", "new/a", "--device", "cpu"]
+    assert main([*explain, "--out", "maps"]) == 0
+    report = json.loads(Path("maps/explain.json").read_text())
+    assert report["layer"].startswith("encoder.")

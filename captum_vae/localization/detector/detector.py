@@ -74,8 +74,8 @@ class AnomalyDetector:
         scorer: "auto" chooses without labels among all that the package has; or the name of a
             registered scorer (``captum-vae plugins`` lists them), a scorer, or several of these,
             whose maps are averaged, each divided by its root mean square over normal images.
-        layers: Dotted names of encoder layers whose features are compared; needed by "auto" and by
-            scorers that read layers, but for models that name theirs.
+        layers: Dotted names of encoder layers whose features are compared; by default the last of
+            each grid at strides 4 to 16.
         options: Further arguments of a scorer that is given by its name.
         smoothing: Standard deviation of a Gaussian over the maps, in pixels of the images; "auto"
             is the chosen one's, else a 64th of the image's shorter side.
@@ -526,8 +526,12 @@ class AnomalyDetector:
     def remarks(self) -> list[str]:
         """What a person should know before trusting the promises; usually empty."""
         fitted = self._known()
-        choice = (fitted.choice or {}).get("remark", "")
-        return [text for text in (fitted.pixel.reason, fitted.image.remark, choice) if text]
+        told = [
+            fitted.pixel.reason,
+            fitted.image.remark,
+            *(fitted.choice or {}).get("warnings", ()),
+        ]
+        return [text for text in told if text]
 
     def __repr__(self) -> str:
         """What it is made of and what it promises."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choosing import candidate_scorers, choose, split_held_out
+from captum_vae.localization.detector.default_layers import default_layers
 from captum_vae.localization.detector.scorer_record import ScorerRecord
+from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.plugins import Registry
+from captum_vae.posterior import as_adapter
 from captum_vae.progress import Progress
 
 AUTO = "auto"
@@ -24,7 +28,7 @@ class ScorerChoice:
 
     Attributes:
         scorers: "auto" alone, or names of registered scorers and scorers.
-        layers: Names of layers, empty where none are given.
+        layers: Names of layers; empty where the encoder's own are taken.
         options: Arguments of a scorer that is given by name.
     """
 
@@ -104,18 +108,23 @@ def chosen_scorers(
         passes: Batch size, workers and device of the passes.
         progress: Whether bars are shown.
     """
-    layers = asked.layers or tuple(getattr(model, "feature_layers", ()))
+    adapter = as_adapter(model, posterior)
+
+    def layers() -> tuple[str, ...]:
+        """Those that the person names, or the encoder's own."""
+        if asked.layers:
+            return asked.layers
+        image = fitting[0].image[None]
+        device = device_of(model)
+        return default_layers(adapter, image if device is None else image.to(device))
+
     if asked.scorers != (AUTO,):
-        built = [_built(one, asked, layers, model, posterior) for one in asked.scorers]
+        built = [_built(one, asked, layers, model, adapter) for one in asked.scorers]
         return built, protocol, None
-    if not layers:
-        raise ValueError(
-            "scorer='auto' needs layers=[...], the encoder layers whose features candidates "
-            "compare; captum-vae explain MODEL --list_layers names them"
-        )
+    named = layers()
     smoothing = [protocol.smoothing] if smoothing_given else [0.0, protocol.smoothing]
-    candidates = Candidates(list(layers), fused=len(layers) > 1, smoothing=smoothing, seed=seed)
-    variants = candidate_scorers(candidates, model, posterior=posterior, protocol=protocol)
+    candidates = Candidates(list(named), fused=len(named) > 1, smoothing=smoothing, seed=seed)
+    variants = candidate_scorers(candidates, model, posterior=adapter, protocol=protocol)
     normal, share = _interleaved(fitting, choosing)
     found = choose(
         variants,
@@ -132,19 +141,19 @@ def chosen_scorers(
 
 
 def _built(
-    one: Any, asked: ScorerChoice, layers: Sequence[str], model: Any, posterior: Any
+    one: Any,
+    asked: ScorerChoice,
+    layers: Callable[[], tuple[str, ...]],
+    model: Any,
+    posterior: Any,
 ) -> AnomalyScorer:
     if not isinstance(one, str):
         scorer: AnomalyScorer = one
         return scorer
-    import inspect
-
     options = dict(asked.options)
     takes = inspect.signature(Registry("scorers").load(one)).parameters
     if "layers" in takes and "layers" not in options:
-        if not layers:
-            raise ValueError(f"the scorer {one!r} reads layers; name them with layers=[...]")
-        options["layers"] = list(layers)
+        options["layers"] = list(layers())
     return ScorerRecord(one, options).build(model, posterior)
 
 
