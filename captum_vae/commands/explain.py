@@ -31,6 +31,7 @@ def explain(
     shown_images: int = 16,
     traversed_images: int = 8,
     scale: Literal["common", "own"] = "common",
+    faithfulness: int = 0,
     batch_size: int = 16,
     device: Accelerator = "auto",
     progress: Progress = "auto",
@@ -70,6 +71,8 @@ def explain(
         traversed_images: The first so many images get traversals of the decoder.
         scale: Colour scale: common to all maps, or own for one per map, which shows faint maps but
             does not compare them.
+        faithfulness: Over how many images deletion and insertion are measured, beside random maps
+            and the gradient times the input; 0 leaves it out.
         batch_size: Images per pass.
         device: Where the model runs: auto, cpu or cuda.
         progress: Whether bars are shown; auto shows them on a terminal only.
@@ -126,6 +129,7 @@ def explain(
         else import_object(reshape_transform, "reshape_transform"),
         normal=normal,
         batch_size=batch_size,
+        faithfulness=faithfulness,
         progress=progress,
         **how,
     )

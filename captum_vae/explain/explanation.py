@@ -36,6 +36,8 @@ class Explanation:
         settings: How the maps were made, for JSON: model, layer, attribution, options, plan and
             images.
         decoded: Decodes images, for the page; None shows neither reconstructions nor traversals.
+        faithfulness: Rows of :func:`~captum_vae.explain.faithful.measure_faithfulness`; empty where
+            it was not asked for.
     """
 
     maps: Tensor
@@ -47,6 +49,7 @@ class Explanation:
     device: torch.device
     settings: Mapping[str, Any]
     decoded: Decoded | None = None
+    faithfulness: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def per_dimension(self) -> bool:
@@ -125,6 +128,7 @@ class Explanation:
             "order": [self.dims[place] for place in self.order],
             "mean_kl_nats": mean_kl,
             "collapsed": sorted(self.collapsed),
+            **({"faithfulness": list(self.faithfulness)} if self.faithfulness else {}),
         }
 
     def warn_if_collapsed(self) -> None:

@@ -20,6 +20,7 @@ from captum_vae.files import holding, write_json
 from captum_vae.progress import Progress, ProgressBar, progress_bar
 from captum_vae.provenance import run_record
 from captum_vae.report import Section, Table
+from captum_vae.report.estimate import Estimate
 from captum_vae.report.explorer import Explorer
 
 PACKAGES = ("captum-vae", "torch", "captum", "numpy", "matplotlib")
@@ -93,6 +94,7 @@ def write_explanation(
             lead=_lead(explanation, report),
             sections=[
                 Section("Maps", _notes(drawing), drawing.grids(folder), still=True),
+                *_faithfulness(explanation),
                 _settings(report),
             ],
             footer=f"Made by captum_vae {report['version']} with Captum "
@@ -212,6 +214,36 @@ def _notes(drawing: Drawing) -> list[str]:
 
 def _of(shown: int, count: int) -> str:
     return f"all {count}" if shown == count else f"{shown} of {count}"
+
+
+def _faithfulness(explanation: Explanation) -> list[Section]:
+    """Deletion and insertion of these maps beside others, where they were measured."""
+    if not explanation.faithfulness:
+        return []
+    images = explanation.faithfulness[0]["images"]
+    rows = [
+        (row["direction"], row["map"], _interval(row["area"]), _interval(row["difference"]))
+        for row in explanation.faithfulness
+    ]
+    return [
+        Section(
+            "Are these maps faithful?",
+            [
+                "Deletion: the pixels that a map calls important are blurred first, and the share "
+                "of its dimension's way that is reached early is the area. Insertion: they come "
+                "back first into a blurred image. The larger, the more faithful; the last column "
+                f"is the area of these maps minus that of the others, over {images} images."
+            ],
+            tables=[Table(("direction", "map", "area", "these maps minus it"), rows)],
+        )
+    ]
+
+
+def _interval(area: Mapping[str, Any] | None) -> str:
+    """An area with its interval, three decimals."""
+    if area is None:
+        return ""
+    return str(Estimate(area["value"], area["low"], area["high"]))
 
 
 def _settings(report: Mapping[str, Any]) -> Section:
