@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-_COLUMNS = 16384
+_COLUMNS = 4096
 """Columns that are widened to float64 at a time."""
 
 

@@ -212,7 +212,8 @@ def fit_linear_latent(
             DataLoader, or anything else that can be gone through, more than once for "auto" on
             features beyond memory.
         latent_dim: D, at most N - 2; or "auto".
-        memory_gb: Memory in 10^9 bytes for the features, besides a few megabytes of work space.
+        memory_gb: Memory in 10^9 bytes for the features. Work space comes on top, mostly D features
+            in float64 a few times.
 
     Returns:
         The linear VAE, on the device of the features, in their type; half-precision features give
