@@ -71,7 +71,7 @@ def explain(
         traversed_images: The first so many images get traversals of the decoder.
         scale: Colour scale: common to all maps, or own for one per map, which shows faint maps but
             does not compare them.
-        faithfulness: Over how many images deletion and insertion are measured, beside random maps
+        faithfulness: How many images deletion and insertion are measured on, beside random maps
             and the gradient times the input; 0 leaves it out.
         batch_size: Images per pass.
         device: Where the model runs: auto, cpu or cuda.

@@ -70,7 +70,7 @@ def explain(
         value_range: The lowest and the highest value the model was trained on, such as (-1, 1);
             images in [0, 1] are brought to it.
         batch_size: Images per pass; maps do not depend on it.
-        faithfulness: Over how many of the images deletion and insertion are measured, in the
+        faithfulness: How many of the images deletion and insertion are measured on, in the
             dimensions used most; 0 leaves it out, which takes time for large images.
         progress: Whether a bar is shown; ``"auto"`` shows it on a terminal only.
 
