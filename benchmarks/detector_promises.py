@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 
 from benchmarks.pretrained import BACKBONE
 from captum_vae import AnomalyDetector
@@ -32,7 +31,7 @@ from captum_vae.data import UCSD, MVTec
 from captum_vae.files import write_json
 from captum_vae.localization import Protocol, benchmark
 from captum_vae.localization.detector.normal_images import Unlabelled
-from captum_vae.localization.detector.promise_check import _seen
+from captum_vae.localization.detector.promise_check import seen_rate, unlike_calibration
 from captum_vae.localization.detector.scorer_record import ScorerRecord
 from captum_vae.localization.detector.splitting import split_normal
 from captum_vae.metrics.localization.metric import PixelMetrics
@@ -155,16 +154,15 @@ def against_labels(
         progress="off",
     ).rows[0]
     clips: Any = [] if of_clips else None
-    unlike = mannwhitneyu(fitted.image.scores, normal_scores).pvalue
     return {
         "promised_and_seen": {
-            "pixels": _seen(
+            "pixels": seen_rate(
                 pixels, fitted.pixel.rate, fitted.pixel.expected_range(len(pixels)), clips
             ).to_dict(),
-            "images": _seen(
+            "images": seen_rate(
                 images, fitted.image.alpha, fitted.image.expected_range(len(images)), clips
             ).to_dict(),
-            "test_normal_images_unlike_calibration_p": None if of_clips else float(unlike),
+            "unlike": unlike_calibration(normal_scores, fitted.image),
         },
         "anomalous_images_found": [int(np.sum(called)), len(called)],
         "pixel_auroc": {

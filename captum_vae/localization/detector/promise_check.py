@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from captum_vae.localization.detector.calibration import RateThreshold, long_run_interval
 from captum_vae.localization.detector.image_calibration import ImageCalibration
 from captum_vae.localization.detector.prediction import Predictions
+
+_UNLIKE = 0.05
+"""P-value below which images are said to be unlike those that calibrated."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,32 @@ class PromiseCheck:
     Attributes:
         pixels: The share of normal pixels at or above the threshold.
         images: The share of normal images called anomalous.
+        unlike: P-value of the hypothesis that scores of these images are distributed as those of
+            the images that calibrated (Mann-Whitney). Where it is small, the images were taken
+            differently, and no promise about them holds. None for clips.
     """
 
     pixels: SeenRate
     images: SeenRate
+    unlike: float | None
 
     def __str__(self) -> str:
         """A line each."""
-        return f"pixels: {self.pixels}\nimages: {self.images}"
+        lines = [f"pixels: {self.pixels}", f"images: {self.images}"]
+        if self.unlike is not None and self.unlike < _UNLIKE:
+            lines.append(
+                f"these images score unlike the ones that calibrated (p = {self.unlike:.2g}): they "
+                "were taken differently, and what is promised holds for images taken alike"
+            )
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Both for JSON."""
-        return {"pixels": self.pixels.to_dict(), "images": self.images.to_dict()}
+        """Everything for JSON."""
+        return {
+            "pixels": self.pixels.to_dict(),
+            "images": self.images.to_dict(),
+            "unlike": self.unlike,
+        }
 
 
 def count_alarms(
@@ -98,7 +115,9 @@ def count_alarms(
     pixels: dict[object, list[int]] = {}
     images: dict[object, list[int]] = {}
     seen = 0
+    scores: list[float] = []
     for part in parts:
+        scores += part.scores.tolist()
         for place in range(len(part)):
             unit = seen if clips is None else clips[seen]
             seen += 1
@@ -112,17 +131,38 @@ def count_alarms(
     if not seen:
         raise ValueError("normal is empty; wanted at least one image")
     return PromiseCheck(
-        _seen(pixels, pixel.rate, pixel.expected_range(len(pixels)), clips),
-        _seen(images, image.alpha, image.expected_range(len(images)), clips),
+        seen_rate(pixels, pixel.rate, pixel.expected_range(len(pixels)), clips),
+        seen_rate(images, image.alpha, image.expected_range(len(images)), clips),
+        unlike_calibration(scores, image) if clips is None else None,
     )
 
 
-def _seen(
-    counts: dict[object, list[int]],
+def unlike_calibration(scores: Sequence[float], image: ImageCalibration) -> float | None:
+    """P-value of the hypothesis that scores are distributed as those that calibrated.
+
+    None where clips calibrated, whose frames are no independent evidence.
+    """
+    from scipy.stats import mannwhitneyu
+
+    if image.unit == "clips":
+        return None
+    return float(mannwhitneyu(image.scores, scores).pvalue)
+
+
+def seen_rate(
+    counts: Mapping[object, Sequence[int]],
     promised: float,
     expected: tuple[float, float],
     clips: Sequence[str] | None,
 ) -> SeenRate:
+    """What is seen, with its interval.
+
+    Args:
+        counts: False alarms and their most possible number, by image or clip.
+        promised: The rate promised.
+        expected: Where the rate was to lie.
+        clips: Names of clips; None where units are images.
+    """
     passed = [entry[0] for entry in counts.values()]
     sizes = [entry[1] for entry in counts.values()]
     low, high = long_run_interval(passed, sizes, seed=0)

@@ -138,6 +138,13 @@ def test_every_score_rule_keeps_its_promise_and_finds_the_spot(vae, score):
     assert "promised 0.1, seen" in str(check)
 
 
+def test_images_taken_differently_are_told_from_those_that_calibrated(detector):
+    alike, brighter = striped(60, seed=5), (striped(60, seed=6) + 0.05).clamp(0, 1)
+    assert detector.check(alike).unlike > 0.05
+    check = detector.check(brighter)
+    assert check.unlike < 1e-4 and "taken differently" in str(check)
+
+
 def test_maps_of_several_scorers_are_averaged_on_a_common_scale(vae):
     several = AnomalyDetector(vae, ["mean_image", "reconstruction_error"], smoothing=0).fit(
         striped(60)
