@@ -1,8 +1,8 @@
 """``captum-vae detect`` and ``predict`` as a user runs them, held against labels afterwards.
 
     python -m benchmarks.pretrained lite0.safetensors
-    python -m benchmarks.detector_promises bottle --data DATA --weights lite0.safetensors \
-        --out work --json docs/results/detector_bottle.json
+    CAPTUM_VAE_DATA=DATA python -m benchmarks.detector_promises bottle \
+        --weights lite0.safetensors --json docs/results/detector_bottle.json
 
 ``detect`` sees the normal training images, ``predict`` the test images without labels, each in a
 process of its own whose processor seconds and memory are measured. Then the labels are read: which
@@ -18,6 +18,7 @@ import csv
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,17 @@ def run(arguments: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SETS)
-    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--alpha", type=float, default=0.05)
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    training, test = (read(given.name, given.data, split) for split in ("train", "test"))
+    with tempfile.TemporaryDirectory() as folder:
+        given.out = Path(folder)
+        measure(given, Path(os.environ["CAPTUM_VAE_DATA"]))
+
+
+def measure(given: argparse.Namespace, data: Path) -> None:
+    training, test = (read(given.name, data, split) for split in ("train", "test"))
     good, _ = listed(training, given.out / "good.txt")
     new, names = listed(test, given.out / "new.txt")
     of_clips = given.name == "ped2"
