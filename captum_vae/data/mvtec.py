@@ -126,7 +126,7 @@ def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
                 raise ValueError(
                     f"the masks in {folder} have no images: there is no folder {test / folder.name}"
                 )
-    files = []
+    files: list[ImageFile] = []
     for kind in kinds:
         images = _images_of_kind(kind, passed_over)
         mask_of = _masks_of_kind(kind, images, truth / kind.name, passed_over)
@@ -135,6 +135,13 @@ def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
         for path in images:
             name = readable_name(path.relative_to(root))
             files.append(ImageFile(path, name, group, label, mask_of.get(path, missing)))
+    defective = [file for file in files if file.label == 1]
+    if truth.exists() and defective and all(file.mask == UNKNOWN for file in defective):
+        raise ValueError(
+            f"{truth} holds no mask of any of the {len(defective)} defective images in {test}; "
+            "wanted ground_truth/<kind>/<image>_mask.png, or no folder ground_truth where there "
+            "are no masks"
+        )
     return files
 
 

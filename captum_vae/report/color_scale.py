@@ -149,6 +149,20 @@ def grey_image(image: Tensor) -> NDArray[np.float64]:
     return cast("NDArray[np.float64]", plane.clamp(0, 1).numpy())
 
 
+def shown_image(image: Tensor) -> NDArray[np.float64]:
+    """An image as it is shown by itself: (H, W, 3) of three channels, (H, W) in grey of others.
+
+    Raises:
+        TypeError: The image is no tensor of real numbers.
+        ValueError: It has another shape.
+    """
+    grey = grey_image(image)
+    if image.dim() != 3 or len(image) != 3:
+        return grey
+    colours = image.detach().double().cpu().clamp(0, 1).permute(1, 2, 0)
+    return cast("NDArray[np.float64]", colours.numpy())
+
+
 def check_colormap(colormap: str) -> None:
     """Refuse a name that is none of matplotlib's colormaps."""
     if not isinstance(colormap, str) or colormap not in matplotlib.colormaps:

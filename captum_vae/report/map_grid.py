@@ -15,9 +15,9 @@ from captum_vae.report.color_scale import (
     ColorScale,
     bar_colors,
     check_colormap,
-    grey_image,
     heat,
     overlay,
+    shown_image,
 )
 from captum_vae.report.pictures import literal
 from captum_vae.report.text import legible, shortened
@@ -213,7 +213,7 @@ def _draw_strip(
             assert strip.maps is not None and scale is not None
             axes.imshow(heat(strip.maps[place], scale, colormap=colormap))
         elif strip.maps is None or scale is None:
-            axes.imshow(grey_image(image), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(shown_image(image), cmap="gray", vmin=0, vmax=1)
         else:
             axes.imshow(overlay(image, strip.maps[place], scale, colormap=colormap))
     if states_range and scale is not None:

@@ -221,3 +221,13 @@ def test_a_linked_kind_is_read(root: Path, write_image: WriteImage, tmp_path: Pa
     write_image(tmp_path / "elsewhere" / "0.png")
     (root / "nut" / "test" / "hole").symlink_to(tmp_path / "elsewhere")
     assert MVTec(root, "nut", "test").groups.count("hole") == 1
+
+
+def test_a_folder_of_masks_that_holds_none_of_any_defective_image_is_refused(root: Path) -> None:
+    for number in range(2):
+        (root / "nut" / "ground_truth" / "cut" / f"{number:03d}_mask.png").unlink()
+    (root / "nut" / "ground_truth" / "cut").rmdir()
+    with pytest.raises(ValueError, match="holds no mask of any of the 2 defective images"):
+        MVTec(root, "nut", "test")
+    (root / "nut" / "ground_truth").rmdir()
+    assert all(sample.mask is None for sample in MVTec(root, "nut", "test") if sample.label)

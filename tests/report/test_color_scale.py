@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_vae.report import ColorScale, overlay
-from captum_vae.report.color_scale import BRIGHTEST, FAINTEST, STRONGEST, bar_colors
+from captum_vae.report.color_scale import BRIGHTEST, FAINTEST, STRONGEST, bar_colors, shown_image
 
 MAPS = [torch.tensor([[1.0, 2.0]]), torch.tensor([[5.0, 3.0]])]
 
@@ -63,3 +63,10 @@ def test_the_highest_value_is_lighter_than_a_white_image_beneath_the_lowest() ->
 def test_a_map_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(7, 7\).*size='input'"):
         overlay(torch.zeros(1, 28, 28), torch.zeros(7, 7), ColorScale(0, 1))
+
+
+def test_an_image_of_three_channels_is_shown_in_its_colours_and_another_in_grey() -> None:
+    colours = torch.rand(3, 4, 5)
+    assert np.allclose(shown_image(colours), colours.permute(1, 2, 0))
+    grey = torch.rand(1, 4, 5)
+    assert np.allclose(shown_image(grey), grey[0])
