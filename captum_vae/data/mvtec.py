@@ -11,6 +11,7 @@ from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile
 from captum_vae.data.listing import (
     PassedOver,
     as_path,
+    counted_reasons,
     existing_folder,
     files_in,
     list_images,
@@ -137,8 +138,10 @@ def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
             files.append(ImageFile(path, name, group, label, mask_of.get(path, missing)))
     defective = [file for file in files if file.label == 1]
     if truth.exists() and defective and all(file.mask == UNKNOWN for file in defective):
+        others = counted_reasons([e for e in passed_over if e.path.is_relative_to(truth)])
         raise ValueError(
-            f"{truth} holds no mask of any of the {len(defective)} defective images in {test}; "
+            f"{truth} holds no mask of any of the {len(defective)} defective images in {test}"
+            f"{f', only {others}' if others else ''}; "
             "wanted ground_truth/<kind>/<image>_mask.png, or no folder ground_truth where there "
             "are no masks"
         )
