@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -428,5 +429,7 @@ class MeanSumGradCAM(LatentGradCAM):
         """The sum over the target's dimensions, (B, 1)."""
         codes = self.quantity(posterior)
         if target is not None:
-            codes = codes[:, list(latent_dims(target, codes.shape[1]))]
+            dims = latent_dims(target, codes.shape[1])
+            # No index is sent to the device, which would wait for it.
+            codes = torch.stack([codes[:, dim] for dim in dims], 1)
         return codes.sum(1, keepdim=True), (0,)

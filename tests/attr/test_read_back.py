@@ -1,4 +1,4 @@
-"""After a model's first call nothing is read back from the device, unless asked for."""
+"""After a model's first call the host and the device wait for one another only on request."""
 
 import itertools
 import warnings
@@ -6,9 +6,11 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_vae import LatentGradCAM, MeanActivation, MeanSumGradCAM, watch_forward
+from captum_vae.models import MNISTVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, PosteriorAdapter, PosteriorError
 from tests.attr.toys import ToyVAE
 
@@ -23,6 +25,7 @@ STALLS = {
     "unique_consecutive",
     "unique_dim",
     "_unique2",
+    "lift_fresh",  # torch.tensor(numbers), an index that is a list: a copy from the host waits
 }
 
 
@@ -137,6 +140,59 @@ class Sampling(Plain):
 
     def reconstruct(self, x):
         return torch.randn_like(x)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("method", [LatentGradCAM, MeanSumGradCAM])
+def test_a_call_runs_without_any_values(method, call):
+    """Fake tensors have none, so that whatever reads one raises."""
+    vae = MNISTVAE(5).eval()
+    x = torch.rand(3, 1, 28, 28)
+    for layer in ("encoder.relu2", "encoder.conv2", "encoder.conv1"):
+        cam = method(vae, layer)
+        wanted = cam.attribute(x, **{**CALLS[call], "size": None})
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            found = cam.attribute(mode.from_tensor(x), **{**CALLS[call], "size": None})
+        assert found.shape == wanted.shape and found.dtype == wanted.dtype
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "reconstruction"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu_a_call_waits_for_nothing(kind, call):
+    vae = kind().cuda()
+    x = vae.images(2).cuda()
+    posterior = PosteriorAdapter(vae, call="encode", read="[0],[1]", spread=kind.spread)
+    for layer in LAYERS:
+        cam = LatentGradCAM(vae, layer, posterior=posterior)
+        wanted = cam.attribute(x, **CALLS[call])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = cam.attribute(x, **CALLS[call])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.allclose(found, wanted)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_call_is_captured_in_a_cuda_graph(layer):
+    vae = Plain().cuda()
+    x = vae.images(2).cuda()
+    cam = LatentGradCAM(vae, layer, posterior="encode:[0],[1]")
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            cam.attribute(x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        maps = cam.attribute(x)
+    other = vae.images(2, seed=1).cuda()
+    x.copy_(other)
+    graph.replay()
+    assert torch.allclose(maps, cam.attribute(other))
 
 
 @pytest.mark.parametrize("kind", [AlsoTheImage, Sampling])

@@ -116,8 +116,10 @@ def gradients_of(
     batched: bool,
 ) -> list[Tensor]:
     """One gradient (B, T, *shape) per edge, for the codes of ``dims``."""
-    picks = torch.zeros(len(dims), *codes.shape, dtype=codes.dtype, device=codes.device)
-    picks[torch.arange(len(dims)), :, list(dims)] = 1
+    every = torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
+    if list(dims) != list(range(codes.shape[1])):
+        every = torch.stack([every[dim] for dim in dims])  # no index is sent to the device
+    picks = every[:, None].expand(-1, codes.shape[0], -1)
     backward = partial(
         torch.autograd.grad, codes, edges, retain_graph=True, create_graph=create_graph
     )
