@@ -237,7 +237,10 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 unknown option, a posterior that cannot be read.
             RuntimeError: Under ``torch.inference_mode``, or for a layer that ran twice.
         """
-        _, maps = self.explained(
+        explained = self.explained
+        if torch.compiler.is_dynamo_compiling():  # which follows no graph of autograd
+            explained = torch.compiler.disable(explained)  # type: ignore[no-untyped-call]
+        _, maps = explained(
             inputs,
             target,
             additional_forward_args,
