@@ -109,11 +109,12 @@ def _explore(
 ) -> str:
     """Write a page on which test images and their maps are browsed; its path from the folder."""
     places = evenly_spaced(range(len(test)), EXPLORED)
+    where = caption.partition(":")[0]
     folder = work.out / "explore" / name
     with Explorer(
         folder,
         title="Test images and their maps",
-        lead=f"{len(places)} of {len(test)} test images, evenly spaced. {caption}",
+        lead=f"{len(places)} of {len(test)} test images, evenly spaced: {where}.",
     ) as page:
         batches = ImageBatches(SampleSubset(test, places), "test", batch_size=8, device=work.device)
         add_images(page, lines, batches)

@@ -49,7 +49,7 @@ class ImageIndex:
 
         Raises:
             TypeError: The name or the kind is no string.
-            ValueError: The KL has another number of dimensions than that of the first image.
+            ValueError: The KL has another number of dimensions than that of earlier images.
         """
         for argument, word in (("name", name), ("kind", kind)):
             if not isinstance(word, str):
@@ -67,17 +67,18 @@ class ImageIndex:
                 self._columns.setdefault(label, missing).append(float(value))
         self._names.append(legible(name))
         self._kind_of.append(self._kinds.setdefault(legible(kind), len(self._kinds)))
-        for column in self._columns.values():
+        for column in (*self._columns.values(), *self._kl):
             if len(column) < self.count:
                 column.append(math.nan)
 
     def _add_kl(self, kl: Tensor) -> None:
-        if not self.count:
+        if not self.dimensions:
             self.dimensions = len(kl)
-            self._kl = [array("f") for _ in range(self.dimensions)]
+            missing = array("f", [math.nan]) * self.count
+            self._kl = [missing[:] for _ in range(self.dimensions)]
         if len(kl) != self.dimensions:
             raise ValueError(
-                f"kl has {len(kl)} dimensions, that of the first image {self.dimensions}; wanted "
+                f"kl has {len(kl)} dimensions, that of earlier images {self.dimensions}; wanted "
                 "the same for all"
             )
         for column, value in zip(self._kl, kl.tolist(), strict=True):
@@ -93,7 +94,7 @@ class ImageIndex:
                 label: [_number(value) for value in column]
                 for label, column in self._columns.items()
             },
-            "meanKL": [_number(float(np.mean(column))) for column in self._kl],
+            "meanKL": [_number(float(np.nanmean(column))) for column in self._kl],
         }
 
     def kl_columns(self) -> str:
