@@ -111,7 +111,7 @@ def image_batches(
     batches: Any
     if isinstance(images, Tensor):
         batches = torch.split(images, size) if images.ndim == 4 else [images]
-    elif isinstance(images, Dataset) and hasattr(images, "__len__"):
+    elif _is_dataset(images):
         batches = _of_dataset(images, size)
     elif isinstance(images, str | bytes | dict) or not hasattr(images, "__iter__"):
         raise TypeError(f"images is {_described(images)}; wanted {_WANTED}")
@@ -135,7 +135,7 @@ def first_image_shape(images: Any) -> tuple[int, int, int]:
         TypeError: They are something else.
         ValueError: There are none.
     """
-    indexed = isinstance(images, Tensor | Dataset) and hasattr(images, "__len__")
+    indexed = isinstance(images, Tensor) or _is_dataset(images)
     if indexed and not len(images):
         raise ValueError("images is empty; wanted normal images")
     if isinstance(images, Tensor):
@@ -153,6 +153,16 @@ def first_image_shape(images: Any) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise TypeError(f"images is {_described(images)}; wanted {_WANTED}")
     return shape
+
+
+def _is_dataset(images: Any) -> bool:
+    """Whether items come by number: a data set of PyTorch, or anything else with length and items.
+
+    Lists and other things that are gone through hold batches.
+    """
+    by_number = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    in_turn = hasattr(images, "__iter__")
+    return by_number and (isinstance(images, Dataset) or not in_turn)
 
 
 def _of_dataset(images: Any, size: int) -> Iterator[Tensor]:

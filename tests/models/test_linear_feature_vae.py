@@ -46,12 +46,26 @@ def test_it_is_the_linear_vae_of_the_standardised_features(normal, vae):
     assert mean.shape == log_variance.shape == (40, 3)
 
 
-@pytest.mark.parametrize("kind", ["tensor", "loader", "dataset", "list", "generator"])
+class ByNumber:
+    """A data set that is none of PyTorch's."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, place):
+        return self.images[place], "a label"
+
+
+@pytest.mark.parametrize("kind", ["tensor", "loader", "dataset", "by number", "list", "generator"])
 def test_images_may_come_in_anything_that_holds_them(normal, vae, kind):
     images = {
         "tensor": normal,
         "loader": DataLoader(TensorDataset(normal, torch.zeros(40)), batch_size=9),
         "dataset": TensorDataset(normal),
+        "by number": ByNumber(normal),
         "list": list(normal.split(13)),
         "generator": (batch for batch in normal.split(13)),
     }[kind]
