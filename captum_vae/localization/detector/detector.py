@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,31 +15,27 @@ from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.data.sample import SampleDataset
 from captum_vae.data.sources import as_batch
-from captum_vae.localization.detector.calibration import (
-    LargestScores,
-    RateThreshold,
-    leave_one_out_threshold,
-)
+from captum_vae.localization.detector.calibrating import calibrate
 from captum_vae.localization.detector.fitted import Fitted
-from captum_vae.localization.detector.image_calibration import ImageCalibration
+from captum_vae.localization.detector.fused_maps import common_scales, fused_maps
 from captum_vae.localization.detector.image_scores import image_scores
 from captum_vae.localization.detector.normal_images import (
     Unlabelled,
     clips_of,
     digest_of_images,
     samples_of,
+    segments_of,
 )
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.detector.prediction import Predictions
 from captum_vae.localization.detector.promise_check import PromiseCheck, count_alarms
 from captum_vae.localization.detector.scorer_choice import ScorerChoice, chosen_scorers
 from captum_vae.localization.detector.scorer_record import fitted_state, load_fitted_state
-from captum_vae.localization.detector.splitting import Split, split_normal
+from captum_vae.localization.detector.splitting import split_normal
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol, check_smoothing
-from captum_vae.localization.scorer import AnomalyScorer
-from captum_vae.localization.scoring import fit_scorers, score_batch
+from captum_vae.localization.scoring import fit_scorers
 from captum_vae.models import LinearFeatureVAE
 from captum_vae.models.encoders import Encoder
 from captum_vae.posterior.calling import owner_of, unwrap
@@ -226,6 +220,9 @@ class AnomalyDetector:
         size, channels = self.wanted_images
         samples = samples_of(normal, "normal", size=size, channels=channels)
         names = clips_of(samples, normal, clips, self.promise.units)
+        segments = ""
+        if names is not None:
+            names, segments = segments_of(names)
         choose = self.choice.held_out
         split = split_normal(len(samples), names, self.promise, choose=choose)
         first = samples[split.fitting[0]].image
@@ -255,8 +252,10 @@ class AnomalyDetector:
         fit_scorers(
             list(scorers), ImageBatches(fitting, "normal", truth=False, **passes), "fitting"
         )
-        scales = _scales(scorers, choosing, protocol, passes)
-        pixel, image = self._calibrate(calibrating, split, scorers, scales, protocol, passes)
+        scales = common_scales(scorers, choosing, protocol, passes)
+        pixel, image = calibrate(
+            self.promise, calibrating, split, scorers, scales, protocol, passes
+        )
         facts = {
             "normal": {
                 "images": len(samples),
@@ -264,6 +263,7 @@ class AnomalyDetector:
                 "chosen_on": len(split.choosing),
                 "calibrated": len(split.calibrating),
                 "unit": split.unit,
+                "segments": segments,
                 "digest": digest_of_images(samples, normal),
                 "read": _described(samples, normal),
             }
@@ -358,7 +358,7 @@ class AnomalyDetector:
             )
         maps = self.maps(images)
         threshold = fitted.pixel.threshold
-        scores = self._scores(maps, threshold)
+        scores = image_scores(maps, self.promise.score, top=self.promise.top, threshold=threshold)
         masks = maps >= threshold
         p_values = fitted.image.p_values(scores.cpu().numpy())
         return Predictions(
@@ -377,7 +377,7 @@ class AnomalyDetector:
         fitted = self._known()
         device = device_of(fitted.model)
         images = images if device is None else images.to(device)
-        return _fused(fitted.scorers, fitted.scales, fitted.protocol, images)
+        return fused_maps(fitted.scorers, fitted.scales, fitted.protocol, images)
 
     def __call__(
         self, batch: Mapping[str, Any], *, image: str = "image", maps: bool = True
@@ -527,6 +527,7 @@ class AnomalyDetector:
         """What a person should know before trusting the promises; usually empty."""
         fitted = self._known()
         told = [
+            fitted.facts["normal"]["segments"],
             fitted.pixel.reason,
             fitted.image.remark,
             *(fitted.choice or {}).get("warnings", ()),
@@ -595,94 +596,6 @@ class AnomalyDetector:
 
     def _sigma(self, shape: tuple[int, int]) -> float:
         return min(shape) / 64 if isinstance(self._smoothing, str) else float(self._smoothing)
-
-    def _scores(self, maps: Tensor, threshold: float) -> Tensor:
-        return image_scores(maps, self.promise.score, top=self.promise.top, threshold=threshold)
-
-    def _calibrate(
-        self,
-        calibrating: SampleDataset,
-        split: Split,
-        scorers: Sequence[AnomalyScorer],
-        scales: Sequence[float],
-        protocol: Protocol,
-        passes: Mapping[str, Any],
-    ) -> tuple[RateThreshold, ImageCalibration]:
-        """Threshold and image scores from images that neither fitted nor chose."""
-        promise = self.promise
-        batches = ImageBatches(calibrating, "normal", truth=False, **passes)
-        units = np.asarray(split.clip_of)
-        # The area counts pixels above the threshold, which other images must have set.
-        for_pixels = np.ones(len(units), bool)
-        if promise.score == "area":
-            for_pixels = units % 2 == 0
-            if for_pixels.all():
-                raise ValueError("score='area' needs at least two images or clips to calibrate on")
-        largest: LargestScores | None = None
-        scores = np.zeros(len(units))
-        for step in ("pixels", "images") if promise.score == "area" else ("both",):
-            pixel = (
-                None
-                if largest is None
-                else leave_one_out_threshold(largest, promise.pixel_rate, split.unit)
-            )
-            for places, batch in batches.numbered("calibrating"):
-                maps = _fused(scorers, scales, protocol, batch.image)
-                if largest is None:
-                    expected = int(for_pixels.sum()) * maps[0].numel()
-                    largest = LargestScores(promise.pixel_rate, expected)
-                if step != "pixels":
-                    threshold = float("inf") if pixel is None else pixel.threshold
-                    scores[places] = self._scores(maps, threshold).cpu().numpy()
-                for place, image_map in zip(places, maps, strict=True):
-                    if step != "images" and for_pixels[place]:
-                        largest.add(image_map.float().cpu().numpy(), int(units[place]))
-        assert largest is not None
-        kept = ~for_pixels if promise.score == "area" else for_pixels
-        return (
-            leave_one_out_threshold(largest, promise.pixel_rate, split.unit),
-            ImageCalibration(promise.alpha, scores[kept], units[kept], split.unit),
-        )
-
-
-def _fused(
-    scorers: Sequence[AnomalyScorer],
-    scales: Sequence[float],
-    protocol: Protocol,
-    images: Tensor,
-) -> Tensor:
-    """Smoothed maps (B, H, W): the scorer's, or the mean of several on a common scale."""
-    size = (int(images.shape[2]), int(images.shape[3]))
-    total: Tensor | None = None
-    scale_of = {id(scorer): scale for scorer, scale in zip(scorers, scales, strict=True)}
-    sized = replace(protocol, size="mask")
-    for scorer, maps, _ in score_batch(scorers, images):
-        prepared: Tensor = sized.transform(maps, size) / scale_of[id(scorer)]
-        total = prepared if total is None else total + prepared
-    assert total is not None
-    return total / len(scorers)
-
-
-def _scales(
-    scorers: Sequence[AnomalyScorer],
-    held_out: SampleDataset,
-    protocol: Protocol,
-    passes: Mapping[str, Any],
-) -> tuple[float, ...]:
-    """The root mean square of each scorer's maps over images that it was not fitted on."""
-    if len(scorers) == 1:
-        return (1.0,)
-    squares, count = np.zeros(len(scorers)), 0
-    for _, batch in ImageBatches(held_out, "normal", truth=False, **passes).numbered("scales"):
-        for place, scorer in enumerate(scorers):
-            maps = _fused([scorer], [1.0], protocol, batch.image)
-            squares[place] += float(maps.double().square().mean((1, 2)).sum())
-        count += len(batch.image)
-    found = np.sqrt(squares / count)
-    if not found.all():
-        silent = [type(s).__name__ for s, scale in zip(scorers, found, strict=True) if not scale]
-        raise ValueError(f"{', '.join(silent)} give all-zero maps for every normal image")
-    return tuple(found.tolist())
 
 
 def _described(samples: SampleDataset, data: object) -> dict[str, str]:

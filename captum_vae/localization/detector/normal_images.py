@@ -20,6 +20,9 @@ _WANTED = (
     "a folder or another path (or a list of them), an array or tensor of images, or a data set of "
     "images or Samples"
 )
+_FEWEST_CLIPS = 4
+_SEGMENTS = 40
+"""Segments that fewer clips are cut into: enough for alpha = .05 when half of them calibrate."""
 
 
 class Unlabelled(SampleDataset):
@@ -117,6 +120,33 @@ def clips_of(
             "folder, give Samples with a group, or pass clips=[...], a name per image"
         )
     return list(groups)
+
+
+def segments_of(clips: Sequence[str]) -> tuple[list[str], str]:
+    """Too few clips to leave whole ones out, cut into segments of consecutive frames.
+
+    Args:
+        clips: The clip of every frame, in order.
+
+    Returns:
+        The segment of every frame, and what a person should know about it; the clips themselves
+        and nothing where there are enough.
+    """
+    count = len(set(clips))
+    length = max(1, -(-len(clips) // _SEGMENTS))
+    if count >= _FEWEST_CLIPS or len(clips) <= _SEGMENTS:
+        return list(clips), ""
+    seen: dict[str, int] = {}
+    segments = []
+    for clip in clips:
+        seen[clip] = seen.get(clip, -1) + 1
+        segments.append(f"{clip} {seen[clip] // length}")
+    return segments, (
+        f"{count} {'clip is' if count == 1 else 'clips are'} too few to leave whole ones out: cut "
+        f"into {len(set(segments))} segments of up to {length} frames, which are taken as clips; "
+        "neighbouring segments resemble each other, so that new videos may pass less well than "
+        "promised"
+    )
 
 
 def digest_of_images(samples: SampleDataset, data: Any) -> str | None:

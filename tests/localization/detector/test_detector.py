@@ -206,6 +206,13 @@ def test_clips_too_few_for_the_promise_are_said(vae):
     assert made.fitted.image.unit == "clips" and "note: frames of a clip" in repr(made)
 
 
+def test_one_video_is_cut_into_segments_and_says_so(vae):
+    with pytest.warns(UserWarning, match="1 clip is too few to leave whole ones out: cut into 40"):
+        made = AnomalyDetector(vae, "mean_image").fit(striped(120), clips=["video"] * 120)
+    assert made.fitted.image.unit == "clips" and made.fitted.image.count == 19
+    assert made.fitted.image.guaranteed
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

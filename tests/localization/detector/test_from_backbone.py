@@ -1,5 +1,9 @@
 """Detectors on the features of frozen encoders: timm's by name, and modules of one's own."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -28,6 +32,19 @@ def test_a_timm_model_is_fitted_and_comes_back_whole(tmp_path):
     made.save(tmp_path)
     again = AnomalyDetector.load(tmp_path)
     assert torch.equal(again.predict(images).maps, found.maps)
+
+
+def test_threads_and_pickles_of_a_detector_that_hooks_layers_agree():
+    made = AnomalyDetector.from_backbone(
+        encoder(), ["1", "4"], image_size=32, channels=1, latent_dim=3
+    ).fit(striped(40))
+    batches = [{"image": striped(4, seed=seed)} for seed in range(8)]
+    expected = [made(batch)["map"] for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, alone in zip(pool.map(made, batches), expected, strict=True):
+            assert np.array_equal(found["map"], alone)
+    again = pickle.loads(pickle.dumps(made))
+    assert np.array_equal(again(batches[0])["map"], expected[0])
 
 
 def test_an_encoder_of_ones_own_is_given_again_and_stays_as_it_was(tmp_path):
