@@ -23,6 +23,18 @@ OTHERS = {
     "mean image": "mean image",
 }
 PUBLISHED = "as published"
+DEFAULT = "unexplained features, L2"
+BESIDE = {
+    "control: feature difference": "feature difference",
+    "latent attention": "latent attention",
+    "control: latent attention, weights shuffled": "its weights shuffled",
+    "floor: constant map": "constant map",
+    "Mahalanobis": "Mahalanobis",
+    "PaDiM": "PaDiM",
+    "PatchCore": "PatchCore",
+}
+"""Lines of the evaluations of frozen features, in the order of the table's columns."""
+FEATURES = "features_"
 DATA = {
     "bottle": "MVTec AD bottle",
     "hazelnut": "MVTec AD hazelnut",
@@ -36,9 +48,16 @@ VERDICTS = ("confirmed", "refuted", "undecided", "not testable here")
 
 def tables() -> dict[str, str]:
     """The table for each pair of markers."""
+    evaluations = dict(stored("localization"))
+    frozen = {
+        name.removeprefix(FEATURES): evaluations.pop(name)
+        for name in list(evaluations)
+        if name.startswith(FEATURES)
+    }
     return {
         "speed": speed_summary.table([dict(run) for _, run in stored("speed")]),
-        "localization": localization(dict(stored("localization"))),
+        "features": features(frozen, dict(stored("cost")).get("features")),
+        "localization": localization(evaluations),
         "reproduced": reproduced(dict(stored("reproduce"))),
     }
 
@@ -64,6 +83,39 @@ def localization(evaluations: Mapping[str, Result]) -> str:
             value, _, interval = str(results.estimate(rows[other], "auroc")).partition(" ")
             cells.append(f"{value}{star} {interval}")
         lines.append(cells)
+    return results.unbroken(_markdown(lines))
+
+
+def features(evaluations: Mapping[str, Result], cost: Result | None) -> str:
+    """Pixel AUROC and AUPRO on frozen features; a star where a paired test tells from ours.
+
+    Args:
+        evaluations: The evaluations by data set.
+        cost: What the maps cost, for a last line; None leaves it out.
+    """
+    titles = ["data", "test images", "unexplained features", *BESIDE.values()]
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
+    for name in [*filter(evaluations.__contains__, DATA), *sorted(evaluations.keys() - DATA)]:
+        evaluation = evaluations[name]
+        rows = {row["name"]: row for row in evaluation["rows"]}
+        link = f"[{DATA.get(name, name)}](docs/results/localization_{FEATURES}{name}.json)"
+        ours = [str(results.estimate(rows[DEFAULT], metric)) for metric in ("auroc", "aupro")]
+        cells = [link, _units(evaluation), " / ".join(ours)]
+        for other in BESIDE:
+            values = []
+            for metric, tests in (("auroc", "differences"), ("aupro", "aupro_differences")):
+                value = str(results.estimate(rows[other], metric)).partition(" ")[0]
+                test = evaluation[tests][f"{DEFAULT} - {other}"]
+                told = test["low"] is not None and not test["low"] <= 0 <= test["high"]
+                values.append(value + ("*" if told else ""))
+            cells.append(" / ".join(values))
+        lines.append(cells)
+    if cost is not None:
+        spent = {row["map"]: f"{row['CPU ms per image']:.1f}" for row in cost["rows"]}
+        attention = spent["latent attention"]
+        spent["control: latent attention, weights shuffled"] = attention
+        named = [spent[name] for name in (DEFAULT, *BESIDE)]
+        lines.append(["[CPU ms per image](docs/results/cost_features.json)", "", *named])
     return results.unbroken(_markdown(lines))
 
 

@@ -125,24 +125,29 @@ def localization(result: Result) -> str:
     """A result of ``captum-vae evaluate``: the table with intervals, tests, the choice."""
     lines = [
         "| scorer | sigma | pixel AUROC | AUPRO | AP | F1 max (oracle) | best IoU (oracle) | "
-        "image AUROC |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "image AUROC | by the top 1% |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in result["rows"]:
         cells = [row["name"], _cell(row["protocol"]["smoothing"])]
         for name in ("auroc", "aupro", "average_precision", "f1_max", "best_iou", "image_auroc"):
             cells.append(str(estimate(row, name)))
+        # Files from before it was measured have none.
+        known = "image_auroc_top" in row["scores"]
+        cells.append(str(estimate(row, "image_auroc_top")) if known else "")
         lines.append(_line(cells))
     choice = result.get("choice")
     if choice:
         lines += ["", _choice(choice)]
-    if result.get("differences"):
+    for metric, tests in (("pixel AUROC", "differences"), ("AUPRO", "aupro_differences")):
+        if not result.get(tests):
+            continue
         lines += [
             "",
-            "| paired difference of pixel AUROC | value | interval | p |",
+            f"| paired difference of {metric} | value | interval | p |",
             "|---|--:|--:|--:|",
         ]
-        for name, test in result["differences"].items():
+        for name, test in result[tests].items():
             ends = f"[{_cell(test['low'])}, {_cell(test['high'])}]"
             cells = [name, _cell(test["difference"]), ends, _cell(test["p_value"])]
             lines.append(_line(cells))

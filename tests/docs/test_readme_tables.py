@@ -84,6 +84,35 @@ def test_a_data_set_without_a_title_is_listed_last_by_its_files_name(evaluation:
     assert [line.split("]")[0] for line in lines] == ["| [UCSD Ped2", "| [another"]
 
 
+def test_frozen_features_stand_beside_controls_floor_and_peers_with_both_metrics() -> None:
+    def scored(name: str, auroc: float, aupro: float) -> dict:
+        found = row(name, auroc, auroc - 0.05, auroc + 0.05)
+        found["scores"]["aupro"] = {"value": aupro}
+        found["intervals"]["aupro"] = {"low": aupro - 0.1, "high": aupro + 0.1}
+        return found
+
+    told, untold = {"low": 0.1, "high": 0.2, "units": 7}, {"low": -0.1, "high": 0.2, "units": 7}
+    others = list(readme.BESIDE)
+    pairs = [f"{readme.DEFAULT} - {other}" for other in others]
+    evaluation = {
+        "rows": [scored(readme.DEFAULT, 0.9, 0.8), *(scored(o, 0.7, 0.6) for o in others)],
+        "differences": dict.fromkeys(pairs, told),
+        "aupro_differences": dict.fromkeys(pairs, untold),
+    }
+    costs = [{"map": name, "CPU ms per image": 2.0} for name in (readme.DEFAULT, *others)]
+    lines = readme.features({"bottle": evaluation}, {"rows": costs}).replace(NO_BREAK, " ")
+    _, _, line, cost = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()
+    )
+    assert line == [
+        "[MVTec AD bottle](docs/results/localization_features_bottle.json)",
+        "7",
+        "0.900 [0.850, 0.950] / 0.800 [0.700, 0.900]",
+        *["0.700* / 0.600"] * len(others),
+    ]
+    assert cost[2:] == ["2.0"] * (1 + len(others))
+
+
 def reproduced_line(*verdicts: tuple[str, str], **facts: object) -> str:
     """The table's line of an experiment with these sources and verdicts."""
     claims = [{"source": source, "verdict": verdict} for source, verdict in verdicts]
