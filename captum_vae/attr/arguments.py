@@ -161,10 +161,8 @@ def refuse_meta(adapter: PosteriorAdapter) -> None:
 def warn_of_batch_statistics(adapter: PosteriorAdapter) -> None:
     """Warn when a batch norm of the model mixes the images of a batch."""
     owner = adapter.owner
-    if owner is not None and any(
-        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-        for module in all_modules(owner)
-    ):
+    norms = [] if owner is None else [m for m in all_modules(owner) if isinstance(m, _BatchNorm)]
+    if any(norm.training or norm.running_mean is None for norm in norms):
         warn_caller(
             "a batch-norm layer of the model takes the batch's own statistics, so maps depend on "
             "the other images of the batch; call model.eval() first, and keep running statistics"

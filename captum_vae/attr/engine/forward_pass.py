@@ -169,7 +169,8 @@ def run_layers(
             depend on any.
     """
     args = (*inputs, *extra)
-    refuse_meta(adapter)
+    if not is_decided() or may_read_back(args[0]):
+        refuse_meta(adapter)
     adapter.prepare(*args)
     warn_of_batch_statistics(adapter)
 
