@@ -147,7 +147,7 @@ class ConvolutionConsumer(Consumer):
         return Vectors(rows, self.shape)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """z, some images at a time unless it may be kept."""
+        """Give z, some images at a time unless it may be kept."""
         step = max(1, self.most // max(1, self._size))
         if len(self.u) == 1 or step >= len(self.u) or is_traced():
             yield slice(None), self._z
@@ -271,7 +271,7 @@ def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
 
 
 class _Contraction(torch.autograd.Function):
-    """g @ z.mT, (b, T, N) and (b, K, N) -> (b, T, K), whose gradients keep the order of g and z."""
+    """The product g @ z.mT, (b, T, N) and (b, K, N) -> (b, T, K), whose gradients keep the order of g and z."""
 
     @staticmethod
     def forward(ctx: Any, cotangents: Tensor, z: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ class Vectors:
     Attributes:
         rows: (T, *shape), with axes of size 1 along which all numbers are equal.
         shape: Shape of the value.
-        gate: What multiplies all rows alike, (*shape) with axes of size 1 likewise, while it is
-            kept apart from rows that are equal over positions; else None.
+        gate: What multiplies all rows alike, (*shape) with axes of size 1 where it is equal, while
+            it is kept apart from rows that are equal over positions; else None.
         own: Whether nobody else holds the rows, so that they may be overwritten.
     """
 
