@@ -271,7 +271,10 @@ def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
 
 
 class _Contraction(torch.autograd.Function):
-    """The product g @ z.mT, (b, T, N) and (b, K, N) -> (b, T, K), whose gradients keep the order of g and z."""
+    """The product g @ z.mT, (b, T, N) and (b, K, N) -> (b, T, K).
+
+    Its gradients keep the order of g and z.
+    """
 
     @staticmethod
     def forward(ctx: Any, cotangents: Tensor, z: Tensor) -> Tensor:
