@@ -44,6 +44,8 @@ def onnx_forms() -> dict[Any, Callable[..., Any]]:
         aten._adaptive_avg_pool3d_backward.default: partial(_adaptive_avg_pool_backward, 3),
         aten.unfold_backward.default: _unfold_backward,
         aten.view.default: _view,
+        aten.as_strided.default: _as_strided,
+        aten.as_strided_scatter.default: _as_strided_scatter,
     }
     for name in ("avg_pool2d", "avg_pool3d"):
         forms[getattr(aten, f"{name}_backward").default] = _pooled_backward(getattr(aten, name))
@@ -162,6 +164,32 @@ def _adaptive_max_pool(values: Tensor, output_size: Sizes) -> tuple[Tensor, Tens
         found.append(inside[index])
     shape = [*values.shape[: -len(sizes)], *output_size]
     return torch.stack(maxima, -1).reshape(shape), torch.stack(found, -1).reshape(shape)
+
+
+def _as_strided(values: Tensor, size: Sizes, stride: Sizes, offset: int | None = None) -> Tensor:
+    """Values by their place in memory, where these are all of them in their order."""
+    if not _in_order(values, size, stride, offset):
+        return NotImplemented
+    return values.contiguous().view(size)
+
+
+def _as_strided_scatter(
+    values: Tensor, placed: Tensor, size: Sizes, stride: Sizes, offset: int | None = None
+) -> Tensor:
+    if not _in_order(values, size, stride, offset):
+        return NotImplemented
+    return placed.contiguous().view(values.shape)
+
+
+def _in_order(values: Tensor, size: Sizes, stride: Sizes, offset: int | None) -> bool:
+    if offset or values.numel() != math.prod(size) or not values.is_contiguous():
+        return False
+    expected = 1
+    for length, step in zip(reversed(size), reversed(stride), strict=True):
+        if length > 1 and step != expected:
+            return False
+        expected *= length
+    return True
 
 
 def _pooled_backward(pool: Any) -> Callable[..., Tensor]:
