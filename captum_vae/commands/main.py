@@ -49,6 +49,7 @@ COMMANDS = {
         nested={"normal.options.NAME or --test.options.NAME": _READING},
     ),
     "explain": Command("Show what each latent dimension of your own VAE reads in your images"),
+    "export": Command("Write the maps of your own VAE as a file for onnxruntime or torch.export"),
     "fit": Command("Train a VAE and report which latent dimensions it uses", configs="configs/fit"),
     "info": Command("Print versions, devices and what is installed"),
     "plugins": Command("List registered scorers, data sets, models, and plugins that fail"),

@@ -83,7 +83,7 @@ class BuiltAttribution:
 def build_attribution(
     name: str,
     model: nn.Module,
-    layer: str | None,
+    layer: str | Sequence[str] | None,
     adapter: PosteriorAdapter,
     options: Mapping[str, Any],
     *,
@@ -95,7 +95,7 @@ def build_attribution(
     Args:
         name: The name it is registered under (``captum-vae plugins`` lists them).
         model: The VAE.
-        layer: The layer's dotted name; None for an attribution without one.
+        layer: The layer's dotted name, or several; None for an attribution without one.
         adapter: Reads the posterior.
         options: Options of the constructor or of ``attribute``, which take what their signatures
             name.

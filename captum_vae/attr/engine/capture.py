@@ -107,7 +107,9 @@ def capture_features(
         if replace_with is not None:
             features = replace_with[index]
         if graph == "none":
-            caught.tensors[index] = features.detach().clone().as_subclass(Tensor)
+            copy = features.detach().clone()
+            # An alias of a plain tensor would be one that a recorder of operations does not know.
+            caught.tensors[index] = copy if type(copy) is Tensor else copy.as_subclass(Tensor)
             if all(tensor is not None for tensor in caught.tensors):
                 raise FeaturesComplete
             return features

@@ -21,6 +21,9 @@ aten = torch.ops.aten
 
 Sizes = Sequence[int]
 
+_LEFT: Any = NotImplemented
+"""The operation stays as it is."""
+
 
 def onnx_forms() -> dict[Any, Callable[..., Any]]:
     """A function for each operation, by the operation; they do what it does."""
@@ -87,7 +90,7 @@ def _convolution_backward(
     output_mask: Sequence[bool],
 ) -> Any:
     if any(output_mask[1:]):
-        return NotImplemented  # gradients of weights, which no map of fixed weights needs
+        return _LEFT  # gradients of weights, which no map of fixed weights needs
     axes = range(gradient.dim() - 2)
     stride, padding, dilation = (
         [*list(x), *list(x)[-1:] * (len(axes) - len(x))] for x in (stride, padding, dilation)
@@ -166,19 +169,19 @@ def _adaptive_max_pool(values: Tensor, output_size: Sizes) -> tuple[Tensor, Tens
     return torch.stack(maxima, -1).reshape(shape), torch.stack(found, -1).reshape(shape)
 
 
-def _as_strided(values: Tensor, size: Sizes, stride: Sizes, offset: int | None = None) -> Tensor:
+def _as_strided(values: Tensor, size: Sizes, stride: Sizes, offset: int | None = None) -> Any:
     """Values by their place in memory, where these are all of them in their order."""
     if not _in_order(values, size, stride, offset):
-        return NotImplemented
-    return values.contiguous().view(size)
+        return _LEFT
+    return values.contiguous().reshape(size)
 
 
 def _as_strided_scatter(
     values: Tensor, placed: Tensor, size: Sizes, stride: Sizes, offset: int | None = None
-) -> Tensor:
+) -> Any:
     if not _in_order(values, size, stride, offset):
-        return NotImplemented
-    return placed.contiguous().view(values.shape)
+        return _LEFT
+    return placed.contiguous().reshape(values.shape)
 
 
 def _in_order(values: Tensor, size: Sizes, stride: Sizes, offset: int | None) -> bool:
@@ -270,7 +273,7 @@ def _unfold_backward(
 
 def _view(values: Tensor, size: Sizes) -> Tensor:
     """A view; forms given here may order their values in memory otherwise than torch's do."""
-    return NotImplemented if values.is_contiguous() else values.contiguous().view(size)
+    return _LEFT if values.is_contiguous() else values.contiguous().view(size)
 
 
 def _padded_backward(pad: Any) -> Callable[..., Tensor]:

@@ -229,7 +229,9 @@ def _described(
 
 def _as_torch(program: ExportedProgram, about: Mapping[str, Any]) -> tuple[bytes, Any]:
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={METADATA: json.dumps(about)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constants that share memory, which are saved whole
+        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(about)})
     buffer.seek(0)
     loaded = torch.export.load(buffer).module()
 
