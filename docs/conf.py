@@ -5,10 +5,15 @@ fetched, and formulas are MathML. The pages of results and
 of commands are made while they are read, see ``_ext``.
 """
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+# The notebooks' kernels find the benchmarks, which hold what writes the pretrained weights.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 from captum_vae import __version__
 
@@ -17,7 +22,7 @@ author = "the captum_vae authors"
 release = version = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -26,7 +31,13 @@ extensions = [
     "commands",
     "results",
 ]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+# Notebooks are run when the manual is built, each in a folder of its own.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
 exclude_patterns = ["_build"]
 nitpicky = False
 # Quotes belong to commands and names here.

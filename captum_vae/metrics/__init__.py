@@ -23,12 +23,6 @@ if TYPE_CHECKING:
         sap_score,
         score_disentanglement,
     )
-    from captum_vae.metrics.faithfulness import (
-        RemovalCurves,
-        compare_areas,
-        randomization_check,
-        removal_curves,
-    )
     from captum_vae.metrics.localization.bootstrap import (
         Interval,
         PairedDifference,
@@ -75,7 +69,6 @@ __all__ = [
     "PixelMetrics",
     "PixelROC",
     "PixelResult",
-    "RemovalCurves",
     "VoteProtocol",
     "active_dimensions",
     "aupro",
@@ -85,7 +78,6 @@ __all__ = [
     "beta_vae_score",
     "bootstrap_interval",
     "bootstrap_intervals",
-    "compare_areas",
     "dci_scores",
     "evaluate_disentanglement",
     "f1_max",
@@ -95,8 +87,6 @@ __all__ = [
     "modularity_score",
     "paired_difference",
     "pro_curve",
-    "randomization_check",
-    "removal_curves",
     "roc_curve",
     "sap_score",
     "score_disentanglement",

@@ -23,7 +23,7 @@ from captum_vae.report.pictures import save_picture
 ScaleChoice = Literal["common", "image", "map"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Shown:
     """A grid of maps over images; a notebook shows it, and :meth:`save` writes it.
 
@@ -59,7 +59,7 @@ class Shown:
             f'src="data:image/png;base64,{picture}"><figcaption>{caption}</figcaption></figure>'
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The caption, for a terminal, which shows no pictures."""
         return f"{self.caption}; show(...).save('maps.png') writes the picture"
 
