@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "captum", "timm", "numpy", "pytest-benchmark")
+PACKAGES = ("torch", "captum", "timm", "numpy", "pytest-benchmark", "grad-cam", "torchcam")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from captum_vae.models import MNISTVAE, UCSDVAE, FactorVAE, ResNet18VAE
 from captum_vae.models.base import GaussianVAE
 
 SEED = 0
-LATENT_DIMS = (10, 32, 128)
+LATENT_DIMS = (10, 32, 128, 1000)
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Encoder:
     image_size: int
 
 
-def _conv(model: type[GaussianVAE], last: int, image_size: int) -> Encoder:
+def _conv(model: type[GaussianVAE], layers: tuple[str, ...], image_size: int) -> Encoder:
     return Encoder(
         model,
-        {f"relu{last}": f"encoder.relu{last}", f"conv{last}": f"encoder.conv{last}"},
-        {f"relu{last}": "post-activation", f"conv{last}": "pre-ReLU"},
+        {layer: f"encoder.{layer}" for layer in layers},
+        {layer: "post-activation" if "relu" in layer else "pre-ReLU" for layer in layers},
         128,
         image_size,
     )
 
 
-_BLOCKS = ("layer4", "layer3", "layer2")
+_BLOCKS = ("layer4", "layer3", "layer2", "layer1")
 ENCODERS = {
-    "MNIST": _conv(MNISTVAE, 2, 28),
-    "UCSD": _conv(UCSDVAE, 3, 100),
-    "FactorVAE": _conv(FactorVAE, 4, 64),
+    "MNIST": _conv(MNISTVAE, ("relu2", "conv2", "relu1"), 28),
+    "UCSD": _conv(UCSDVAE, ("relu3", "conv3"), 100),
+    "FactorVAE": _conv(FactorVAE, ("relu4", "conv4", "relu2", "relu1", "conv1"), 64),
     "ResNet18": Encoder(
         ResNet18VAE,
         {name: f"encoder.backbone.{name}" for name in _BLOCKS},

@@ -17,11 +17,14 @@ COLUMNS = {
     "method1": "method 1, ours",
     "method2": "method 2, ours",
     "batched_vjp": "batched VJP",
+    "forward_mode": "forward mode",
     "autograd_loop": "autograd loop",
     "captum_loop": "Captum loop",
+    "pytorch_grad_cam_loop": "pytorch-grad-cam loop",
+    "torch_cam_loop": "torch-cam loop",
     "published_loop": "published loop",
 }
-GENERAL = ("batched_vjp", "autograd_loop")
+GENERAL = ("batched_vjp", "forward_mode", "autograd_loop")
 _SETTING = ("encoder", "layer", "features", "dims", "batch", "image_size", "device", "dtype")
 _ROW = (*_SETTING, "way", "plan", "seconds", "ratios", "rounds", "peak_bytes")
 _MACHINE = (

@@ -6,11 +6,12 @@ maps at feature resolution: method 1 as (B, T, h, w) for T latent dimensions, me
 (B, 1, h, w). None but ``published_loop`` computes gradients of the model's weights.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import torch
 from captum.attr import LayerGradCam
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.settings import Case
 from captum_vae import LatentGradCAM, MeanSumGradCAM
@@ -105,17 +106,101 @@ def published_loop(case: Case) -> Call:
     return call
 
 
+def forward_mode(case: Case) -> Call:
+    """Forward mode: one tangent per channel, one everywhere in it, gives all dimensions at once.
+
+    The layers below run once, and those from the features on under ``torch.func.jvp``, batched over
+    as many channels as fit 64 MiB.
+    """
+
+    def call(dims: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            features = _features(case)
+        shape = features.shape
+        own = torch.eye(shape[1], dtype=features.dtype, device=features.device)
+        step = max(1, 2**24 // features.numel())
+
+        def codes(given: Tensor) -> Tensor:
+            handle = case.layer.register_forward_hook(lambda _m, _i, _o: given)
+            try:
+                return case.vae.encode(case.images)[0][:, list(dims)]
+            finally:
+                handle.remove()
+
+        def along(tangent: Tensor) -> Tensor:
+            tangent = tangent[None, :, None, None].expand(shape)
+            made: Tensor = torch.func.jvp(codes, (features,), (tangent,))[1]
+            return made
+
+        with torch.no_grad():
+            parts = [torch.vmap(along)(some) for some in own.split(step)]
+        return _maps(torch.cat(parts).permute(1, 2, 0) / shape[2:].numel(), features)
+
+    return call
+
+
+def pytorch_grad_cam_loop(case: Case) -> Call:
+    """pytorch-grad-cam's ``GradCAM`` once per dimension: maps at image size, scaled to [0, 1]."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model = _MeanAlone(case)
+
+    def call(dims: Sequence[int]) -> Tensor:
+        with GradCAM(model, [case.layer]) as cam:  # its hooks stay on the layer until it is left
+            rows = [cam(case.images, [ClassifierOutputTarget(d)] * len(case.images)) for d in dims]
+        return torch.stack([torch.from_numpy(row) for row in rows], 1)
+
+    return call
+
+
+def torch_cam_loop(case: Case) -> Call:
+    """torch-cam's ``GradCAM``: one forward, then one backward per dimension."""
+    from torchcam.methods import GradCAM
+
+    model = _MeanAlone(case)
+
+    def call(dims: Sequence[int]) -> Tensor:
+        with GradCAM(model, case.layer) as cam:
+            scores = model(case.images)
+            rows = [cam(d, scores, normalized=False, retain_graph=True)[0] for d in dims]
+        return torch.stack(rows, 1)
+
+    return call
+
+
 WAYS: dict[str, Way] = {
     "method2_autograd": method2_autograd,
     "method2": method2,
     "method1": method1,
     "batched_vjp": batched_vjp,
     "autograd_loop": autograd_loop,
+    "forward_mode": forward_mode,
     "captum_loop": captum_loop,
+    "pytorch_grad_cam_loop": pytorch_grad_cam_loop,
+    "torch_cam_loop": torch_cam_loop,
     "published_loop": published_loop,
 }
-LOOPS = ("autograd_loop", "captum_loop", "published_loop")
+PEERS = {"pytorch_grad_cam_loop": "pytorch_grad_cam", "torch_cam_loop": "torchcam"}
+"""Ways that need a package which is not among the requirements, with its module."""
+OWN_SCALE = ("pytorch_grad_cam_loop",)
+"""Ways whose maps are scaled between 0 and 1 and enlarged, so that values cannot be compared."""
+LOOPS = (
+    "autograd_loop",
+    "captum_loop",
+    "pytorch_grad_cam_loop",
+    "torch_cam_loop",
+    "published_loop",
+)
 SUMMED = ("method2_autograd", "method2")
+
+
+def missing(name: str) -> str | None:
+    """Why a way cannot run here; None where it can."""
+    module = PEERS.get(name)
+    if module is None or importlib.util.find_spec(module) is not None:
+        return None
+    return f"{module} is not installed"
 
 
 def prepare(name: str, case: Case) -> Call:
@@ -144,6 +229,24 @@ def _forward(case: Case) -> tuple[Tensor, Tensor]:
     finally:
         handle.remove()
     return mean, kept[0]
+
+
+def _features(case: Case) -> Tensor:
+    """Features (B, K, h, w) of a call of the encoder."""
+    return _forward(case)[1]
+
+
+class _MeanAlone(nn.Module):
+    """The encoder as a classifier, whose scores are the posterior means."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.vae = case.vae
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, D)."""
+        mean: Tensor = self.vae.encode(images)[0]
+        return mean
 
 
 def _maps(alpha: Tensor, features: Tensor) -> Tensor:

@@ -101,12 +101,12 @@ def test_no_way_leaves_gradients_behind(way):
 def test_the_full_set_is_every_encoder_layer_and_number_of_dimensions():
     on_cpu = {(s.encoder, s.layer, s.dims) for s in full_settings() if s.device == "cpu"}
     layers = {
-        "MNIST": ("relu2", "conv2"),
+        "MNIST": ("relu2", "conv2", "relu1"),
         "UCSD": ("relu3", "conv3"),
-        "FactorVAE": ("relu4", "conv4"),
-        "ResNet18": ("layer4", "layer3", "layer2"),
+        "FactorVAE": ("relu4", "conv4", "relu2", "relu1", "conv1"),
+        "ResNet18": ("layer4", "layer3", "layer2", "layer1"),
     }
-    assert on_cpu == {(e, n, d) for e in layers for n in layers[e] for d in (10, 32, 128)}
+    assert on_cpu == {(e, n, d) for e in layers for n in layers[e] for d in (10, 32, 128, 1000)}
 
 
 def test_the_quick_set_has_every_encoder_and_layer_once():

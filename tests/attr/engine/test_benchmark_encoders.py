@@ -23,13 +23,18 @@ IMAGE_SIZE = {"MNIST": 28, "UCSD": 100, "FactorVAE": 64, "ResNet18": 64}
 PLANS = {
     ("MNIST", "relu2"): "pooled",
     ("MNIST", "conv2"): "masked",
+    ("MNIST", "relu1"): "convolved",
     ("UCSD", "relu3"): "pooled",
     ("UCSD", "conv3"): "masked",
     ("FactorVAE", "relu4"): "pooled",
     ("FactorVAE", "conv4"): "masked",
+    ("FactorVAE", "relu2"): "convolved",
+    ("FactorVAE", "relu1"): "convolved",
+    ("FactorVAE", "conv1"): "convolved",
     ("ResNet18", "layer4"): "pooled",
     ("ResNet18", "layer3"): "convolved",
     ("ResNet18", "layer2"): "convolved",
+    ("ResNet18", "layer1"): "convolved",
 }
 CLOSED = [setting for setting, plan in PLANS.items() if plan in ("pooled", "masked")]
 
