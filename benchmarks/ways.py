@@ -149,6 +149,7 @@ def pytorch_grad_cam_loop(case: Case) -> Call:
     def call(dims: Sequence[int]) -> Tensor:
         with GradCAM(model, [case.layer]) as cam:  # its hooks stay on the layer until it is left
             rows = [cam(case.images, [ClassifierOutputTarget(d)] * len(case.images)) for d in dims]
+        case.vae.zero_grad()
         return torch.stack([torch.from_numpy(row) for row in rows], 1)
 
     return call
@@ -164,7 +165,8 @@ def torch_cam_loop(case: Case) -> Call:
         with GradCAM(model, case.layer) as cam:
             scores = model(case.images)
             rows = [cam(d, scores, normalized=False, retain_graph=True)[0] for d in dims]
-        return torch.stack(rows, 1)
+        case.vae.zero_grad()
+        return torch.stack(rows, 1).detach()
 
     return call
 

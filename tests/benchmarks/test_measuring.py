@@ -7,9 +7,10 @@ from benchmarks import pairing
 from benchmarks.memory import peak_bytes
 from benchmarks.pairing import PairedTimer, loop_seconds, rounds_within
 from benchmarks.settings import Setting, build_case, full_settings, quick_settings
-from benchmarks.ways import SUMMED, WAYS, prepare
+from benchmarks.ways import OWN_SCALE, SUMMED, WAYS, missing, prepare
 
 MIB = 2**20
+HERE = [way for way in WAYS if missing(way) is None]
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_vae.posterior.CollapsedPosteriorWarning")
 
@@ -83,15 +84,17 @@ def test_peak_memory_counts_temporaries_inside_operations():
 @pytest.mark.parametrize("layer", ["relu4", "conv4"])
 def test_all_ways_give_the_same_maps(layer):
     case = build_case(Setting("FactorVAE", layer, 5, 3, 64))
-    maps = {name: prepare(name, case)(range(5)) for name in WAYS}
+    maps = {name: prepare(name, case)(range(5)) for name in HERE}
     for name, found in maps.items():
+        if name in OWN_SCALE:
+            continue
         wanted = maps["method2" if name in SUMMED else "autograd_loop"]
         assert found.shape == (3, 1 if name in SUMMED else 5, 4, 4)
         assert wanted.abs().max() > 0
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6 * float(wanted.max()))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", HERE)
 def test_no_way_leaves_gradients_behind(way):
     case = build_case(Setting("FactorVAE", "relu4", 3, 2, 64))
     prepare(way, case)(range(3))
