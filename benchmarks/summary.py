@@ -71,8 +71,37 @@ def compact(raw: Results) -> Results:
     }
 
 
+def merged(runs: list[Results]) -> Results:
+    """Several runs of one commit on one machine as one compact result.
+
+    Raises:
+        ValueError: the runs are of different commits.
+    """
+    if len({run["commit"] for run in runs}) > 1:
+        raise ValueError("only runs of one commit can be written to one file")
+    return {
+        **runs[0],
+        "command": "; ".join(run["command"] for run in runs),
+        "uncommitted_changes": any(run["uncommitted_changes"] for run in runs),
+        "rows": [row for run in runs for row in run["rows"]],
+        "skipped": [row for run in runs for row in run["skipped"]],
+    }
+
+
+def only(run: Results, encoders: list[str]) -> Results:
+    """A run's rows of some encoders."""
+    kept = {
+        name: [row for row in run[name] if row["encoder"] in encoders]
+        for name in ("rows", "skipped")
+    }
+    return {**run, **kept}
+
+
 def table(runs: Iterable[Results]) -> str:
-    """The ratio table in Markdown, one line per setting, with a line on each run above it."""
+    """The ratio table in Markdown, with a line on each run above it.
+
+    One line per setting, of the latest run that measured it.
+    """
     runs = list(runs)
     lines = [about(run) + "\n" for run in runs]
     headings = [
@@ -88,9 +117,11 @@ def table(runs: Iterable[Results]) -> str:
     ]
     lines.append("| " + " | ".join(headings) + " |")
     lines.append("|" + "---|" * 4 + "---:|" * (len(headings) - 4))
-    for run in runs:
-        for ways, skipped in _settings(run):
-            lines.append("| " + " | ".join(_cells(ways, skipped)) + " |")
+    latest: dict[tuple[Any, ...], tuple[dict[str, Results], dict[str, Results]]] = {}
+    for run in sorted(runs, key=lambda run: str(run["date"])):
+        latest.update(_settings(run))
+    for ways, skipped in latest.values():
+        lines.append("| " + " | ".join(_cells(ways, skipped)) + " |")
     return "\n".join(lines)
 
 
@@ -137,27 +168,34 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.summary", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--write", type=Path, help="file whose speed table is replaced")
-    parser.add_argument("--compact", type=Path, help="where to write one file's compact results")
+    parser.add_argument("--compact", type=Path, help="where to write the files' compact results")
+    parser.add_argument("--only", nargs="+", metavar="ENCODER", help="keep rows of these alone")
     options = parser.parse_args(arguments)
-    if options.compact and len(options.files) > 1:
-        parser.error("--compact takes one FILE, since a compact file describes one run")
     runs = [compact(json.loads(path.read_text())) for path in options.files]
+    if options.only:
+        runs = [only(run, options.only) for run in runs]
     if options.compact:
-        options.compact.write_text(json.dumps(runs[0], indent=1) + "\n")
+        try:
+            result = merged(runs)
+        except ValueError as error:
+            parser.error(f"--compact: {error}")
+        options.compact.write_text(json.dumps(result, indent=1) + "\n")
     if options.write:
         write_between_markers(options.write, table(runs))
     else:
         print(table(runs))
 
 
-def _settings(run: Results) -> list[tuple[dict[str, Results], dict[str, Results]]]:
-    """(way -> row, way -> skipped row) for every setting, in the order measured."""
+def _settings(
+    run: Results,
+) -> dict[tuple[Any, ...], tuple[dict[str, Results], dict[str, Results]]]:
+    """Setting -> (way -> row, way -> skipped row), in the order measured."""
     settings: dict[tuple[Any, ...], tuple[dict[str, Results], dict[str, Results]]] = {}
     for index, rows in enumerate((run["rows"], run["skipped"])):
         for row in rows:
             key = tuple(row[name] for name in _SETTING)
             settings.setdefault(key, ({}, {}))[index][row["way"]] = row
-    return list(settings.values())
+    return settings
 
 
 def _cells(ways: dict[str, Results], skipped: dict[str, Results]) -> list[str]:

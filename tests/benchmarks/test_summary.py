@@ -104,9 +104,24 @@ def test_a_compact_file_has_neither_raw_timings_nor_the_hosts_name_and_gives_the
     assert table([small]) == table([compact(raw)])
 
 
-def test_rows_of_several_files_stand_in_one_table(raw):
-    text = table([compact(raw), compact(raw)])
+def test_rows_of_several_files_stand_in_one_table_the_latest_run_of_a_setting_alone(raw):
+    earlier, other = compact(raw), json.loads(json.dumps(compact(raw)))
+    earlier["date"] = "2020-01-01"
+    for row in [*other["rows"], *other["skipped"]]:
+        row["dims"] = 77
+    text = table([earlier, compact(raw), other])
     assert sum(line.startswith("| MNIST") for line in text.splitlines()) == 2
+
+
+def test_runs_of_one_commit_are_written_to_one_file(raw, tmp_path):
+    file, out = tmp_path / "raw.json", tmp_path / "out.json"
+    file.write_text(json.dumps(raw))
+    main([str(file), str(file), "--compact", str(out), "--only", "MNIST"])
+    found = json.loads(out.read_text())
+    assert len(found["rows"]) == 2 * len(compact(raw)["rows"])
+    assert found["command"].count(";") == 1
+    main([str(file), "--compact", str(out), "--only", "UCSD"])
+    assert json.loads(out.read_text())["rows"] == []
 
 
 def test_the_table_replaces_what_stands_between_the_markers(raw, tmp_path):
