@@ -28,6 +28,14 @@ PAGES = [
 ]
 
 DEFINITIONS = {
+    "with 95% intervals": "a confidence level",
+    "with the 95% interval of the rate": "a confidence level",
+    "the mean of the highest 1% of its map": "a score's definition",
+    "for alpha = 0.05": "an example",
+    "looks every five seconds": "an example",
+    "at least 80% of each in the 40% of places": "where defects are painted",
+    "`margin`, .02 pixel AUROC, at the lower end of the 95% interval": "the rule of the choice",
+    "choose the same; below 80% it warns": "the rule of the choice",
     "Python 3.10 or later": "what the package asks for",
     "with its 95% interval": "a confidence level",
     "a 95% interval of Student's t": "a confidence level",
