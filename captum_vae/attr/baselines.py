@@ -173,6 +173,17 @@ def _fitted_features(baselines: MeanActivation, run: ForwardPass) -> tuple[Tenso
     )
 
 
+def baseline_inputs(baselines: tuple[Any, ...], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Baselines that are inputs or numbers as a batch like the model's inputs.
+
+    Raises:
+        ValueError: A baseline has another shape, or holds NaN or infinite values.
+        TypeError: It is something else.
+    """
+    pairs = zip(baselines, inputs, strict=True)
+    return tuple(_like(value, x) for value, x in pairs)
+
+
 def _like(value: Any, image: Tensor) -> Tensor:
     wanted = (
         "a tensor, a number, 'reconstruction', a callable of the inputs, or a fitted MeanActivation"

@@ -19,7 +19,7 @@ from captum_vae.attr.arguments import (
     latent_dims,
     warn_of_collapse,
 )
-from captum_vae.attr.baselines import Baselines, baseline_features
+from captum_vae.attr.baselines import Baselines, baseline_features, baseline_inputs
 from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.first_call import checking
 from captum_vae.attr.engine.forward_pass import ForwardPass, run_layers
@@ -198,6 +198,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         n_steps: int = 8,
         create_graph: bool = False,
         checks: Checks | None = None,
+        return_convergence_delta: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
         """Attention maps of the posterior at the layer.
 
@@ -225,11 +226,14 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             n_steps: Points on the path of ``weighting="integrated"`` (Gauss-Legendre).
             create_graph: Keep the graph, so that a loss on the maps trains the model.
             checks: Replaces the attribution's own ``checks`` for this call.
+            return_convergence_delta: Return the maps of one layer with their deltas (B, T), see
+                :meth:`compute_convergence_delta`; for integrated, unrectified sums of channels.
 
         Returns:
             Maps (B, T, h, w) of T latent dimensions, T = 1 when summed or aggregated; with
             ``reduction="none"``, (B, T, K, h, w). float32, or float64 for a float64 model. A tuple
-            with one entry per layer when the layers were given as a sequence.
+            with one entry per layer when the layers were given as a sequence. With
+            ``return_convergence_delta``, a pair of maps and deltas.
 
         Raises:
             ValueError: An empty batch, a target out of range, features without spatial positions,
@@ -257,6 +261,27 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             create_graph=create_graph,
             checks=checks,
         )
+        if return_convergence_delta:
+            options = resolve_options(
+                preset,
+                rectifier=rectifier,
+                order=order,
+                reduction=reduction,
+                weighting=weighting,
+                aggregate=aggregate,
+            )
+            complete = (options.weighting, options.rectifier, options.reduction, options.aggregate)
+            one = isinstance(self.layer, (Module, str)) and size is None
+            given = isinstance(baselines, (Tensor, int, float, tuple))
+            if complete != ("integrated", "none", "sum", "none") or not one or not given:
+                raise ValueError(
+                    "return_convergence_delta wants weighting='integrated', rectifier='none', "
+                    "reduction='sum', aggregate='none', one layer, size=None, and baselines that "
+                    "are an input or a number"
+                )
+            return maps[0], self.compute_convergence_delta(
+                maps[0], baselines, inputs, target, additional_forward_args
+            )
         return maps[0] if isinstance(self.layer, (Module, str)) else maps
 
     def explained(
@@ -301,6 +326,61 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
             origins = baseline_features(baselines, run)
             maps = compose_maps(run, options, settings, origins=origins, size=size)
         return run, maps
+
+    def has_convergence_delta(self) -> bool:
+        """True: integrated weights have one, see :meth:`compute_convergence_delta`."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor,
+        start_point: Any,
+        end_point: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """How far integrated maps are from what they should add up to.
+
+        With ``weighting="integrated"``, ``rectifier="none"``, ``reduction="sum"`` and a baseline
+        input, the sum of a map over its positions is the dimension's value for the input minus that
+        for the baseline, up to the error of the integral, where all that the dimension reads passes
+        through the layer. The delta is the sum minus that difference; more ``n_steps`` lessen it.
+
+        Args:
+            attributions: Maps (B, T, ...) of one layer, at the features' own size.
+            start_point: The baseline: one input or a batch of them, or a number.
+            end_point: The model's input (B, ...), or a tuple of inputs.
+            target: Latent dimensions, as in ``attribute``.
+            additional_forward_args: Further positional arguments of the model.
+
+        Returns:
+            Deltas (B, T), in the latent's units.
+
+        Raises:
+            TypeError: The maps are no tensor.
+            ValueError: The maps are not of these inputs, or the baseline does not fit.
+        """
+        if not isinstance(attributions, Tensor):
+            raise TypeError(
+                f"attributions is a {type(attributions).__name__}; wanted the maps of one layer"
+            )
+        ends = end_point if isinstance(end_point, tuple) else (end_point,)
+        starts = start_point if isinstance(start_point, tuple) else (start_point,)
+        starts = (*starts, *ends[len(starts) :])
+        more = additional_forward_args
+        extra = () if more is None else more if isinstance(more, tuple) else (more,)
+        values = []
+        with torch.no_grad():
+            for point in (ends, baseline_inputs(starts, ends)):
+                codes, dims = self.codes(self.posterior.look(*point, *extra), target)
+                values.append(codes[:, list(dims)])
+        difference = values[0] - values[1]
+        if attributions.shape[:2] != difference.shape:
+            raise ValueError(
+                f"attributions has shape {tuple(attributions.shape)}; wanted maps of "
+                f"{tuple(difference.shape)} images and dimensions"
+            )
+        return attributions.flatten(2).sum(2) - difference
 
     def export(
         self,

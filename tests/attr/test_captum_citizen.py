@@ -238,3 +238,50 @@ def test_interpolate_is_captums_own_and_size_does_the_same_bilinearly():
     maps = cam.attribute(x)
     wanted = LatentGradCAM.interpolate(maps, (6, 6), "bilinear")
     assert_equal(cam.attribute(x, size="input"), wanted)
+
+
+@pytest.mark.parametrize("method", [LatentGradCAM, MeanSumGradCAM])
+def test_the_convergence_delta_of_integrated_maps_is_what_their_sum_lacks(method):
+    vae = ToyVAE()
+    x = vae.images(3)
+    cam, baseline = method(vae, "conv2"), torch.full_like(x, 0.2)
+    options = {"weighting": "integrated", "rectifier": "none", "baselines": baseline}
+    assert cam.has_convergence_delta()
+    few, many = (
+        cam.attribute(x, n_steps=n, return_convergence_delta=True, **options) for n in (1, 64)
+    )
+    values = [vae.encode(point)[0] for point in (x, baseline)]
+    difference = values[0] - values[1]
+    if method is MeanSumGradCAM:
+        difference = difference.sum(1, keepdim=True)
+    assert_equal(many[0].flatten(2).sum(2), difference.detach(), relative=2e-2)
+    torch.testing.assert_close(many[1], many[0].flatten(2).sum(2) - difference.detach())
+    assert many[1].abs().max() <= few[1].abs().max() + 1e-3
+    assert torch.equal(many[1], cam.compute_convergence_delta(many[0], baseline, x))
+
+
+def test_noise_tunnel_returns_the_deltas_and_takes_a_baseline_for_each_image():
+    vae = ToyVAE()
+    x = vae.images(2)
+    cam, baseline = LatentGradCAM(vae, "conv2"), 0.3 * torch.ones_like(x)
+    options = {"weighting": "integrated", "rectifier": "none", "baselines": baseline, "target": 1}
+    maps, delta = NoiseTunnel(cam).attribute(
+        x, nt_samples=3, stdevs=0.0, return_convergence_delta=True, **options
+    )
+    wanted, deltas = cam.attribute(x, return_convergence_delta=True, **options)
+    assert_equal(maps, wanted)
+    torch.testing.assert_close(delta, deltas.repeat_interleave(3, 0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weighting": "pooled"}, {"rectifier": "abs"}, {"baselines": None}, {"size": "input"}],
+)
+def test_a_convergence_delta_of_other_maps_is_refused(changes):
+    vae = ToyVAE()
+    x = vae.images(2)
+    options = {"weighting": "integrated", "rectifier": "none", "baselines": 0.0, **changes}
+    with pytest.raises(ValueError, match="return_convergence_delta wants weighting='integrated'"):
+        LatentGradCAM(vae, "conv2").attribute(x, return_convergence_delta=True, **options)
+    with pytest.raises(ValueError, match="wanted maps of"):
+        LatentGradCAM(vae, "conv2").compute_convergence_delta(torch.zeros(2, 1, 3, 3), 0.0, x)
