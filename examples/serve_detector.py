@@ -50,5 +50,6 @@ def main(model, paths):
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit(__doc__ if len(sys.argv) == 2 else print(__doc__))
-    main(sys.argv[1], sys.argv[2:])
+        print(__doc__)
+    else:
+        main(sys.argv[1], sys.argv[2:])
