@@ -24,8 +24,9 @@ from captum_vae.localization.choosing import (
     without_thresholds,
 )
 from captum_vae.localization.evaluation import Evaluation
+from captum_vae.localization.feature_scorers import FeatureDifference
 from captum_vae.localization.image_batches import ImageBatches
-from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention
+from captum_vae.localization.layer_scorers import LatentAttention
 from captum_vae.localization.measuring import naming_the_images, pixel_areas
 from captum_vae.localization.pixel_scorers import ConstantMap
 from captum_vae.localization.protocol import Protocol

@@ -13,7 +13,8 @@ from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.work import Work
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choosing import candidate_scorers, choose
-from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention, Method
+from captum_vae.localization.feature_scorers import FeatureDifference
+from captum_vae.localization.layer_scorers import LatentAttention, Method
 from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol

@@ -13,12 +13,9 @@ if TYPE_CHECKING:
     from captum_vae.localization.detector.options import Promise
     from captum_vae.localization.detector.prediction import Prediction, Predictions
     from captum_vae.localization.evaluation import Evaluation
+    from captum_vae.localization.feature_scorers import FeatureDifference, Mahalanobis
     from captum_vae.localization.gradient_scorers import ELBOGradient, GradientProjection
-    from captum_vae.localization.layer_scorers import (
-        FeatureDifference,
-        LatentAttention,
-        Mahalanobis,
-    )
+    from captum_vae.localization.layer_scorers import LatentAttention
     from captum_vae.localization.measuring import benchmark
     from captum_vae.localization.pixel_scorers import (
         ConstantMap,

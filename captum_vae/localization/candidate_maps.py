@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from captum_vae.localization.candidates import Candidates, Family
-from captum_vae.localization.layer_scorers import FeatureDifference, LatentAttention, Mahalanobis
+from captum_vae.localization.feature_scorers import FeatureDifference, Mahalanobis
+from captum_vae.localization.layer_scorers import LatentAttention
 from captum_vae.localization.options import Baseline
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
