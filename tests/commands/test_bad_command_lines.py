@@ -114,6 +114,9 @@ LINES = [
     (["plugins", "scorers"], "takes no options; got scorers"),
     # Options that are missing, unknown, or of another kind.
     (["explain"], "required: model"),
+    (["detect", "--images", "nowhere", "--out", "d"], "give either a backbone"),
+    (["predict", "nowhere", "images"], "nowhere/detector.json does not exist"),
+    (["export", "--model", "nowhere", "--layer", "x"], "--model is 'nowhere'"),
     (["explain", "--model"], "--model"),
     (["explain", "--model", ""], "--model is empty"),
     ([*ON, "more"], "more"),

@@ -19,7 +19,7 @@ from PIL import Image
 from captum_vae.commands.main import main
 from captum_vae.commands.scorer_option import CHOSEN, CONTROL, FLOOR, ORACLE, ScorerConfig
 from captum_vae.files import holding
-from captum_vae.models import ConvVAE
+from captum_vae.models import ConvVAE, LinearFeatureVAE
 
 SIDE = 24
 
@@ -409,11 +409,15 @@ def test_every_shipped_configuration_names_scorers_and_options_that_exist(monkey
     from captum_vae.posterior import as_adapter
 
     vae = ConvVAE(4, image_size=16, channels=(4, 6, 8), hidden=8)
+    of_features = LinearFeatureVAE(
+        "test_resnet", ["layer1", "layer2"], latent_dims=4, image_size=64, in_channels=3
+    )
     folder = Path(__file__).parents[2] / "captum_vae" / "commands" / "configs" / "evaluate"
     paths = sorted(folder.glob("*.yaml"))
     assert {path.stem for path in paths} >= {"bottle", "ped2", "hazelnut", "transistor"}
     for path in paths:
         config = yaml.safe_load(path.read_text())
+        model = of_features if path.stem.endswith("_features") else vae
         for scorer in config["scorers"].values():
-            build_scorer("a title", ScorerConfig(**scorer), vae, as_adapter(vae))
+            build_scorer("a title", ScorerConfig(**scorer), model, as_adapter(model))
         Candidates(**config["choose_among"])
