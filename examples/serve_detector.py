@@ -22,7 +22,8 @@ def open_detector(path):
     """The session, and what the file says of itself: size, channels, threshold, alpha."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
-    return session, {name: json.loads(value) for name, value in about.items()}
+    numbers = ("image_size", "channels", "pixel_threshold", "alpha")
+    return session, {name: json.loads(about[name]) for name in numbers}
 
 
 def read(path, about):

@@ -148,7 +148,7 @@ def test_a_posterior_is_read_by_name_where_it_could_not_be_told(outcomes):
 
 def test_a_scorer_and_a_data_set_are_evaluated_by_name(outcomes):
     folder, _ = succeeded(outcomes, "scorer")
-    (row,) = json.loads((folder / "scored" / "results.json").read_text())["rows"]
+    row, *_ = json.loads((folder / "scored" / "results.json").read_text())["rows"]
     # Every pixel of a square is brighter than any other.
     assert row["scores"]["auroc"]["value"] == 1.0
 
@@ -158,7 +158,7 @@ def test_a_broken_plugin_is_reported_and_only_its_own_use_fails(outcomes):
     line = next(line for line in printed.splitlines() if line.startswith("  broken"))
     assert "captum-vae-broken" in line and "RuntimeError: no licence for this machine" in line
     assert "no licence for this machine" in refused(outcomes, "broken")
-    assert "scorers: 8 registered, FAILING: broken" in succeeded(outcomes, "info")[1]
+    assert "scorers: 10 registered, FAILING: broken" in succeeded(outcomes, "info")[1]
 
 
 def test_a_name_taken_twice_is_reported_with_both_distributions(outcomes):
