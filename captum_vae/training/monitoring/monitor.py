@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from captum_vae.files import replacing, write_text
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.posterior.probe import undisturbed
 from captum_vae.training.monitoring.snapshot import LatentSnapshot
+from captum_vae.training.random_state import random_state, set_random_state
 
 
 class LatentMonitor:
@@ -183,7 +182,9 @@ def untraced(model: nn.Module) -> Iterator[None]:
             the states of Python's, NumPy's and PyTorch's generators are what they were.
     """
     modes = [(module, module.training) for module in model.modules()]
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    # Those of every GPU are in undisturbed's care.
+    cpu = torch.device("cpu")
+    before = random_state(cpu)
     try:
         with undisturbed(model):
             for module, _ in modes:
@@ -193,8 +194,7 @@ def untraced(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        set_random_state(before, cpu)
 
 
 def write_snapshot(snapshot: LatentSnapshot, out: Path) -> None:
