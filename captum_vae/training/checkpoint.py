@@ -27,8 +27,6 @@ FORMAT = "captum_vae checkpoint 1"
 
 _WANTED = "a checkpoint of captum-vae"
 _DIGEST = b"captum_vae sha256 "
-_LAST = {"optimizers"}
-"""What the last checkpoint of a run holds alone."""
 _OF_A_RUN = {
     "step": int,
     "objective": dict,
@@ -190,19 +188,25 @@ def _decoded(path: Path) -> dict[str, Any]:
 
 def _is_thinned(state: Mapping[str, Any]) -> bool:
     """Whether a checkpoint of a run gave up its optimizers' state when a later one was written."""
-    return "optimizers" not in state and all(part in state for part in _OF_A_RUN.keys() - _LAST)
+    return _OF_A_RUN.keys() - state.keys() == {"optimizers"}
 
 
 def _drop_optimizers(path: Path) -> None:
     """Write a checkpoint again without its optimizers' state; leave it where that fails."""
     # A damaged file, or a disk without room for the smaller one, costs no more than space.
-    with suppress(DamagedFileError, OSError, pickle.UnpicklingError):
-        # Mapped, the tensors are not read: most checkpoints have been thinned before.
+    with suppress(DamagedFileError, OSError):
+        # Most checkpoints have been thinned before.
         with reading(path, _WANTED):
-            mapped = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if "optimizers" in mapped:
+            thinned = "optimizers" not in _described(path)
+        if not thinned:
             state = read_checkpoint(path)
-            write_checkpoint(path, {name: state[name] for name in state if name not in _LAST})
+            del state["optimizers"]
+            write_checkpoint(path, state)
+
+
+def _described(path: Path) -> Any:
+    """What ``torch.save`` wrote: mapped, so that the tensors are described and not read."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _check_digest(data: bytes) -> None:
@@ -303,8 +307,7 @@ def _why_stray(path: Path) -> str:
     if start != b"PK\x03\x04":
         return _no_archive(start)
     try:
-        # Mapped, the tensors are not read: only their description is.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = _described(path)
     except Exception:
         return ""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
