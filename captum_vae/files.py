@@ -85,9 +85,7 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
         OSError: The disk is full or refuses; the message names ``path``.
     """
     path = _writable(path)
-    # One short name per target: what a killed process left behind is overwritten by the next.
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    beside = path.parent / f".{name}.tmp"
+    beside = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         encoding, errors = (None, None) if mode == "wb" else ("utf-8", "backslashreplace")
@@ -101,9 +99,7 @@ def replacing(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[
         # Where the folder is no folder there is nothing to remove, and that is an error too.
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, OSError) and error.errno is not None:
-            reason = f"could not write {path} ({os.strerror(error.errno)})"
-            raise OSError(error.errno, f"{reason}; what was there before is untouched") from error
+        _blame(path, error)
         raise
 
 
@@ -130,8 +126,7 @@ def replacing_folder(path: str | Path, *, marker: str) -> Iterator[Path]:
             f"{path} is there and was not written by this command (it has no {marker}); move it "
             "away or choose another folder"
         )
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    beside, old = path.parent / f".{name}.tmp", path.parent / f".{name}.old"
+    beside, old = _beside(path, "tmp"), _beside(path, "old")
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
@@ -143,9 +138,7 @@ def replacing_folder(path: str | Path, *, marker: str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            reason = f"could not write {path} ({os.strerror(error.errno)})"
-            raise OSError(error.errno, f"{reason}; what was there before is untouched") from error
+        _blame(path, error)
         raise
 
 
@@ -209,6 +202,22 @@ def _writable(path: str | Path) -> Path:
     if not str(path).strip() or "\0" in str(path):
         raise ValueError(f"{str(path)!r} is no path to write to; it is empty or has a null byte")
     return Path(path)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name next to a target, for what will take its place or stood there.
+
+    One short name per target: what a killed process left behind is overwritten by the next.
+    """
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.parent / f".{name}.{ending}"
+
+
+def _blame(path: Path, error: BaseException) -> None:
+    """Raise an error of the disk again as one that names the target; leave others to the caller."""
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = f"could not write {path} ({os.strerror(error.errno)})"
+        raise OSError(error.errno, f"{reason}; what was there before is untouched") from error
 
 
 def _described(holder: Path) -> str:
