@@ -73,9 +73,7 @@ def step_ratios(images: Tensor, rounds: int, device: str) -> dict[str, dict]:
         last = variant[1] in ("conv4", "relu4")
         for _ in range(2):  # warm-up
             plain(), timer.call()
-        for _ in range(rounds if last else max(3, rounds // 4)):
-            timer.run_references()
-            timer.run()
+        timer.run_rounds(rounds if last else max(3, rounds // 4))
         results["/".join(variant)] = {
             "seconds": spread(timer.seconds),
             "factorvae_seconds": spread(timer.reference_seconds["factorvae"]),

@@ -75,9 +75,7 @@ def one_dimension(vae: nn.Module, layer: str, image: Tensor) -> dict[str, Any]:
             calls[name]()
 
     timer = PairedTimer(partial(several, "ours"), {"c": partial(several, "captum")}, clock="cpu")
-    for _ in range(ROUNDS):
-        timer.run_references()
-        timer.run()
+    timer.run_rounds(ROUNDS)
     return {
         "what": "one_dimension",
         "encoder": type(vae).__name__,

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.pairing import timed
 from captum_vae.data import MVTec
 from captum_vae.files import write_json
 from captum_vae.models import FrozenFeatures, fit_linear_latent
@@ -65,12 +66,7 @@ class Drawn:
 
 
 def seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
+    return statistics.median(timed(call, clock="cpu") for _ in range(repeats))
 
 
 def bottle(weights: str) -> dict[str, Any]:

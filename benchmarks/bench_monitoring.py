@@ -52,9 +52,7 @@ def measure(name: str) -> dict[str, Any]:
         monitor = LatentMonitor(f"encoder.{layers[-1]}", images[:8].clone(), out=folder)
         steps = iter(range(1, 10**6))
         timer = PairedTimer(lambda: monitor.snapshot(vae, next(steps)), {"step": step}, clock="cpu")
-        for _ in range(ROUNDS + 1):
-            timer.run_references()
-            timer.run()
+        timer.run_rounds(ROUNDS + 1)
     ratio = timer.ratios()["step"]
     return {
         "model": name,

@@ -11,16 +11,16 @@ default map's, timed in turn with each in every round.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.pairing import spread
+from benchmarks.pairing import spread, timed
 from benchmarks.peers import PaDiM, PatchCore
 from captum_vae.files import write_json
 from captum_vae.localization import (
@@ -60,11 +60,8 @@ def makers(vae: LinearFeatureVAE) -> dict[str, Callable[[], Scorer]]:
     }
 
 
-def cpu_seconds(call: Callable[[], object]) -> float:
-    """Processor time of one call."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
+cpu_seconds = partial(timed, clock="cpu")
+"""Processor time of one call."""
 
 
 def fit_seconds(make: Callable[[], Scorer], normal: NormalImages) -> tuple[Scorer, float]:

@@ -48,6 +48,12 @@ class PairedTimer:
         """The timed part of a round."""
         self.seconds.append(timed(self.call, self.device, self.clock))
 
+    def run_rounds(self, count: int) -> None:
+        """Some rounds, each the references and then the call."""
+        for _ in range(count):
+            self.run_references()
+            self.run()
+
     def ratios(self) -> dict[str, dict[str, float]]:
         """Name -> seconds of the call over seconds of the reference: median, lowest, highest."""
         return {name: spread(self._quotients(name)) for name in self.reference_seconds}

@@ -15,7 +15,6 @@ import argparse
 import gc
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.pairing import rounds_within, timed
 from benchmarks.settings import ENCODERS, Case, Setting, build_case
 from benchmarks.ways import prepare
+from captum_vae.provenance import commit
 
 LAYERS = {
     "MNIST": ("relu2", "conv2", "relu1"),
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
         "command": shlex.join(
             ["python", "-m", "benchmarks.throughput", *(arguments or sys.argv[1:])]
         ),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": describe_machine(),
         "rows": rows,
         "skipped": skipped,
@@ -183,13 +183,6 @@ def main(arguments: list[str] | None = None) -> None:
         print("skipped:", ", ".join(f"{key}={value}" for key, value in row.items()))
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def _commit() -> str | None:
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or None
 
 
 if __name__ == "__main__":
