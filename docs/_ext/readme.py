@@ -74,8 +74,7 @@ def localization(evaluations: Mapping[str, Result]) -> str:
     """Pixel AUROC, a line per data set; a star where a paired test tells the cell from ours."""
     titles = ["data", "test images", "chosen without labels", *OTHERS.values(), "as published"]
     lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
-    for name in [*filter(evaluations.__contains__, DATA), *sorted(evaluations.keys() - DATA)]:
-        evaluation = evaluations[name]
+    for name, evaluation in in_order(evaluations):
         rows = {row["name"]: row for row in evaluation["rows"]}
         link = f"[{DATA.get(name, name)}](docs/results/localization_{name}.json)"
         cells = [link, _units(evaluation), str(results.estimate(rows[OURS], "auroc"))]
@@ -96,8 +95,7 @@ def features(evaluations: Mapping[str, Result], cost: Result | None) -> str:
     """
     titles = ["data", "test images", "chosen without labels", *BESIDE.values()]
     lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
-    for name in [*filter(evaluations.__contains__, DATA), *sorted(evaluations.keys() - DATA)]:
-        evaluation = evaluations[name]
+    for name, evaluation in in_order(evaluations):
         rows = {row["name"]: row for row in evaluation["rows"]}
         link = f"[{DATA.get(name, name)}](docs/results/localization_{FEATURES}{name}.json)"
         ours = [str(results.estimate(rows[DEFAULT], metric)) for metric in ("auroc", "aupro")]
@@ -106,8 +104,7 @@ def features(evaluations: Mapping[str, Result], cost: Result | None) -> str:
             values = []
             for metric, tests in (("auroc", "differences"), ("aupro", "aupro_differences")):
                 value = str(results.estimate(rows[other], metric)).partition(" ")[0]
-                test = evaluation[tests][f"{DEFAULT} - {other}"]
-                told = test["low"] is not None and not test["low"] <= 0 <= test["high"]
+                told = sign(evaluation[tests][f"{DEFAULT} - {other}"])
                 values.append(value + ("*" if told else ""))
             cells.append(" / ".join(values))
         lines.append(cells)
@@ -155,7 +152,18 @@ def difference(evaluation: Result, other: str) -> dict[str, Any]:
         -1 where it is worse, 0 where the interval holds zero.
     """
     test = evaluation["differences"][f"{OURS} - {other}"]
-    return {**test, "sign": (test["low"] > 0) - (test["high"] < 0)}
+    return {**test, "sign": sign(test)}
+
+
+def sign(test: Result) -> int:
+    """1 or -1 where a paired test's interval lies on one side of zero; 0 where it has none."""
+    return 0 if test["low"] is None else (test["low"] > 0) - (test["high"] < 0)
+
+
+def in_order(evaluations: Mapping[str, Result]) -> Iterator[tuple[str, Result]]:
+    """Evaluations by the names of their data, in the order of the tables' lines."""
+    for name in [*filter(evaluations.__contains__, DATA), *sorted(evaluations.keys() - DATA)]:
+        yield name, evaluations[name]
 
 
 def main() -> None:
