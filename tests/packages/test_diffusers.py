@@ -7,8 +7,9 @@ from captum_vae import DecoderAttribution, LatentGradCAM
 from captum_vae.posterior import PosteriorAdapter
 from tests.attr.toys import assert_equal
 from tests.packages.by_autograd import grad_cam, jacobian
+from tests.packages.small_autoencoder import autoencoder_kl
 
-diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("diffusers")
 
 LAYERS = ["encoder.conv_in", "encoder.down_blocks.0", "encoder.mid_block"]
 
@@ -16,16 +17,7 @@ LAYERS = ["encoder.conv_in", "encoder.down_blocks.0", "encoder.mid_block"]
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
-    model = diffusers.AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=3,
-        norm_num_groups=4,
-    )
-    return model.double().eval()
+    return autoencoder_kl().double().eval()
 
 
 @pytest.fixture(scope="module")

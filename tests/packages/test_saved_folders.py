@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from captum_vae import LatentGradCAM
+from tests.packages.small_autoencoder import autoencoder_kl
 
 
 def assert_same(before, after, layer, images):
@@ -14,15 +15,7 @@ def assert_same(before, after, layer, images):
 def test_a_diffusers_folder(tmp_path):
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
     torch.manual_seed(0)
-    vae = diffusers.AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=3,
-        norm_num_groups=4,
-    )
+    vae = autoencoder_kl()
     vae.save_pretrained(tmp_path)
     again = diffusers.AutoencoderKL.from_pretrained(tmp_path)
     assert_same(vae, again, "encoder.down_blocks.0", torch.rand(2, 1, 16, 16))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from captum_vae.posterior import AmbiguousPosteriorError, PosteriorAdapter, as_adapter
+from tests.packages.small_autoencoder import autoencoder_kl
 from tests.posterior import vaes
 
 
@@ -60,15 +61,7 @@ class TestDiffusers:
         self.diffusers = pytest.importorskip("diffusers")
 
     def autoencoder(self):
-        return self.diffusers.AutoencoderKL(
-            in_channels=1,
-            out_channels=1,
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=3,
-            norm_num_groups=4,
-        ).eval()
+        return autoencoder_kl().eval()
 
     @pytest.mark.parametrize("posterior", [None, "latent_dist", "encode:latent_dist"])
     def test_latent_dist_is_read_per_channel(self, posterior, images):
