@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from captum_vae.data.sample import Sample, SampleDataset
+
+Item = TypeVar("Item")
 
 WANTED = (
     "a data set of Samples or of (image, mask) pairs, a DataLoader or list of batches of them, "
@@ -34,11 +36,11 @@ class SampleSubset(SampleDataset):
         return self.dataset[self.indices[index]]
 
 
-def evenly_spaced(indices: Sequence[int], count: int) -> list[int]:
-    """Pick ``count`` of the indices, evenly spaced, or all when there are no more."""
-    if len(indices) <= count:
-        return list(indices)
-    return [indices[(2 * place + 1) * len(indices) // (2 * count)] for place in range(count)]
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """Pick ``count`` of the items, evenly spaced, or all when there are no more."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
 def as_samples(data: Any, argument: str, *, truth: bool = True) -> SampleDataset:

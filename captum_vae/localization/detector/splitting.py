@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.samples import evenly_spaced
 
 UnitKind = Literal["images", "clips"]
 
@@ -72,8 +73,9 @@ def split_normal(
     order = list(units)
     random.Random(promise.seed).shuffle(order)
     parts = order[:calibrating], order[calibrating : calibrating + choosing]
-    rest = set(order[calibrating + choosing :])
-    chosen = _spaced(
+    fitting = set(order[calibrating + choosing :])
+    rest = [index for name in units if name in fitting for index in units[name]]
+    chosen = evenly_spaced(
         [(place, index) for place, name in enumerate(parts[0]) for index in units[name]],
         promise.calibrated,
     )
@@ -82,16 +84,9 @@ def split_normal(
     numbers: dict[int, int] = {}
     clip_of = tuple(numbers.setdefault(place, len(numbers)) for place, _ in chosen)
     return Split(
-        tuple(_spaced([i for name in units if name in rest for i in units[name]], promise.fitted)),
+        tuple(evenly_spaced(rest, promise.fitted)),
         tuple(sorted(index for name in parts[1] for index in units[name])),
         tuple(index for _, index in chosen),
         "images" if clips is None else "clips",
         clip_of,
     )
-
-
-def _spaced(values: list, count: int) -> list:  # type: ignore[type-arg]
-    """``count`` of the values, evenly spaced, or all when there are no more."""
-    if len(values) <= count:
-        return list(values)
-    return [values[(2 * place + 1) * len(values) // (2 * count)] for place in range(count)]
