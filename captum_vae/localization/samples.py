@@ -90,10 +90,22 @@ class OwnSamples(SampleDataset):
         self.dataset = dataset
         self.argument = argument
         self.truth = truth
+        self.groups_are_clips = bool(getattr(dataset, "groups_are_clips", False))
 
     def __len__(self) -> int:
         """Count the items."""
         return len(self.dataset)  # type: ignore[arg-type]
+
+    @property
+    def digest(self) -> str | None:
+        """The data set's own digest; None where it has none."""
+        found = getattr(self.dataset, "digest", None)
+        return found if isinstance(found, str) else None
+
+    @property
+    def groups(self) -> Sequence[str] | None:
+        """The group of every item, in order; None where the data set does not list them."""
+        return getattr(self.dataset, "groups", None) or None
 
     def describe(self) -> dict[str, str]:
         """What the data set says about itself."""

@@ -219,7 +219,7 @@ class AnomalyDetector:
         whole_number("workers", workers, least=0)
         size, channels = self.wanted_images
         samples = samples_of(normal, "normal", size=size, channels=channels)
-        names = clips_of(samples, normal, clips, self.promise.units)
+        names = clips_of(samples, clips, self.promise.units)
         segments = ""
         if names is not None:
             names, segments = segments_of(names)
@@ -264,8 +264,8 @@ class AnomalyDetector:
                 "calibrated": len(split.calibrating),
                 "unit": split.unit,
                 "segments": segments,
-                "digest": digest_of_images(samples, normal),
-                "read": _described(samples, normal),
+                "digest": digest_of_images(samples),
+                "read": samples.describe(),
             }
         }
         self.fitted = Fitted(
@@ -426,7 +426,7 @@ class AnomalyDetector:
         """
         fitted = self._known()
         samples = samples_of(normal, "normal", size=fitted.size, channels=fitted.channels)
-        names = clips_of(samples, normal, clips, fitted.image.unit)
+        names = clips_of(samples, clips, fitted.image.unit)
         unseen = Unlabelled(samples, range(len(samples)), normal="normal")
         parts = self.stream(unseen, batch_size=batch_size, progress="off")
         return count_alarms(parts, fitted.pixel, fitted.image, names)
@@ -596,8 +596,3 @@ class AnomalyDetector:
 
     def _sigma(self, shape: tuple[int, int]) -> float:
         return min(shape) / 64 if isinstance(self._smoothing, str) else float(self._smoothing)
-
-
-def _described(samples: SampleDataset, data: object) -> dict[str, str]:
-    describe = getattr(data, "describe", samples.describe)
-    return dict(describe())

@@ -90,14 +90,11 @@ def samples_of(
     return samples
 
 
-def clips_of(
-    samples: SampleDataset, data: Any, clips: Sequence[str] | None, units: str
-) -> list[str] | None:
+def clips_of(samples: SampleDataset, clips: Sequence[str] | None, units: str) -> list[str] | None:
     """The clip of every normal image where frames of one clip resemble each other, else None.
 
     Args:
         samples: The images.
-        data: What the person gave, which may say what its groups are.
         clips: A name per image, given by the person; None takes the groups of the data.
         units: "auto", "images" or "clips".
 
@@ -108,10 +105,9 @@ def clips_of(
         if len(clips) != len(samples):
             raise ValueError(f"clips has {len(clips)} names for {len(samples)} images")
         return [str(name) for name in clips]
-    of_clips = any(getattr(found, "groups_are_clips", False) for found in (samples, data))
-    if units == "images" or (units == "auto" and not of_clips):
+    if units == "images" or (units == "auto" and not samples.groups_are_clips):
         return None
-    groups = getattr(data, "groups", None) or getattr(samples, "groups", None)
+    groups = getattr(samples, "groups", None)
     if groups is None:
         groups = [samples[index].group for index in range(len(samples))]
     if not all(groups) and len(set(groups)) < 2:
@@ -149,10 +145,10 @@ def segments_of(clips: Sequence[str]) -> tuple[list[str], str]:
     )
 
 
-def digest_of_images(samples: SampleDataset, data: Any) -> str | None:
+def digest_of_images(samples: SampleDataset) -> str | None:
     """A text that is equal for equal images only; None where there is no quick way to it."""
-    known = getattr(data, "digest", None) or samples.digest
-    if isinstance(known, str):
+    known = samples.digest
+    if known is not None:
         return known
     if isinstance(samples, ImageSources):
         total = hashlib.sha256()
