@@ -13,32 +13,22 @@ from captum_vae.attr.export import ExportedFile
 from captum_vae.attr.export.options import Format
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.resize import ImageSize, height_width
-from captum_vae.data.sample import SampleDataset
 from captum_vae.data.sources import as_batch
-from captum_vae.localization.detector.calibrating import calibrate
 from captum_vae.localization.detector.fitted import Fitted
-from captum_vae.localization.detector.fused_maps import common_scales, fused_maps
+from captum_vae.localization.detector.fitting import fit_detector
+from captum_vae.localization.detector.fused_maps import fused_maps
 from captum_vae.localization.detector.image_scores import image_scores
-from captum_vae.localization.detector.normal_images import (
-    Unlabelled,
-    clips_of,
-    digest_of_images,
-    samples_of,
-    segments_of,
-)
+from captum_vae.localization.detector.normal_images import Unlabelled, clips_of, samples_of
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.detector.prediction import Predictions
 from captum_vae.localization.detector.promise_check import PromiseCheck, count_alarms
-from captum_vae.localization.detector.scorer_choice import ScorerChoice, chosen_scorers
+from captum_vae.localization.detector.scorer_choice import ScorerChoice
 from captum_vae.localization.detector.scorer_record import fitted_state, load_fitted_state
-from captum_vae.localization.detector.splitting import split_normal
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
-from captum_vae.localization.protocol import Protocol, check_smoothing
-from captum_vae.localization.scoring import fit_scorers
+from captum_vae.localization.protocol import check_smoothing
 from captum_vae.models import LinearFeatureVAE
 from captum_vae.models.encoders import Encoder
-from captum_vae.posterior.calling import owner_of, unwrap
 from captum_vae.progress import Progress, progress_bar
 
 Self = TypeVar("Self", bound="AnomalyDetector")
@@ -219,66 +209,18 @@ class AnomalyDetector:
         whole_number("workers", workers, least=0)
         size, channels = self.wanted_images
         samples = samples_of(normal, "normal", size=size, channels=channels)
-        names = clips_of(samples, clips, self.promise.units)
-        segments = ""
-        if names is not None:
-            names, segments = segments_of(names)
-        choose = self.choice.held_out
-        split = split_normal(len(samples), names, self.promise, choose=choose)
-        first = samples[split.fitting[0]].image
-        passes: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
-        passes["bar"] = progress_bar(progress)
-        fitting, choosing, calibrating = (
-            Unlabelled(samples, part, normal="normal")
-            for part in (split.fitting, split.choosing, split.calibrating)
-        )
-        model = self._model_for(fitting, batch_size, progress)
-        device = device_of(model)
-        passes["device"] = device
-        shape = (int(first.shape[1]), int(first.shape[2]))
-        protocol = Protocol(size="map", smoothing=self._sigma(shape))
-        scorers, protocol, choice = chosen_scorers(
-            self.choice,
-            model,
-            self.posterior,
-            fitting,
-            choosing,
-            protocol,
-            smoothing_given=self._smoothing != "auto",
-            seed=self.promise.seed,
-            passes=passes,
+        self.fitted = fit_detector(
+            samples,
+            self._model,
+            clips=clips,
+            promise=self.promise,
+            choice=self.choice,
+            posterior=self.posterior,
+            smoothing=self._smoothing,
+            closed_form=self._closed_form,
+            batch_size=batch_size,
+            workers=workers,
             progress=progress,
-        )
-        fit_scorers(
-            list(scorers), ImageBatches(fitting, "normal", truth=False, **passes), "fitting"
-        )
-        scales = common_scales(scorers, choosing, protocol, passes)
-        pixel, image = calibrate(
-            self.promise, calibrating, split, scorers, scales, protocol, passes
-        )
-        facts = {
-            "normal": {
-                "images": len(samples),
-                "fitted": len(split.fitting),
-                "chosen_on": len(split.choosing),
-                "calibrated": len(split.calibrating),
-                "unit": split.unit,
-                "segments": segments,
-                "digest": digest_of_images(samples),
-                "read": samples.describe(),
-            }
-        }
-        self.fitted = Fitted(
-            model,
-            tuple(scorers),
-            scales,
-            protocol,
-            choice,
-            shape,
-            int(first.shape[0]),
-            pixel,
-            image,
-            facts,
         )
         for remark in self.remarks:
             warn_caller(remark)
@@ -580,19 +522,3 @@ class AnomalyDetector:
             return self.fitted.size, self.fitted.channels
         size = self._size or height_width(getattr(self._model, "image_size", None))
         return size, self._channels or getattr(self._model, "in_channels", None)
-
-    def _model_for(self, fitting: SampleDataset, batch_size: int, progress: Progress) -> Any:
-        """The VAE, in eval mode, fitted where it has a closed form."""
-        if self._closed_form:
-            self._model.fit_closed_form(fitting, batch_size=batch_size, progress=progress)
-            return self._model
-        module = owner_of(unwrap(self._model))
-        if isinstance(module, nn.Module) and module.training:
-            raise ValueError(
-                "model is in training mode, in which dropout and batch statistics change its maps; "
-                "call model.eval() first"
-            )
-        return self._model
-
-    def _sigma(self, shape: tuple[int, int]) -> float:
-        return min(shape) / 64 if isinstance(self._smoothing, str) else float(self._smoothing)

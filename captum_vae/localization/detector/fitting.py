@@ -1,0 +1,134 @@
+"""What a detector learns from normal images: split, model fitted, scorer chosen, calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from captum_vae.data.sample import SampleDataset
+from captum_vae.localization.detector.calibrating import calibrate
+from captum_vae.localization.detector.fitted import Fitted
+from captum_vae.localization.detector.fused_maps import common_scales
+from captum_vae.localization.detector.normal_images import (
+    Unlabelled,
+    clips_of,
+    digest_of_images,
+    segments_of,
+)
+from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.detector.scorer_choice import ScorerChoice, chosen_scorers
+from captum_vae.localization.detector.splitting import split_normal
+from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.model_pass import device_of
+from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.scoring import fit_scorers
+from captum_vae.posterior.calling import owner_of, unwrap
+from captum_vae.progress import Progress, progress_bar
+
+
+def fit_detector(
+    samples: SampleDataset,
+    model: Any,
+    *,
+    clips: Sequence[str] | None,
+    promise: Promise,
+    choice: ScorerChoice,
+    posterior: Any,
+    smoothing: float | str,
+    closed_form: bool,
+    batch_size: int,
+    workers: int,
+    progress: Progress,
+) -> Fitted:
+    """Fit, choose and calibrate on normal images; see :meth:`AnomalyDetector.fit`.
+
+    Args:
+        samples: Normal images alone.
+        model: The VAE.
+        clips: The clip of each image, where a person names them.
+        promise: What is promised about new normal images.
+        choice: What a person says about the scorers.
+        posterior: How to read the model's posterior.
+        smoothing: Standard deviation of a Gaussian over the maps, in pixels, or "auto".
+        closed_form: Whether the model is a linear VAE of features, which is fitted as well.
+        batch_size: Images per pass.
+        workers: Processes that load the images.
+        progress: Whether bars are shown.
+
+    Raises:
+        ValueError: There are too few images, one is known to be anomalous, the model is in training
+            mode, or the scorer cannot be fitted.
+    """
+    names = clips_of(samples, clips, promise.units)
+    segments = ""
+    if names is not None:
+        names, segments = segments_of(names)
+    split = split_normal(len(samples), names, promise, choose=choice.held_out)
+    first = samples[split.fitting[0]].image
+    fitting, choosing, calibrating = (
+        Unlabelled(samples, part, normal="normal")
+        for part in (split.fitting, split.choosing, split.calibrating)
+    )
+    bar = progress_bar(progress)
+    if closed_form:
+        model.fit_closed_form(fitting, batch_size=batch_size, progress=progress)
+    else:
+        _refuse_training(model)
+    passes: dict[str, Any] = {
+        "batch_size": batch_size,
+        "workers": workers,
+        "bar": bar,
+        "device": device_of(model),
+    }
+    size = (int(first.shape[1]), int(first.shape[2]))
+    sigma = min(size) / 64 if isinstance(smoothing, str) else float(smoothing)
+    scorers, protocol, chosen = chosen_scorers(
+        choice,
+        model,
+        posterior,
+        fitting,
+        choosing,
+        Protocol(size="map", smoothing=sigma),
+        smoothing_given=smoothing != "auto",
+        seed=promise.seed,
+        passes=passes,
+        progress=progress,
+    )
+    fit_scorers(scorers, ImageBatches(fitting, "normal", truth=False, **passes), "fitting")
+    scales = common_scales(scorers, choosing, protocol, passes)
+    pixel, image = calibrate(promise, calibrating, split, scorers, scales, protocol, passes)
+    facts = {
+        "normal": {
+            "images": len(samples),
+            "fitted": len(split.fitting),
+            "chosen_on": len(split.choosing),
+            "calibrated": len(split.calibrating),
+            "unit": split.unit,
+            "segments": segments,
+            "digest": digest_of_images(samples),
+            "read": samples.describe(),
+        }
+    }
+    return Fitted(
+        model,
+        tuple(scorers),
+        scales,
+        protocol,
+        chosen,
+        size,
+        int(first.shape[0]),
+        pixel,
+        image,
+        facts,
+    )
+
+
+def _refuse_training(model: Any) -> None:
+    module = owner_of(unwrap(model))
+    if isinstance(module, nn.Module) and module.training:
+        raise ValueError(
+            "model is in training mode, in which dropout and batch statistics change its maps; "
+            "call model.eval() first"
+        )
