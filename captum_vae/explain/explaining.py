@@ -186,15 +186,7 @@ def list_layers(
         value_range=value_range,
         batch_size=2,
     )
-    if images is None:
-        tried = subject.noise()
-        if tried is None:
-            raise ValueError(
-                "the model does not state what images it takes; give some with images=, or say "
-                "image_size= and channels="
-            )
-    else:
-        tried = next(iter(subject.batches(subject.read(images, "images"))))[0]
+    tried = subject.example(images)
     subject.latent_count(tried)
     return LayerList(repr(subject.adapter), find_listed(subject.adapter, tried))
 

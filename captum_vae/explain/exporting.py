@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.arguments import latent_dims
@@ -77,7 +76,7 @@ def export_maps(
         value_range=value_range,
         batch_size=batch_size,
     )
-    example = _example(subject, images)
+    example = subject.example(images)
     count = subject.latent_count(example)
     names = [layers] if isinstance(layers, str) else list(layers)
     built = build_attribution(
@@ -99,17 +98,3 @@ def export_maps(
         example, path, format=format, outputs=outputs, **target, **built.options
     )
     return written
-
-
-def _example(subject: Subject, images: Any) -> Tensor:
-    if images is not None:
-        batch: Tensor = next(iter(subject.batches(subject.read(images, "images"))))[0]
-        return batch
-    noise = subject.noise()
-    if noise is None:
-        raise ValueError(
-            "the model does not state what images it takes; give some with images=, or say "
-            "image_size= and channels="
-        )
-    wanted = -(-subject.batch_size // len(noise))
-    return torch.cat([noise] * wanted)[: subject.batch_size]

@@ -132,12 +132,28 @@ class Subject:
         """Images (B, C, h, w) in [0, 1] as the model wants them: its range, type and device."""
         return self._in_range(images).to(self._parameter)
 
-    def noise(self) -> Tensor | None:
-        """Two images of noise in the model's size; None where that is unknown."""
+    def example(self, images: str | Path | Tensor | SampleDataset | None) -> Tensor:
+        """A batch to try or record the model with: of images, else of noise in the model's size.
+
+        Args:
+            images: A path, a tensor (N, C, h, w) in [0, 1], or a data set of samples; None takes
+                noise.
+
+        Raises:
+            FileNotFoundError: There is no such path.
+            ValueError: There are no images, and the model does not state what it takes; or they
+                have another shape or range.
+            TypeError: They are something else.
+        """
+        if images is not None:
+            batch: Tensor = next(iter(self.batches(self.read(images, "images"))))[0]
+            return batch
         if self.channels is None or self.image_size is None:
-            return None
-        images = torch.rand(2, self.channels, *self.image_size)
-        return self.for_model(images)
+            raise ValueError(
+                "the model does not state what images it takes; give some with images=, or say "
+                "image_size= and channels="
+            )
+        return self.for_model(torch.rand(self.batch_size, self.channels, *self.image_size))
 
     def latent_count(self, images: Tensor) -> int:
         """D, having made sure that the model runs on such images and its posterior is read.
