@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.array_files import array_names, read_npz
 from captum_vae.data.decode import probe_image, read_image
+from captum_vae.data.image_bytes import as_image_bytes, channels_last, fitted_bytes
 from captum_vae.data.listing import (
     IMAGE_SUFFIXES,
     PassedOver,
@@ -27,7 +27,7 @@ from captum_vae.data.listing import (
     natural_sort,
     readable_name,
 )
-from captum_vae.data.resize import ImageSize, height_width, resize_image
+from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.data.video import VIDEO_SUFFIXES, VideoFile
 from captum_vae.files import reading
@@ -267,7 +267,7 @@ class ImageSources(SampleDataset):
                 return 3
         for many in self._many:
             opened = self._opened(many.path)
-            if isinstance(opened, VideoFile) or _hwc(opened[0]).shape[2] == 3:
+            if isinstance(opened, VideoFile) or channels_last(opened[0]).shape[2] == 3:
                 return 3
         return 1
 
@@ -328,89 +328,6 @@ def _open_array(path: Path) -> NDArray[Any]:
         return np.asanyarray(array)
 
 
-def _hwc(image: Any) -> NDArray[Any]:
-    """An image as (h, w, C)."""
-    if image.ndim == 2:
-        return np.asarray(image[:, :, None])
-    if image.shape[2] in (1, 3):
-        return np.asarray(image)
-    if image.shape[0] in (1, 3):
-        return np.asarray(image.transpose(1, 2, 0))
-    raise ValueError(f"an image has the shape {image.shape}; wanted 1 or 3 channels, first or last")
-
-
-def as_image_bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image of bytes, booleans or numbers from 0 to 1 as (h, w, C) bytes.
-
-    Raises:
-        ValueError: It has another shape, or values out of that range.
-    """
-    image = _hwc(np.asarray(image))
-    if image.dtype == np.uint8:
-        found: NDArray[np.uint8] = image
-        return found
-    if image.dtype == bool:
-        return np.asarray(np.where(image, 255, 0), np.uint8)
-    if image.dtype.kind != "f":
-        raise ValueError(f"an image holds {image.dtype}; wanted bytes, or numbers from 0 to 1")
-    low, high = float(image.min()), float(image.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"the values of an image run from {low:.4g} to {high:.4g}; wanted bytes, or numbers "
-            "from 0 (black) to 1 (white)"
-        )
-    return np.asarray(np.rint(image * 255), np.uint8)
-
-
 def _as_bytes(image: NDArray[Any], channels: int, size: tuple[int, int] | None) -> ReadImage:
     pixels = as_image_bytes(image)
     return ReadImage(fitted_bytes(pixels, channels, size), (pixels.shape[0], pixels.shape[1]))
-
-
-def fitted_bytes(
-    pixels: NDArray[np.uint8], channels: int, size: tuple[int, int] | None
-) -> NDArray[np.uint8]:
-    """(C, h, w) bytes of (H, W, 1 or 3) bytes, in the channels and the size that are wanted."""
-    from PIL import Image
-
-    if pixels.shape[2] != channels:
-        mode = "L" if channels == 1 else "RGB"
-        source = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        converted = np.asarray(source.convert(mode))
-        pixels = converted if converted.ndim == 3 else converted[:, :, None]
-    if channels == 1:
-        return np.ascontiguousarray(resize_image(pixels[:, :, 0], size)[None])
-    return np.ascontiguousarray(resize_image(pixels, size).transpose(2, 0, 1))
-
-
-def as_batch(images: Any, channels: int, size: tuple[int, int] | None) -> Tensor:
-    """Images as (B, C, h, w) float32 in [0, 1], whatever array holds them.
-
-    Args:
-        images: A float tensor (B, C, h, w) in [0, 1], which is passed on; or an array or list of
-            images (H, W), (H, W, C) or (C, H, W) of bytes or of numbers from 0 to 1, each of any
-            size.
-        channels: 1 or 3.
-        size: (h, w) to resize to; None keeps their own, which must be one.
-
-    Raises:
-        ValueError: An image has another shape or range, or sizes differ.
-        TypeError: It holds no images.
-    """
-    if isinstance(images, Tensor):
-        if images.dim() != 4:
-            raise ValueError(f"images has shape {tuple(images.shape)}; wanted (B, C, H, W)")
-        if images.is_floating_point():
-            return images
-        images = images.numpy()
-    if not hasattr(images, "__len__") or isinstance(images, str | bytes | dict):
-        raise TypeError(f"images is a {type(images).__name__}; wanted an array or list of images")
-    read = [
-        torch.tensor(fitted_bytes(as_image_bytes(np.asarray(image)), channels, size))
-        for image in images
-    ]
-    if len({tuple(image.shape) for image in read}) > 1:
-        raise ValueError("images of one batch differ in size, and the detector resizes none")
-    if not read:
-        raise ValueError("images is empty; wanted at least one image")
-    return torch.stack(read).float().div_(255)

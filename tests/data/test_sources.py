@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.sample import collate_samples
-from captum_vae.data.sources import ImageSources, as_batch
+from captum_vae.data.sources import ImageSources
 
 
 def picture(path, value=100, size=(6, 4), mode="L"):

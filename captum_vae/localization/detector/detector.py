@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from captum_vae.attr.export import ExportedFile
 from captum_vae.attr.export.options import Format
 from captum_vae.checks import warn_caller, whole_number
+from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.resize import ImageSize, height_width
-from captum_vae.data.sources import as_batch
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.fitting import fit_detector
 from captum_vae.localization.detector.fused_maps import fused_maps

@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.sample import Sample, SampleDataset
-from captum_vae.data.sources import ImageSources, as_batch
+from captum_vae.data.sources import ImageSources
 from captum_vae.localization.samples import dataset_of, described
 
 _WANTED = (

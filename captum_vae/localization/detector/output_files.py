@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -161,8 +160,3 @@ def run_lengths(region: NDArray[np.bool_]) -> list[int]:
     flat = np.r_[False, region.T.ravel()]
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     return [int(count) for count in np.diff(np.r_[0, changes, flat.size - 1])]
-
-
-def stacked(images: list[Any]) -> Tensor:
-    """Bytes (C, h, w) of several images as (B, C, h, w) in [0, 1]."""
-    return torch.stack([torch.from_numpy(image) for image in images]).float().div_(255)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from captum_vae.data.image_bytes import stacked
 from captum_vae.data.sources import ImageSources
 from captum_vae.localization.detector.detector import AnomalyDetector
 from captum_vae.localization.detector.journal import TABLE, printable, rows_of
-from captum_vae.localization.detector.output_files import stacked
 from captum_vae.localization.detector.promise_check import PromiseCheck
 from captum_vae.report.explorer import Explorer
 from captum_vae.report.page import Section, write_page

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from captum_vae.data.image_bytes import stacked
 from captum_vae.data.loading import loaded, naming_dead_loaders
 from captum_vae.data.sources import ImageSources
 from captum_vae.files import DamagedFileError, reading, write_json
@@ -32,7 +33,6 @@ from captum_vae.localization.detector.journal import (
 from captum_vae.localization.detector.output_files import (
     MapFormat,
     place_of,
-    stacked,
     upsampled_mask,
     write_coco,
     write_json_table,
@@ -181,11 +181,9 @@ def _rows(
     detector: AnomalyDetector, items: Sequence[_Item], folder: Path, outputs: Outputs
 ) -> list[dict[str, Any]]:
     """Rows of a batch, whose masks and maps are written first."""
-    readable = [item for item in items if item.pixels is not None]
-    found: Iterator[Any] = iter(())
-    if readable:
-        images = stacked([item.pixels for item in readable])
-        found = iter(detector.predict_batch(images, [item.name for item in readable]))
+    pixels = [item.pixels for item in items if item.pixels is not None]
+    names = [item.name for item in items if item.pixels is not None]
+    found: Iterator[Any] = iter(detector.predict_batch(stacked(pixels), names) if pixels else ())
     rows: list[dict[str, Any]] = []
     for item in items:
         if item.pixels is None:
