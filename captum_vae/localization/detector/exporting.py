@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from captum_vae.attr.export import ExportedFile, export_function
 from captum_vae.attr.export.options import Format
 from captum_vae.localization.detector.fitted import Fitted
+from captum_vae.localization.detector.fused_maps import mean_map
 from captum_vae.localization.detector.image_scores import image_scores
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.model_pass import ModelPass
-from captum_vae.localization.preparation import transform_maps
 from captum_vae.localization.scorer import Scorer
 
 
@@ -61,19 +61,13 @@ class _Detection:
         fitted = self.fitted
         threshold = fitted.pixel.threshold
         size = (int(images.shape[2]), int(images.shape[3]))
-        total: Tensor | None = None
+        scaled = []
         for scorer, scale in zip(fitted.scorers, fitted.scales, strict=True):
             assert isinstance(scorer, Scorer)
             shared = ModelPass(images, scorer.model, scorer.adapter, scorer.layers)
-            maps = transform_maps(
-                scorer.score_pass(shared),
-                size,
-                compared="mask",
-                smoothing=fitted.protocol.smoothing,
-            )
-            total = maps / scale if total is None else total + maps / scale
-        assert total is not None
-        maps = (total / len(fitted.scorers)).detach()
+            scaled.append((scorer.score_pass(shared), scale))
+        smoothing = fitted.protocol.smoothing
+        maps = mean_map(scaled, size, smoothing, count=len(scaled)).detach()
         scores = image_scores(maps, self.promise.score, top=self.promise.top, threshold=threshold)
         above = (torch.as_tensor(fitted.image.scores).to(scores) >= scores[:, None]).double()
         table = torch.as_tensor(self.table).to(scores)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from captum_vae.data.sample import SampleDataset
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.preparation import transform_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scoring import score_batch
@@ -24,14 +24,28 @@ def fused_maps(
 ) -> Tensor:
     """Smoothed maps (B, H, W): the scorer's, or the mean of several on a common scale."""
     size = (int(images.shape[2]), int(images.shape[3]))
-    total: Tensor | None = None
     scale_of = {id(scorer): scale for scorer, scale in zip(scorers, scales, strict=True)}
-    sized = replace(protocol, size="mask")
-    for scorer, maps, _ in score_batch(scorers, images):
-        prepared: Tensor = sized.transform(maps, size) / scale_of[id(scorer)]
+    scaled = ((maps, scale_of[id(scorer)]) for scorer, maps, _ in score_batch(scorers, images))
+    return mean_map(scaled, size, protocol.smoothing, count=len(scorers))
+
+
+def mean_map(
+    scaled: Iterable[tuple[Tensor, float]], size: tuple[int, int], smoothing: float, *, count: int
+) -> Tensor:
+    """Maps (B, h, w), each resized to (H, W), smoothed and divided by its scale, as one (B, H, W).
+
+    Args:
+        scaled: The maps of each scorer, and its scale.
+        size: (H, W).
+        smoothing: Standard deviation of the Gaussian, in pixels of the result.
+        count: How many scorers there are.
+    """
+    total: Tensor | None = None
+    for maps, scale in scaled:
+        prepared = transform_maps(maps, size, compared="mask", smoothing=smoothing) / scale
         total = prepared if total is None else total + prepared
     assert total is not None
-    return total / len(scorers)
+    return total / count
 
 
 def common_scales(
