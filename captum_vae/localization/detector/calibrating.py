@@ -55,13 +55,9 @@ def calibrate(
         if for_pixels.all():
             raise ValueError("score='area' needs at least two images or clips to calibrate on")
     largest: LargestScores | None = None
+    pixel: RateThreshold | None = None
     scores = np.zeros(len(units))
     for step in ("pixels", "images") if promise.score == "area" else ("both",):
-        pixel = (
-            None
-            if largest is None
-            else leave_one_out_threshold(largest, promise.pixel_rate, split.unit)
-        )
         for places, batch in batches.numbered("calibrating"):
             maps = fused_maps(scorers, scales, protocol, batch.image)
             if largest is None:
@@ -77,9 +73,9 @@ def calibrate(
             for place, image_map in zip(places, maps, strict=True):
                 if step != "images" and for_pixels[place]:
                     largest.add(image_map.float().cpu().numpy(), int(units[place]))
-    assert largest is not None
+        if pixel is None:
+            assert largest is not None
+            pixel = leave_one_out_threshold(largest, promise.pixel_rate, split.unit)
+    assert pixel is not None
     kept = ~for_pixels if promise.score == "area" else for_pixels
-    return (
-        leave_one_out_threshold(largest, promise.pixel_rate, split.unit),
-        ImageCalibration(promise.alpha, scores[kept], units[kept], split.unit),
-    )
+    return pixel, ImageCalibration(promise.alpha, scores[kept], units[kept], split.unit)
