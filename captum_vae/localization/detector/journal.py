@@ -54,13 +54,10 @@ class Journal:
         cut_back(self.path)
         self._file = open(self.path, "ab")
         if not self._file.tell():
-            self._append([dict(zip(COLUMNS, COLUMNS, strict=True))])
+            self.add([dict(zip(COLUMNS, COLUMNS, strict=True))])
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of a batch, whose other files are there, and remember that they are."""
-        self._append(rows)
-
-    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         for row in rows:

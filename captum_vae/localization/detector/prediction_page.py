@@ -11,6 +11,7 @@ from captum_vae.data.image_bytes import stacked
 from captum_vae.data.sources import ImageSources
 from captum_vae.localization.detector.detector import AnomalyDetector
 from captum_vae.localization.detector.journal import TABLE, printable, rows_of
+from captum_vae.localization.detector.prediction_run import count_rows
 from captum_vae.localization.detector.promise_check import PromiseCheck
 from captum_vae.report.explorer import Explorer
 from captum_vae.report.page import Section, write_page
@@ -48,16 +49,13 @@ def write_prediction_page(
     highest = [row for row in highest if row["image"] in place_of]
     if not highest:
         return None
-    counts = {"anomalous": 0, "normal": 0, "unreadable": 0}
-    for row in rows_of(folder / TABLE):
-        counts[row["verdict"]] += 1
-    total = sum(counts.values())
+    found = count_rows(folder)
     lead = (
-        f"{counts['anomalous']} of {total} images are called anomalous, at p-values of at most "
+        f"{found.anomalous} of {found.images} images are called anomalous, at p-values of at most "
         f"{detector.promise.alpha:g}. Shown are the {len(highest)} of the lowest p-values."
     )
-    if counts["unreadable"]:
-        lead += f" {counts['unreadable']} could not be read; {TABLE} says why."
+    if found.unreadable:
+        lead += f" {found.unreadable} could not be read; {TABLE} says why."
     with Explorer(
         folder,
         title="What is unusual",

@@ -62,18 +62,16 @@ class Outputs:
 
 @dataclass
 class Found:
-    """What a run came to.
+    """What a table of predictions holds.
 
     Attributes:
         images: Images in the table.
-        new: Those that this run predicted.
         anomalous: Images called anomalous.
         unreadable: Images that could not be read.
         first_reason: Why the first of these could not.
     """
 
     images: int = 0
-    new: int = 0
     anomalous: int = 0
     unreadable: int = 0
     first_reason: str = ""
@@ -109,10 +107,6 @@ class _Reading(Dataset[_Item]):
                 raise
             return _Item(name, None, (0, 0), " ".join(str(error).split()))
         return _Item(name, read.pixels, read.size, "")
-
-
-def _as_list(items: list[_Item]) -> list[_Item]:
-    return items
 
 
 def predict_into(
@@ -165,7 +159,7 @@ def predict_into(
         _Reading(sources, share, on_error),
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_as_list,
+        collate_fn=list,
     )
     journal = Journal(folder, rank, processes)
     try:
