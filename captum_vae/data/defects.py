@@ -24,6 +24,7 @@ from captum_vae.data.defect_options import (
     checked_shares,
 )
 from captum_vae.data.defect_places import (
+    Region,
     checked_places,
     disc_in,
     inner_places,
@@ -35,7 +36,6 @@ from captum_vae.data.sample import Sample, SampleDataset, check_samples, digest_
 
 DefectKind: TypeAlias = Literal["perlin", "cutpaste", "scratch", "blob"]
 Pixels: TypeAlias = NDArray[np.float32]
-Region: TypeAlias = NDArray[np.bool_]
 Random: TypeAlias = np.random.Generator
 Drawn: TypeAlias = tuple[Pixels, Region]
 """A repainted image (C, h, w) and where (h, w) it was repainted."""

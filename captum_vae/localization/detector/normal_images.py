@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.data.sources import ImageSources
-from captum_vae.localization.samples import dataset_of, described
+from captum_vae.localization.samples import SampleSubset, dataset_of, described
 
 _WANTED = (
     "a folder or another path (or a list of them), an array or tensor of images, or a data set of "
@@ -26,7 +26,7 @@ _SEGMENTS = 40
 """Segments that fewer clips are cut into: enough for alpha = .05 when half of them calibrate."""
 
 
-class Unlabelled(SampleDataset):
+class Unlabelled(SampleSubset):
     """The images of a data set by their numbers, their labels and masks left out.
 
     Args:
@@ -40,17 +40,12 @@ class Unlabelled(SampleDataset):
         self, samples: SampleDataset, indices: Sequence[int], *, normal: str | None = None
     ) -> None:
         """Keep the data set and the numbers."""
-        self.samples = samples
-        self.indices = list(indices)
+        super().__init__(samples, indices)
         self.normal = normal
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
         """Return an image without what is known about it."""
-        sample = self.samples[self.indices[index]]
+        sample = super().__getitem__(index)
         known = sample.label == 1 or (sample.mask is not None and bool(sample.mask.any()))
         if known and self.normal is not None:
             raise ValueError(
