@@ -13,6 +13,7 @@ from captum_vae.data.resize import resize_mask
 from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.counting import ScoredBatch
 from captum_vae.localization.entries import Entry
+from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
 from captum_vae.metrics.localization.bootstrap import Interval, bootstrap_intervals
 from captum_vae.metrics.localization.counts import ScoreCounts
@@ -103,17 +104,8 @@ class RowCounter:
         masks: Sequence[Tensor | None],
         ignored: Sequence[Tensor | None],
     ) -> list[Tensor]:
-        """The pixels of each image that count, (H, W) or (1, n).
-
-        An image left out of the pixels still has some, smoothed like the others.
-        """
-        own = (maps.shape[1], maps.shape[2])
-        whole = [
-            self.entry.protocol.transform(maps[place : place + 1], own)[0]
-            if mask is None
-            else score
-            for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
-        ]
+        """The pixels of each image that count, (H, W) or (1, n); also of one left out."""
+        whole = with_those_left_out(self.entry.protocol, maps, scores, masks)
         return [
             image_map if left is None or left.all() else image_map[~left][None]
             for image_map, left in zip(whole, ignored, strict=True)
@@ -182,6 +174,24 @@ def ignored_pixels(batch: SampleBatch, masks: Sequence[Tensor | None]) -> list[T
         if pixels is None or mask is None
         else resize_mask(pixels, (mask.shape[0], mask.shape[1])).to(mask.device) & ~mask
         for pixels, mask in zip(batch.ignored or [None] * len(masks), masks, strict=True)
+    ]
+
+
+def with_those_left_out(
+    protocol: Protocol, maps: Tensor, scores: Sequence[Tensor], masks: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """The prepared maps, those of images that were left out smoothed like the others.
+
+    Args:
+        protocol: What prepared them.
+        maps: (B, h, w) as the scorer gave them.
+        scores: B prepared maps (H, W); that of an image left out is as it was.
+        masks: B prepared masks, None where the image was left out.
+    """
+    own = (maps.shape[1], maps.shape[2])
+    return [
+        protocol.transform(maps[place : place + 1], own)[0] if mask is None else score
+        for place, (score, mask) in enumerate(zip(scores, masks, strict=True))
     ]
 
 

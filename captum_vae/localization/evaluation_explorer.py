@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_vae.attr.decoding import reconstruct
 from captum_vae.data.sample import SampleDataset
-from captum_vae.localization.counters import ignored_pixels
+from captum_vae.localization.counters import ignored_pixels, with_those_left_out
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.model_pass import ModelPass
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
@@ -112,11 +112,7 @@ def add_images(
         for name, (scorer, protocol) in lines.items():
             maps = scored[id(scorer)]
             planes, masks = protocol.prepare(maps, batch.mask, batch.label)
-            own = (maps.shape[1], maps.shape[2])
-            prepared[name] = [
-                protocol.transform(maps[at : at + 1], own)[0] if mask is None else plane
-                for at, (plane, mask) in enumerate(zip(planes, masks, strict=True))
-            ]
+            prepared[name] = with_those_left_out(protocol, maps, planes, masks)
         ignored = ignored_pixels(batch, masks)
         facts = _facts(lines[first][0], batch.image)
         for at, number in enumerate(numbers):
@@ -164,12 +160,12 @@ def _facts(scorer: AnomalyScorer, images: Tensor) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if not isinstance(scorer, Scorer):
         return facts
+    shared = ModelPass(images, scorer.model, scorer.adapter)
     with torch.no_grad():
         try:
-            posterior = scorer.adapter.prepare(images)(images)
-            if posterior.log_variance is not None:
-                facts["kl"] = posterior.kl().float().cpu().sum(1).tolist()
-            made = reconstruct(scorer.adapter, [images])
+            if shared.posterior.log_variance is not None:
+                facts["kl"] = shared.posterior.kl().float().cpu().sum(1).tolist()
+            made = shared.reconstruction
         except ValueError:  # an encoder without a decoder
             return facts
     facts["reconstruction"] = made.clamp(0, 1)
