@@ -151,11 +151,9 @@ class FeatureDifference(LayerScorer):
         """(B, P, h, w), the distance of each of P parts of the layer."""
         difference = self._difference(shared, layer)
         if self.distance == "mahalanobis":
-            return mahalanobis(difference, self._whitening_of(layer))
+            return mahalanobis(difference, self._fitted(self._whitening.get(layer)))
         if self.channel_scale == "normal":
-            if layer not in self._channel_scales:
-                self._fitted(None)
-            difference = difference / self._channel_scales[layer]
+            difference = difference / self._fitted(self._channel_scales.get(layer))
         parts = torch.split(difference, list(self._parts[layer]) or difference.shape[1], 1)
         if self.distance == "l1":
             return torch.cat([part.abs().mean(1, keepdim=True) for part in parts], 1)
@@ -166,9 +164,6 @@ class FeatureDifference(LayerScorer):
         origin = self.origin(shared, layer)
         assert origin is not None
         return shared.features(layer) - origin
-
-    def _whitening_of(self, layer: str) -> Tensor:
-        return self._fitted(self._whitening.get(layer))
 
 
 class Mahalanobis(FeatureDifference):

@@ -75,7 +75,7 @@ class LayerScorer(Scorer):
         self.baselines = baselines
         self.latent_dim: LatentDim = latent_dim
         self._explained: dict[str, ExplainedFeatures] = {}
-        self._normal_features: dict[str, Tensor] | None = None
+        self._normal_features: dict[str, Tensor] = {}
         self._scales: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -126,9 +126,7 @@ class LayerScorer(Scorer):
         """The layer's map, or the mean of several on their common scale."""
         if len(self.layers) == 1:
             return self._layer_map(shared, self.layers[0])
-        if not self._scales:
-            self._fitted(None)
-        maps = [self._layer_map(shared, x) / self._scales[x] for x in self.layers]
+        maps = [self._layer_map(shared, x) / self._fitted(self._scales.get(x)) for x in self.layers]
         return torch.stack(maps).mean(0)
 
     def _layer_map(self, shared: ModelPass, layer: str) -> Tensor:
@@ -146,10 +144,7 @@ class LayerScorer(Scorer):
             return shared.features_of_reconstruction(layer)
         if self.baselines == "explained":
             return self._explained_features(shared, layer)
-        if self._normal_features is None:
-            self._fitted(None)
-        assert self._normal_features is not None
-        return self._normal_features[layer]
+        return self._fitted(self._normal_features.get(layer))
 
     def _explained_features(self, shared: ModelPass, layer: str) -> Tensor:
         """What the latent explains; of normal images, the latent that was fitted without them."""
