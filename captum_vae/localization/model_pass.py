@@ -282,8 +282,12 @@ class NormalImages:
             yield from self._features
             return
         for images in self:
-            found = _look(self.model, self.adapter, self.layers, images)
-            yield dict(zip(self.layers, found, strict=True))
+            yield self._look_by_layer(images)
+
+    def _look_by_layer(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of a batch by layer."""
+        found = _look(self.model, self.adapter, self.layers, images)
+        return dict(zip(self.layers, found, strict=True))
 
     def _keep_features(self) -> list[dict[str, Tensor]]:
         """The features of all batches; none if they are too large."""
@@ -315,10 +319,8 @@ class NormalImages:
         sums: dict[str, Tensor] = {}
         squares: dict[str, Tensor] = {}
         count = 0
-        for images in self:
-            found = dict(
-                zip(self.layers, _look(self.model, self.adapter, self.layers, images), strict=True)
-            )
+        for number, images in enumerate(self):
+            found = self._features[number] if self._features else self._look_by_layer(images)
             for name, values in {_IMAGE: images, **found}.items():
                 total = values.double().sum(0, keepdim=True)
                 sums[name] = sums[name] + total if name in sums else total
