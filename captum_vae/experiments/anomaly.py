@@ -43,7 +43,7 @@ from captum_vae.localization.options import Frames, ScoreScale
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import Scorer
-from captum_vae.metrics.localization.metric import Units
+from captum_vae.metrics.localization.pixel_counts import Units
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
 from captum_vae.report.estimate import Estimate

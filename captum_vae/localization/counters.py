@@ -19,7 +19,8 @@ from captum_vae.metrics.localization.bootstrap import Interval, bootstrap_interv
 from captum_vae.metrics.localization.counts import ScoreCounts
 from captum_vae.metrics.localization.curves import LocalizationScore, auroc
 from captum_vae.metrics.localization.images import ImageAUROC, image_scores, scores_of_image
-from captum_vae.metrics.localization.metric import PixelCountsMetric, PixelMetrics, Units
+from captum_vae.metrics.localization.metric import PixelMetrics
+from captum_vae.metrics.localization.pixel_counts import PixelCountsMetric, Units
 
 
 class ThresholdCounter:

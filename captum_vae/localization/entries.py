@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
-from captum_vae.metrics.localization.metric import Units
+from captum_vae.metrics.localization.pixel_counts import Units
 
 Scorers = Mapping[str, AnomalyScorer | tuple[AnomalyScorer, Protocol]]
 """Scorers by their names in the table, some perhaps with a protocol of their own."""

@@ -31,7 +31,7 @@ from captum_vae.metrics.localization.bootstrap import (
     paired_difference,
 )
 from captum_vae.metrics.localization.curves import LocalizationScore
-from captum_vae.metrics.localization.metric import Units
+from captum_vae.metrics.localization.pixel_counts import Units
 from captum_vae.metrics.localization.units import UnitTable
 from captum_vae.progress import Progress, progress_bar
 

@@ -15,7 +15,7 @@ float32 is one of 2^23 values per factor of two, so a multiset of any size fits 
 So maps with heavy ties cost a few pairs, and maps without any tie cost at most 10 MiB per factor
 of two between the smallest and the largest score, plus 12 bytes per 256 scores for the carries;
 benchmarks/bench_localization_metrics.py measures it. 8 bytes per anomalous pixel come on top in
-:mod:`captum_vae.metrics.localization.metric`.
+:mod:`captum_vae.metrics.localization.pixel_counts`.
 
 A float64 that is also a float32 is counted as one. The others have too many values for counters:
 their int64 keys are kept, 16 bytes per pixel until equal ones are merged, so maps of float64
