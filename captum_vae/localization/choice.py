@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from captum_vae.metrics.localization.bootstrap import without_nan
 from captum_vae.metrics.localization.curves import LocalizationScore
 
 _SURE = 0.8
@@ -79,14 +80,15 @@ class Choice:
 
     def beside_oracle(self, on_test: Mapping[str, LocalizationScore], test_images: int) -> Choice:
         """The same choice, with what the test labels say about all candidates."""
-        return replace(self, on_test=ranking(on_test), test_images=test_images)
+        areas = {name: area.value for name, area in on_test.items()}
+        return replace(self, on_test=ranking(areas), test_images=test_images)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything for JSON; what is undefined is None."""
         entries = asdict(self)
         for name in ("synthetic", "on_test", "margin"):
             if entries[name] is not None:
-                entries[name] = {k: None if v != v else v for k, v in entries[name].items()}
+                entries[name] = without_nan(entries[name])
         entries["warnings"] = self.warnings
         return {**entries, "oracle": self.oracle if self.on_test else None}
 
@@ -148,7 +150,6 @@ class Choice:
         return lines
 
 
-def ranking(areas: Mapping[str, LocalizationScore]) -> dict[str, float]:
+def ranking(areas: Mapping[str, float]) -> dict[str, float]:
     """Pixel AUROC by name, best first; of equals the first comes first."""
-    scores = {name: area.value for name, area in areas.items()}
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+    return dict(sorted(areas.items(), key=lambda item: -item[1]))

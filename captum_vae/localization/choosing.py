@@ -31,7 +31,7 @@ from captum_vae.data.loading import naming_dead_loaders
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.localization.candidate_maps import Variants, candidate_scorers
 from captum_vae.localization.candidates import Candidates
-from captum_vae.localization.choice import Choice, Margin
+from captum_vae.localization.choice import Choice, Margin, ranking
 from captum_vae.localization.counting import count_in_turn, score_batches
 from captum_vae.localization.entries import Entry, entries_of
 from captum_vae.localization.explained import FOLDS
@@ -177,7 +177,7 @@ def _chosen(
     left_out: tuple[str, ...],
 ) -> Choice:
     """The default, unless another candidate beats it by more than the margin and its noise."""
-    ranked = dict(sorted(((n, a) for n, (a, _) in areas.items()), key=lambda item: -item[1]))
+    ranked = ranking({name: area for name, (area, _) in areas.items()})
     if any(math.isnan(area) for area in ranked.values()):
         raise ValueError(
             f"nothing can be chosen on the defects painted on {len(painted)} normal images: they "

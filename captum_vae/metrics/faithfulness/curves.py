@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_vae.checks import check_choice, whole_number
-from captum_vae.metrics.localization.bootstrap import draw_units
+from captum_vae.metrics.localization.bootstrap import draw_units, without_nan
 
 Direction = Literal["deletion", "insertion"]
 Watched = Literal["dimension", "latent"]
@@ -82,7 +82,7 @@ class Area:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, NaN as None."""
-        return {k: None if v != v else v for k, v in asdict(self).items()}
+        return without_nan(asdict(self))
 
     def __str__(self) -> str:
         """Three decimals, as ``0.612 [0.580, 0.641]``."""

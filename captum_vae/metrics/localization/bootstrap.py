@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
+from captum_vae.metrics.localization.curves import f1_ratio, iou_ratio
 from captum_vae.metrics.localization.region_overlap import check_fpr_limit
 from captum_vae.metrics.localization.units import UnitTable
 
@@ -64,7 +65,7 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, NaN as None."""
-        return _without_nan(asdict(self))
+        return without_nan(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class PairedDifference:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, NaN as None."""
-        return _without_nan(asdict(self))
+        return without_nan(asdict(self))
 
 
 def bootstrap_interval(
@@ -302,12 +303,12 @@ def _average_precision(positives: Tensor, negatives: Tensor) -> Tensor:
 def _f1_max(positives: Tensor, negatives: Tensor) -> Tensor:
     hits = positives.cumsum(1)
     total = positives.sum(1, keepdim=True)
-    return (2 * hits / (hits + negatives.cumsum(1) + total)).amax(1)
+    return f1_ratio(hits, negatives.cumsum(1), total).amax(1)
 
 
 def _best_iou(positives: Tensor, negatives: Tensor) -> Tensor:
     total = positives.sum(1, keepdim=True)
-    return (positives.cumsum(1) / (total + negatives.cumsum(1))).amax(1)
+    return iou_ratio(positives.cumsum(1), negatives.cumsum(1), total).amax(1)
 
 
 def _aupro(negatives: Tensor, overlap: Tensor, fpr_limit: float) -> Tensor:
@@ -384,7 +385,8 @@ def _check_same_units(first: UnitTable, second: UnitTable) -> None:
             )
 
 
-def _without_nan(entries: dict[str, Any]) -> dict[str, Any]:
+def without_nan(entries: dict[str, Any]) -> dict[str, Any]:
+    """The entries for JSON, which has no NaN: None instead."""
     return {
         key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in entries.items()

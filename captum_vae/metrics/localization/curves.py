@@ -201,11 +201,7 @@ def f1_max(counts: ThresholdCounts, *, name: str = "f1_max") -> LocalizationScor
     """Best F1 over all distinct thresholds, the highest such threshold: an oracle's choice."""
     return _best(
         counts,
-        lambda part: (
-            2
-            * part.true_positives.double()
-            / (part.true_positives + part.false_positives + counts.positives)
-        ),
+        lambda part: f1_ratio(part.true_positives.double(), part.false_positives, counts.positives),
         name,
     )
 
@@ -218,9 +214,21 @@ def best_iou(counts: ThresholdCounts, *, name: str = "best_iou") -> Localization
     """
     return _best(
         counts,
-        lambda part: part.true_positives.double() / (counts.positives + part.false_positives),
+        lambda part: iou_ratio(
+            part.true_positives.double(), part.false_positives, counts.positives
+        ),
         name,
     )
+
+
+def f1_ratio(hits: Tensor, false: Tensor, positives: Tensor | int) -> Tensor:
+    """F1 where ``hits`` of all ``positives`` are found, and ``false`` others; counts as floats."""
+    return 2 * hits / (hits + false + positives)
+
+
+def iou_ratio(hits: Tensor, false: Tensor, positives: Tensor | int) -> Tensor:
+    """The IoU where ``hits`` of all ``positives`` are found, and ``false`` others."""
+    return hits / (positives + false)
 
 
 def at_threshold(

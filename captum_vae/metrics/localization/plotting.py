@@ -16,6 +16,8 @@ from captum_vae.metrics.localization.curves import (
     average_precision,
     best_iou,
     f1_max,
+    f1_ratio,
+    iou_ratio,
     roc_curve,
 )
 from captum_vae.metrics.localization.region_overlap import aupro, pro_curve
@@ -109,13 +111,7 @@ def plot_f1(counts: ThresholdCounts, ax: Any = None) -> Any:
     Returns:
         The figure and the axes.
     """
-    return _by_threshold(
-        counts,
-        ax,
-        f1_max(counts),
-        "F1",
-        lambda hits, false, all_hits: 2 * hits / (hits + false + all_hits),
-    )
+    return _by_threshold(counts, ax, f1_max(counts), "F1", f1_ratio)
 
 
 def plot_iou(counts: ThresholdCounts, ax: Any = None) -> Any:
@@ -128,9 +124,7 @@ def plot_iou(counts: ThresholdCounts, ax: Any = None) -> Any:
     Returns:
         The figure and the axes.
     """
-    return _by_threshold(
-        counts, ax, best_iou(counts), "IoU", lambda hits, false, all_hits: hits / (all_hits + false)
-    )
+    return _by_threshold(counts, ax, best_iou(counts), "IoU", iou_ratio)
 
 
 def plot_values(metric: Any, values: Any, ax: Any) -> Any:
