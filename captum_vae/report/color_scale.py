@@ -139,7 +139,7 @@ def grey_image(image: Tensor) -> NDArray[np.float64]:
         TypeError: The image is no tensor of real numbers.
         ValueError: It has another shape.
     """
-    _check_real("image", image)
+    check_real("image", image)
     if image.dim() not in (2, 3) or not image.numel():
         raise ValueError(
             f"image has shape {tuple(image.shape)}; wanted (C, H, W) or (H, W), one image at a time"
@@ -172,12 +172,13 @@ def check_colormap(colormap: str) -> None:
 
 
 def _check_map(name: str, attention: Tensor) -> None:
-    _check_real(name, attention)
+    check_real(name, attention)
     if not attention.isfinite().all():
         raise ValueError(f"{name} has values that are NaN or infinite, which have no colour")
 
 
-def _check_real(name: str, values: Tensor) -> None:
+def check_real(name: str, values: object) -> None:
+    """Refuse anything but a tensor of real numbers."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} is a {type(values).__name__}; wanted a tensor")
     if values.is_complex():

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def show(
 
         show(LatentGradCAM(vae, "encoder.conv2").attribute(images), images)
     """
-    check_choice("scale", scale, ("common", "image", "map"))
+    check_choice("scale", scale, get_args(ScaleChoice))
     drawn = _batched("images", images, {2: (0, 0), 3: (0,), 4: ()})
     found = _batched("maps", maps, {2: (0, 0), 3: (1,), 4: ()})
     count, per_image = found.shape[:2]

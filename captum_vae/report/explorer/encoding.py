@@ -67,7 +67,7 @@ def encode_image(image: Tensor, most: int = IMAGE_BYTES) -> Encoded:
         pixels = _shrunk(pixels, min(_SHRINK, max(0.3, math.sqrt(most / len(data)))))
 
 
-def encode_mask(mask: Tensor, ignored: Tensor | None, most: int = RECONSTRUCTION_BYTES) -> Encoded:
+def encode_mask(mask: Tensor, ignored: Tensor | None, most: int = MASK_BYTES) -> Encoded:
     """A mask (H, W) as a grey PNG: 255 anomalous, 128 not counted, 0 normal."""
     levels = torch.where(mask.cpu(), 255, 0).byte()
     if ignored is not None:

@@ -91,10 +91,10 @@ class ImageIndex:
             "kinds": list(self._kinds),
             "kindOf": self._kind_of.tolist(),
             "columns": {
-                label: [_number(value) for value in column]
+                label: [short_number(value) for value in column]
                 for label, column in self._columns.items()
             },
-            "meanKL": [_number(float(np.nanmean(column))) for column in self._kl],
+            "meanKL": [short_number(float(np.nanmean(column))) for column in self._kl],
         }
 
     def kl_columns(self) -> str:
@@ -112,5 +112,6 @@ class ImageIndex:
         write_text(path, Table(["name", "kind", *labels], rows).csv())
 
 
-def _number(value: float) -> float | None:
+def short_number(value: float) -> float | None:
+    """The number for JSON, None for NaN; nine digits tell any float32 apart."""
     return float(f"{value:.9g}") if math.isfinite(value) else None

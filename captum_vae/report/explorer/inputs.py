@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from captum_vae.report.color_scale import check_real
+
 MapKey: TypeAlias = str | tuple[str, str]
 """A kind of map: its name, or (name, layer)."""
 
@@ -115,10 +117,8 @@ def _map(key: object, plane: object) -> Tensor:
 
 
 def _real(argument: str, values: object) -> Tensor:
-    if not isinstance(values, Tensor):
-        raise TypeError(f"{argument} is a {type(values).__name__}; wanted a tensor")
-    if values.is_complex():
-        raise TypeError(f"{argument} has dtype {values.dtype}; wanted real numbers")
+    check_real(argument, values)
+    assert isinstance(values, Tensor)
     values = values.detach()
     return values if values.is_floating_point() else values.float()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,6 @@ from torch import Tensor
 from captum_vae.checks import whole_number
 from captum_vae.files import replacing_folder, write_text
 from captum_vae.report.explorer.encoding import (
-    MASK_BYTES,
     RECONSTRUCTION_BYTES,
     SHEET_BYTES,
     Encoded,
@@ -25,7 +23,7 @@ from captum_vae.report.explorer.encoding import (
     encode_mask,
     encode_traversal,
 )
-from captum_vae.report.explorer.index import ImageIndex
+from captum_vae.report.explorer.index import ImageIndex, short_number
 from captum_vae.report.explorer.inputs import (
     MapKey,
     check_image,
@@ -199,7 +197,7 @@ class Explorer:
         prefix = f"{number % PART:02d}"
         entry: dict[str, Any] = {"image": _file(place, f"{prefix}-image", encode_image(image))}
         if mask is not None:
-            entry["mask"] = _file(place, f"{prefix}-mask", encode_mask(mask, ignored, MASK_BYTES))
+            entry["mask"] = _file(place, f"{prefix}-mask", encode_mask(mask, ignored))
         if reconstruction is not None:
             small = encode_image(reconstruction, RECONSTRUCTION_BYTES)
             entry["reconstruction"] = _file(place, f"{prefix}-reconstruction", small)
@@ -255,8 +253,8 @@ class Explorer:
         entry: dict[str, Any] = {
             **_file(place, stem, sheet.file),
             "columns": sheet.columns,
-            "low": [_short(value) for value in sheet.low],
-            "high": [_short(value) for value in sheet.high],
+            "low": [short_number(value) for value in sheet.low],
+            "high": [short_number(value) for value in sheet.high],
         }
         if plane.dim() == 2:
             entry["counts"] = counts_entry(of_kind.count(plane, kind, mask, ignored))
@@ -361,8 +359,3 @@ def _write_script(path: Path, function: str, *values: Any) -> None:
     texts = (json.dumps(value, separators=(",", ":"), allow_nan=False) for value in values)
     words = ",".join(f"JSON.parse({json.dumps(text)})" for text in texts)
     write_text(path, f"captumVae.{function}({words});\n")
-
-
-def _short(value: float) -> float:
-    """Nine digits tell any float32 apart."""
-    return float(f"{value:.9g}") if math.isfinite(value) else 0.0
