@@ -17,7 +17,7 @@ from captum_vae.attr._captum import GradientAttribution, log_usage
 from captum_vae.attr.arguments import Target, check_passes, checked_location, latent_dims
 from captum_vae.attr.decoding import Decoder, decoded_images, find_decoder, latent_of
 from captum_vae.attr.elementary import WrittenOut, check_thrice_differentiable
-from captum_vae.attr.engine.gradients import pass_budget
+from captum_vae.attr.engine.gradients import in_passes, pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
 from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
@@ -179,7 +179,7 @@ class DecoderAttribution(GradientAttribution):  # type: ignore[misc]
                 changes = torch.cat(
                     [
                         part.to(torch.promote_types(part.dtype, torch.float32))
-                        for part in _in_passes(
+                        for part in in_passes(
                             lambda s: changed(decode, latent, s, start, create_graph), steps, chunk
                         )
                     ],
@@ -278,23 +278,6 @@ def _decoded_once(
         image = decode(z)
         largest = AutogradPath(image, get_gradient_edge(z)).largest_value()
     return (image if create_graph else image.detach()), max(largest, image.numel())
-
-
-def _in_passes(changed: Callable[[Tensor], Tensor], steps: Tensor, chunk: int) -> list[Tensor]:
-    """``changed`` of some steps at a time, fewer after a CUDA out-of-memory error."""
-    parts: list[Tensor] = []
-    start = 0
-    while start < len(steps):
-        wanted = steps[start : start + chunk]
-        try:
-            parts.append(changed(wanted))
-        except torch.OutOfMemoryError:
-            if chunk == 1:
-                raise
-            chunk = max(1, len(wanted) // 2)
-            continue
-        start += len(wanted)
-    return parts
 
 
 def _differences(

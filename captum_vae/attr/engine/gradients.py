@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from captum_vae.posterior.read_back import is_traced
 
 _CPU_BUDGET = 64 * 2**20  # what stays in cache: larger passes were slower, not faster
 _ADVICE = re.compile(".*batching rule.*", re.IGNORECASE)
+
+Some = TypeVar("Some", Tensor, Sequence[int])
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -78,29 +82,52 @@ def vector_jacobian_products(
     chunk = settings.dims_per_pass or dims_within_budget(codes, features, plans, settings)
     create_graph = settings.differentiable_weights
     edges = [get_gradient_edge(tensor) for tensor in features]
-    batched, start = True, 0
-    while start < len(dims):
-        wanted = dims[start : start + chunk]
-        try:
-            gradients = gradients_of(codes, edges, wanted, create_graph, batched)
-        except torch.OutOfMemoryError:
-            if chunk == 1:
+    batched = True
+
+    def gradients_for(wanted: Sequence[int]) -> list[Tensor]:
+        nonlocal batched
+        gradients = None
+        if batched:
+            try:
+                gradients = gradients_of(codes, edges, wanted, create_graph, batched=True)
+            except torch.OutOfMemoryError:
                 raise
-            chunk = max(1, len(wanted) // 2)
-            continue
-        except RuntimeError:
-            if not batched or len(wanted) == 1:
-                raise
-            batched = False
-            continue
-        start += len(wanted)
+            except RuntimeError:
+                if len(wanted) == 1:
+                    raise
+                batched = False
+        if gradients is None:
+            gradients = gradients_of(codes, edges, wanted, create_graph, batched=False)
         with torch.set_grad_enabled(create_graph):
             gradients = [
                 gradient if reshape is None else _reshaped(gradient, reshape)
                 for gradient, reshape in zip(gradients, reshapes, strict=True)
             ]
-            gradients = [gradient.to(weight_dtype(gradient)) for gradient in gradients]
-        yield gradients
+            return [gradient.to(weight_dtype(gradient)) for gradient in gradients]
+
+    yield from in_passes(gradients_for, dims, chunk)
+
+
+def in_passes(make: Callable[[Some], Made], items: Some, chunk: int) -> Iterator[Made]:
+    """What ``make`` gives for some items at a time.
+
+    Args:
+        make: Takes a slice of the items.
+        items: Dimensions, channels, or a tensor with a row for each.
+        chunk: How many at a time; halved on a CUDA out-of-memory error.
+    """
+    start = 0
+    while start < len(items):
+        some = items[start : start + chunk]
+        try:
+            made = make(some)
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise
+            chunk = max(1, len(some) // 2)
+            continue
+        start += len(some)
+        yield made
 
 
 def pass_budget(like: Tensor) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from captum_vae.attr.engine.consumers import Consumers
-from captum_vae.attr.engine.gradients import PassSettings, pass_budget, weight_dtype
+from captum_vae.attr.engine.gradients import PassSettings, in_passes, pass_budget, weight_dtype
 from captum_vae.attr.engine.plans import LayerPlan, Route
 from captum_vae.attr.engine.vectors import Vectors
 
@@ -55,21 +55,13 @@ def route_weights(
             consumers = Consumers(route.region, features, dtype, most)
         wanted: Sequence[int] = range(channels) if forward else dims
         size = settings.dims_per_pass or _vectors_within_budget(codes, route, settings)
-        parts: list[Tensor] = []
-        start = 0
-        while start < len(wanted):
-            some = wanted[start : start + size]
-            try:
-                if forward:
-                    parts.append(_forward(codes, features, route, consumers, some, dims).to(dtype))
-                else:
-                    parts.append(_reverse(codes, route, consumers, some).to(dtype))
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                size = max(1, len(some) // 2)
-                continue
-            start += len(some)
+
+        def weights_by(some: Sequence[int]) -> Tensor:
+            if forward:
+                return _forward(codes, features, route, consumers, some, dims).to(dtype)
+            return _reverse(codes, route, consumers, some).to(dtype)
+
+        parts = list(in_passes(weights_by, wanted, size))
         alpha = (
             parts[0] if len(parts) == 1 else torch.cat(parts, 2 if forward else 1)
         ).contiguous()
