@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_vae.attr._captum import GradientAttribution, LayerAttribution, log_usage
+from captum_vae.attr._captum import (
+    GradientAttribution,
+    LayerAttribution,
+    format_additional_forward_args,
+    log_usage,
+)
 from captum_vae.attr.arguments import (
     Target,
     check_passes,
@@ -42,6 +47,7 @@ from captum_vae.attr.latent_codes import (
 )
 from captum_vae.attr.options import (
     Aggregate,
+    MapOptions,
     Order,
     Preset,
     Rectifier,
@@ -241,35 +247,15 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                 unknown option, a posterior that cannot be read.
             RuntimeError: Under ``torch.inference_mode``, or for a layer that ran twice.
         """
-        explained = self.explained
-        if torch.compiler.is_dynamo_compiling():  # which follows no graph of autograd
-            explained = torch.compiler.disable(explained)  # type: ignore[no-untyped-call]
-        _, maps = explained(
-            inputs,
-            target,
-            additional_forward_args,
-            attribute_to_layer_input,
-            preset=preset,
+        options = resolve_options(
+            preset,
             rectifier=rectifier,
             order=order,
             reduction=reduction,
             weighting=weighting,
             aggregate=aggregate,
-            baselines=baselines,
-            size=size,
-            n_steps=n_steps,
-            create_graph=create_graph,
-            checks=checks,
         )
         if return_convergence_delta:
-            options = resolve_options(
-                preset,
-                rectifier=rectifier,
-                order=order,
-                reduction=reduction,
-                weighting=weighting,
-                aggregate=aggregate,
-            )
             complete = (options.weighting, options.rectifier, options.reduction, options.aggregate)
             one = isinstance(self.layer, (Module, str)) and size is None
             given = isinstance(baselines, (Tensor, int, float, tuple))
@@ -279,6 +265,22 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
                     "reduction='sum', aggregate='none', one layer, size=None, and baselines that "
                     "are an input or a number"
                 )
+        explained = self.explained
+        if torch.compiler.is_dynamo_compiling():  # which follows no graph of autograd
+            explained = torch.compiler.disable(explained)  # type: ignore[no-untyped-call]
+        _, maps = explained(
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            options=options,
+            baselines=baselines,
+            size=size,
+            n_steps=n_steps,
+            create_graph=create_graph,
+            checks=checks,
+        )
+        if return_convergence_delta:
             return maps[0], self.compute_convergence_delta(
                 maps[0], baselines, inputs, target, additional_forward_args
             )
@@ -291,12 +293,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
-        preset: Preset = "paper",
-        rectifier: Rectifier | None = None,
-        order: Order | None = None,
-        reduction: Reduction | None = None,
-        weighting: Weighting | None = None,
-        aggregate: Aggregate | None = None,
+        options: MapOptions,
         baselines: Baselines = None,
         size: MapSize = None,
         n_steps: int = 8,
@@ -306,16 +303,9 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         """The maps of ``attribute``, one tensor per layer, with the pass that they come from.
 
         The pass holds the posterior and what else the one call of the model gave. Arguments and
-        errors are those of ``attribute``.
+        errors are those of ``attribute``, ``options`` being what the preset and the choices that
+        replace its own come to.
         """
-        options = resolve_options(
-            preset,
-            rectifier=rectifier,
-            order=order,
-            reduction=reduction,
-            weighting=weighting,
-            aggregate=aggregate,
-        )
         n_steps = whole_number("n_steps", n_steps, least=1)
         check_flag("create_graph", create_graph)
         settings = PassSettings(create_graph, self.dims_per_pass, self.memory_budget, n_steps)
@@ -367,8 +357,7 @@ class LatentGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc
         ends = end_point if isinstance(end_point, tuple) else (end_point,)
         starts = start_point if isinstance(start_point, tuple) else (start_point,)
         starts = (*starts, *ends[len(starts) :])
-        more = additional_forward_args
-        extra = () if more is None else more if isinstance(more, tuple) else (more,)
+        extra = format_additional_forward_args(additional_forward_args) or ()
         values = []
         with torch.no_grad():
             for point in (ends, baseline_inputs(starts, ends)):

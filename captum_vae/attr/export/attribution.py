@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from captum_vae.attr._captum import format_additional_forward_args
 from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.forward_pass import ForwardPass
@@ -21,9 +23,11 @@ from captum_vae.attr.export.options import OUTPUTS, Format, Output
 from captum_vae.attr.export.recording import NotExportableError
 from captum_vae.attr.export.saving import ExportedFile, export_function
 from captum_vae.attr.latent_codes import Quantity, quantity_name
-from captum_vae.attr.options import resolve_options
+from captum_vae.attr.options import MapOptions, resolve_options
 from captum_vae.checks import is_sequence
 from captum_vae.posterior import Posterior, PosteriorAdapter
+
+_CHOICES = tuple(field.name for field in fields(MapOptions))
 
 
 class ExportableAttribution(Protocol):
@@ -36,8 +40,11 @@ class ExportableAttribution(Protocol):
     dims_per_pass: int | None
     memory_budget: int | None
 
+    def attribute(self, inputs: tuple[Tensor, ...], **options: Any) -> Any:
+        """The maps, by the options that an export takes."""
+
     def explained(
-        self, inputs: tuple[Tensor, ...], **options: Any
+        self, inputs: tuple[Tensor, ...], *, options: MapOptions, **others: Any
     ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
         """The maps of ``attribute``, one tensor per layer, with the pass they come from."""
 
@@ -58,8 +65,11 @@ def export_attribution(
     wanted = _checked_outputs(outputs)
     options = _checked_options(cam, options)
     inputs = example if isinstance(example, tuple) else (example,)
-    extra = options.pop("additional_forward_args", None)
-    extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
+    extra = format_additional_forward_args(options.pop("additional_forward_args", None)) or ()
+    resolved = resolve_options(
+        options.get("preset", "paper"), **{name: options.get(name) for name in _CHOICES}
+    )
+    others = {name: options[name] for name in options if name not in ("preset", *_CHOICES)}
     batch = len(inputs[0]) if inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() else 0
     # A tensor of as many rows as images, such as their classes, is an input of the file too.
     per_image = [
@@ -69,14 +79,17 @@ def export_attribution(
     ]
     tensors = (*inputs, *(extra[place] for place in per_image))
     names = _names(len(inputs), len(per_image))
-    fixed = _with_fixed_passes(cam, inputs, extra, options)
+    fixed = _with_fixed_passes(cam, inputs, extra, resolved, others)
 
     def explain(*given: Tensor) -> dict[str, Tensor]:
         further = list(extra)
         for place, value in zip(per_image, given[len(inputs) :], strict=True):
             further[place] = value
         run, maps = fixed.explained(
-            given[: len(inputs)], additional_forward_args=tuple(further) or None, **options
+            given[: len(inputs)],
+            additional_forward_args=tuple(further) or None,
+            options=resolved,
+            **others,
         )
         assert run.adapter is not None and run.posterior is not None
         found: dict[str, Tensor] = {}
@@ -103,7 +116,7 @@ def export_attribution(
         format=format,
         input_names=names,
         tolerance=tolerance,
-        metadata=_metadata(cam, options),
+        metadata=_metadata(cam, options, resolved),
     )
 
 
@@ -119,7 +132,8 @@ def _checked_outputs(outputs: Any) -> list[Output]:
 
 
 def _checked_options(cam: ExportableAttribution, options: Mapping[str, Any]) -> dict[str, Any]:
-    taken = set(inspect.signature(cam.explained).parameters) - {"inputs"}
+    taken = set(inspect.signature(cam.attribute).parameters)
+    taken -= {"inputs", "return_convergence_delta"}
     unknown = sorted(set(options) - taken)
     if unknown:
         raise TypeError(
@@ -142,12 +156,13 @@ def _with_fixed_passes(
     cam: ExportableAttribution,
     inputs: tuple[Tensor, ...],
     extra: tuple[Any, ...],
-    options: Mapping[str, Any],
+    options: MapOptions,
+    others: Mapping[str, Any],
 ) -> ExportableAttribution:
     """The attribution in as many backward passes as the example takes, whatever the batch."""
-    run, _ = cam.explained(inputs, additional_forward_args=extra or None, **options)
+    run, _ = cam.explained(inputs, additional_forward_args=extra or None, options=options, **others)
     fixed = copy.copy(cam)
-    plans = plan_layers(run, pooled=options.get("weighting") in (None, "pooled"))
+    plans = plan_layers(run, pooled=options.weighting == "pooled")
     settings = PassSettings(memory_budget=cam.memory_budget)
     fixed.dims_per_pass = cam.dims_per_pass or dims_within_budget(
         run.codes, run.features, plans, settings
@@ -166,18 +181,14 @@ def _map_names(cam: ExportableAttribution) -> list[str]:
     return [f"maps_{place}" for place in range(len(find_layers(cam.forward_func, cam.layer)))]
 
 
-def _metadata(cam: ExportableAttribution, options: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(
+    cam: ExportableAttribution, options: Mapping[str, Any], resolved: MapOptions
+) -> dict[str, Any]:
     """How the maps were made, in JSON's values."""
     layers = find_layers(cam.forward_func, cam.layer)
     owner = cam.posterior.owner
     known = {} if owner is None else {module: name for name, module in owner.named_modules()}
-    choices = {
-        name: options[name]
-        for name in ("rectifier", "order", "reduction", "weighting", "aggregate")
-        if options.get(name) is not None
-    }
-    resolved = resolve_options(options.get("preset", "paper"), **choices)
-    plain = {name: value for name, value in options.items() if name not in choices}
+    plain = {name: value for name, value in options.items() if name not in _CHOICES}
     return {
         "attribution": type(cam).__name__,
         "model": type(owner or cam.forward_func).__name__,
