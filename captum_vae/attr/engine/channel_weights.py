@@ -65,19 +65,10 @@ def _weights(
     starts: Sequence[Tensor | None],
     share: Hashable | None,
 ) -> Iterator[tuple[int, Tensor]]:
-    pooled = weighting == "pooled"
-    # Pooled weights depend on neither baseline nor rectifier, so that many maps share them.
-    keys = [(share, layer) for layer in run.layers]
-    if pooled and share is not None and all(key in run.kept for key in keys):
-        yield from enumerate([run.kept[key] for key in keys])
+    if weighting == "pooled":
+        yield from enumerate(_shared_weights(run, settings, share))
         return
-    weights = _single_code(run, settings) if pooled else None
-    if weights is not None:
-        if share is not None:
-            run.kept.update(zip(keys, weights, strict=True))
-        yield from enumerate(weights)
-        return
-    plans = plan_layers(run, pooled=pooled, create_graph=settings.differentiable_weights)
+    plans = plan_layers(run, pooled=False)
     if weighting == "integrated":
         for place, start in enumerate(starts):
             points = run.along_the_path(place, start, settings.n_steps, settings.create_graph)
@@ -93,16 +84,27 @@ def _weights(
                     for (weight, _, _), (gradient,) in zip(points, chunk, strict=True):
                         mean = mean + weight * gradient
                 yield place, mean
-    elif weighting == "elementwise":
+    else:
         for gradients in vector_jacobian_products(
             run.codes, run.features, run.dims, plans, settings, run.reshapes
         ):
             yield from enumerate(gradients)
-    else:
+
+
+def _shared_weights(
+    run: ForwardPass, settings: PassSettings, share: Hashable | None
+) -> list[Tensor]:
+    """Pooled weights, which depend on neither baseline nor rectifier: many maps share them."""
+    keys = [(share, layer) for layer in run.layers]
+    if share is not None and all(key in run.kept for key in keys):
+        return [run.kept[key] for key in keys]
+    weights = _single_code(run, settings)
+    if weights is None:
+        plans = plan_layers(run, create_graph=settings.differentiable_weights)
         weights = _checked(_pooled_weights(run, plans, settings), run, plans, settings)
-        if share is not None:
-            run.kept.update(zip(keys, weights, strict=True))
-        yield from enumerate(weights)
+    if share is not None:
+        run.kept.update(zip(keys, weights, strict=True))
+    return weights
 
 
 def channel_weights(run: ForwardPass, settings: PassSettings) -> list[Tensor]:
