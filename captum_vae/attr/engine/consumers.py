@@ -25,17 +25,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from captum_vae.attr.engine.convolution import convolution_of
-from captum_vae.attr.engine.derivatives import Input, cropped, derivative_of
+from captum_vae.attr.engine.derivatives import Input, Multiplied, cropped, derivative_of
 from captum_vae.attr.engine.operations import LINEAR_INPUT, shape_of
-from captum_vae.attr.engine.propagation import Propagation
+from captum_vae.attr.engine.propagation import Edge, Propagation
 from captum_vae.attr.engine.region import Exit, Region
 from captum_vae.attr.engine.vectors import Vectors, merged, split_axis
 from captum_vae.posterior.read_back import is_traced
-
-Edge = tuple[Node, int]
 
 
 class Consumers:
@@ -98,7 +95,7 @@ class Consumer:
     def __init__(self, exit_: Exit, u: Tensor, dtype: torch.dtype, most: int) -> None:
         """Compute nothing yet."""
         self.node, self.u, self.dtype, self.most = exit_.node, u, dtype, most
-        self.exit = exit_
+        self.given = Input(exit_.slot, exit_.source, exit_.shape, dtype)
         self.shape = shape_of(exit_.node, 0)
 
     @property
@@ -201,8 +198,7 @@ class LinearConsumer(Consumer):
     @cached_property
     def _z(self) -> Tensor:
         """(1 or B, K, H)."""
-        given = Input(LINEAR_INPUT[self.node.name()], self.exit.source, self.exit.shape, self.dtype)
-        matrix = derivative_of(self.node, [given]).matrix.to(self.dtype)  # type: ignore[attr-defined]
+        matrix = Multiplied(self.node, [self.given]).matrix.to(self.dtype)
         u = self.u.reshape(*self.u.shape[:2], -1)
         product = u.transpose(0, 1) @ split_axis(matrix, 0, (u.shape[1], -1))
         return product.transpose(0, 1)
@@ -220,9 +216,9 @@ class MixedConsumer(Consumer):
     @cached_property
     def _z(self) -> Tensor:
         """(1 or B, K, P), the slope where output and channel are the same."""
-        given = Input(self.exit.slot, self.exit.source, self.exit.shape, self.dtype)
-        ones = Vectors(self.u.reshape(len(self.u), *self.exit.shape[1:])[None], self.exit.shape)
-        made = derivative_of(self.node, [given]).pushed({self.exit.slot: ones})[0].samples()[0]
+        given = self.given
+        ones = Vectors(self.u.reshape(len(self.u), *given.shape[1:])[None], given.shape)
+        made = derivative_of(self.node, [given]).pushed({given.slot: ones})[0].samples()[0]
         return made.to(self.dtype).reshape(len(made), self.u.shape[1], -1)
 
     def weights(self, cotangents: Vectors) -> Tensor:  # noqa: D102

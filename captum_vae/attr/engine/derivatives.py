@@ -30,6 +30,7 @@ from captum_vae.attr.engine.operations import (
     MAX_POOLS,
     ORDER_PRESERVING,
     PIECEWISE_LINEAR,
+    SELECTIONS,
     SUMS,
     average_pool,
     metadata_of,
@@ -395,7 +396,7 @@ def derivative_of(node: Node, inputs: Sequence[Input]) -> Derivative:
         kind = Convolved if name == "ConvolutionBackward0" else Multiplied
     elif name in SUMS:
         kind = Summed
-    elif name in _SELECTED:
+    elif name in SELECTIONS:
         kind = Selected
     elif name in MAX_POOLS or name in CHANNELWISE_LINEAR:
         ((_, channels, *_),) = [(*i.shape, 0, 0) for i in inputs]
@@ -409,9 +410,9 @@ def can_be_called(node: Node) -> bool:
     return not isinstance(node, BackwardCFunction) and not node.name().startswith("torch::")
 
 
-def ones_of(node: Node) -> Tensor:
-    """Ones in the shape of the node's first output."""
-    metadata = metadata_of(node)[0]
+def ones_of(node: Node, number: int = 0) -> Tensor:
+    """Ones in the shape of one of the node's outputs."""
+    metadata = metadata_of(node)[number]
     return torch.ones(tuple(metadata.shape), dtype=metadata.dtype, device=metadata.device)
 
 
@@ -422,7 +423,6 @@ def cropped(values: Tensor, sizes: Sequence[int]) -> Tensor:
     return values
 
 
-_SELECTED = {"SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0"}
 _VALUES_AT_ONCE = 2**24  # 64 MiB in float32
 
 

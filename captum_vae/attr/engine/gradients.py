@@ -20,6 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_vae.attr.engine.layout import Reshape
 from captum_vae.attr.engine.plans import LayerPlan
+from captum_vae.attr.engine.propagation import one_hot
 from captum_vae.posterior.probe import FILTERS
 from captum_vae.posterior.read_back import is_traced
 
@@ -143,10 +144,7 @@ def gradients_of(
     batched: bool,
 ) -> list[Tensor]:
     """One gradient (B, T, *shape) per edge, for the codes of ``dims``."""
-    every = torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
-    if list(dims) != list(range(codes.shape[1])):
-        every = torch.stack([every[dim] for dim in dims])  # no index is sent to the device
-    picks = every[:, None].expand(-1, codes.shape[0], -1)
+    picks = one_hot(codes, dims).dense()
     backward = partial(
         torch.autograd.grad, codes, edges, retain_graph=True, create_graph=create_graph
     )

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from captum_vae.attr.engine.derivatives import ones_of
 from captum_vae.attr.engine.gradients import gradients_of, weight_dtype
 from captum_vae.attr.engine.graph import AutogradPath
 from captum_vae.attr.engine.plans import LayerPlan, SharedDerivative
@@ -230,8 +231,7 @@ def _derivative(
     the whole diagonal.
     """
     edge = cut.linears[0].input
-    metadata = edge.node._input_metadata[edge.output_nr]
-    ones = torch.ones(metadata.shape, dtype=metadata.dtype, device=metadata.device)
+    ones = ones_of(edge.node, edge.output_nr)
     (gradient,) = torch.autograd.grad(
         [edge], [source], [ones], retain_graph=True, create_graph=create_graph
     )

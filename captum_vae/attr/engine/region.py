@@ -37,7 +37,6 @@ class LinearMap:
     ``output`` is the node's own edge; ``weight`` is (H, F), F counting the region's values.
     """
 
-    name: str
     output: GradientEdge
     input: GradientEdge
     weight: Tensor
@@ -114,7 +113,7 @@ class Region:
         """The cut at linear maps over all positions, or None where none is certain."""
         if not self.certain or self.resampled or not all(is_linear(e.node) for e in self.exits):
             return None
-        linears = [linear_map(exit_.node) for exit_ in self.exits]
+        linears = [linear_map(exit_) for exit_ in self.exits]
         known = tuple(linear for linear in linears if linear is not None)
         if not known or len(known) != len(linears):
             return None
@@ -222,17 +221,13 @@ class Region:
         return True
 
 
-def linear_map(node: Node) -> LinearMap | None:
-    """The node as ``weight @ input``, or None when it is not one over all of a sample's values.
+def linear_map(exit_: Exit) -> LinearMap | None:
+    """The exit as ``weight @ input``, or None when it is not one over all of a sample's values.
 
     A convolution counts when its kernel covers the whole unpadded input, so that it has one
     output position and is a Linear in all but name.
     """
-    name = node.name()
-    slot = LINEAR_INPUT[name]
-    child, number = node.next_functions[slot]
-    if child is None:
-        return None
+    node, name = exit_.node, exit_.node.name()
     if name == "ConvolutionBackward0":
         weight = saved(node, "weight")
         covers = tuple(weight.shape[2:]) == tuple(saved(node, "input").shape[2:])
@@ -249,4 +244,4 @@ def linear_map(node: Node) -> LinearMap | None:
         if name == "AddmmBackward0" and saved(node, "alpha") != 1:
             return None
         weight = saved(node, "mat2").t()
-    return LinearMap(name, GradientEdge(node, 0), GradientEdge(child, number), weight)
+    return LinearMap(GradientEdge(node, 0), GradientEdge(*exit_.source), weight)

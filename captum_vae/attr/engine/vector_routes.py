@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from captum_vae.attr.engine.consumers import Consumers
 from captum_vae.attr.engine.gradients import PassSettings, in_passes, pass_budget, weight_dtype
 from captum_vae.attr.engine.plans import LayerPlan, Route
+from captum_vae.attr.engine.propagation import Edge
 from captum_vae.attr.engine.vectors import Vectors
 
 _KEPT_OF_BUDGET = 4  # what consumers keep for all passes, in budgets of one
@@ -86,7 +86,7 @@ def _forward(
 ) -> Tensor:
     """Alpha times P by tangents of some neighbouring channels, (1 or B, T, k)."""
     some = slice(channels[0], channels[-1] + 1)
-    starts: dict[tuple[Node, int], Vectors]
+    starts: dict[Edge, Vectors]
     if consumers is not None:
         starts = consumers.tangents(some)
     else:
