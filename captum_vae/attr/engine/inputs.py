@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -84,12 +83,20 @@ def check_images(name: str, value: Any) -> None:
         )
     if value.dim() == 0 or value.shape[0] == 0:
         raise ValueError(f"{name} has shape {tuple(value.shape)}: the batch is empty")
-    if value.is_floating_point() and may_read_back(value):
-        if not math.isfinite(value.detach().double().sum()):
-            broken = (~value.detach().isfinite()).flatten(1).any(1).nonzero()
-            if len(broken):
-                kind = "NaN" if value.detach().isnan().any() else "infinite values"
-                warn_caller(
-                    f"{name} holds {kind}, first in sample {int(broken[0])}, whose maps mean "
-                    "nothing"
-                )
+    if value.is_floating_point() and (broken := broken_values(value)):
+        warn_caller(f"{name} holds {broken}, whose maps mean nothing")
+
+
+def broken_values(values: Tensor) -> str | None:
+    """Which NaN or infinite values there are, and where; None where none may be looked at.
+
+    Args:
+        values: Floating-point numbers (B, ...).
+    """
+    if not may_read_back(values) or torch.isfinite(values.detach().sum()):
+        return None
+    broken = (~values.detach().isfinite()).flatten(1).any(1).nonzero()
+    if not len(broken):  # the sum alone was too large
+        return None
+    kind = "NaN" if values.detach().isnan().any() else "infinite values"
+    return f"{kind}, first in sample {int(broken[0])}"

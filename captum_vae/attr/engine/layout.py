@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from captum_vae.attr.engine.graph import AutogradPath
+from captum_vae.attr.engine.inputs import broken_values
 from captum_vae.attr.engine.layers import describe
 from captum_vae.attr.engine.operations import (
     BATCH_NORM,
@@ -28,7 +28,6 @@ from captum_vae.attr.engine.operations import (
     signed,
 )
 from captum_vae.checks import warn_caller
-from captum_vae.posterior.read_back import may_read_back
 
 CHANNELS_FIRST, CHANNELS_LAST, TIME_FIRST = "channels first", "channels last", "time first"
 """(B, C, N), (B, N, C) and (N, B, C)."""
@@ -168,14 +167,10 @@ def check_maplike(features: Tensor, given: Tensor, layer: nn.Module, batch: int)
             f"(B, K, *spatial) with one to three spatial axes, and {tuple(features.shape)} it is "
             "after reshape_transform"
         )
-    if may_read_back(features) and not torch.isfinite(features.detach().sum()):
-        broken = (~features.detach().isfinite()).flatten(1).any(1).nonzero()
-        if len(broken):
-            kind = "NaN" if features.detach().isnan().any() else "infinite values"
-            warn_caller(
-                f"the features of layer {describe(layer)} hold {kind}, first in sample "
-                f"{int(broken[0])}, whose maps mean nothing"
-            )
+    if broken := broken_values(features):
+        warn_caller(
+            f"the features of layer {describe(layer)} hold {broken}, whose maps mean nothing"
+        )
 
 
 def layout_of_module(layer: nn.Module) -> str | None:
