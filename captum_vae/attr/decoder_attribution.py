@@ -21,6 +21,7 @@ from captum_vae.attr.engine.gradients import in_passes, pass_budget
 from captum_vae.attr.engine.graph import AutogradPath
 from captum_vae.attr.engine.inputs import forward_arguments
 from captum_vae.attr.engine.maps import MapSize, combine_elementwise, finish_maps, spatial_size
+from captum_vae.attr.engine.operations import largest_value
 from captum_vae.attr.options import (
     Aggregate,
     MapOptions,
@@ -276,7 +277,7 @@ def _decoded_once(
     with torch.enable_grad():
         z = latent if create_graph and latent.requires_grad else latent.detach().requires_grad_()
         image = decode(z)
-        largest = AutogradPath(image, get_gradient_edge(z)).largest_value()
+        largest = largest_value(AutogradPath(image, get_gradient_edge(z)).nodes)
     return (image if create_graph else image.detach()), max(largest, image.numel())
 
 

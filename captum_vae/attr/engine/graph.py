@@ -6,8 +6,6 @@ functional, hooked or wrapped.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 from torch.nn import Module
@@ -17,7 +15,6 @@ from captum_vae.attr.engine.operations import (
     ORDER_PRESERVING,
     SELECTIONS,
     SUMS,
-    metadata_of,
     shape_of,
     touches_batch,
 )
@@ -60,12 +57,6 @@ class AutogradPath:
             if child is not None and (self.is_features(child, number) or child in self._on_path):
                 found.append((slot, child, number))
         return found
-
-    def largest_value(self) -> int:
-        """Number of elements of the largest intermediate value on the path."""
-        return max(
-            (math.prod(meta.shape) for node in self.nodes for meta in metadata_of(node)), default=0
-        )
 
     def is_constant(self, batch: int) -> bool:
         """Whether codes are picked or summed from the features' values of their own sample.

@@ -260,6 +260,11 @@ def shape_of(node: Node, number: int) -> tuple[int, ...]:
     return tuple(metadata[number].shape) if number < len(metadata) else ()
 
 
+def largest_value(nodes: Iterable[Node]) -> int:
+    """Number of elements of the largest value that any of the operations gave; 0 without one."""
+    return max((math.prod(meta.shape) for node in nodes for meta in metadata_of(node)), default=0)
+
+
 def _padded_axes(node: Node) -> int:
     """How many last axes a padding pads."""
     name = "pad" if node.name().startswith("Constant") else "padding"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from captum_vae.attr.engine.graph import AutogradPath
-from captum_vae.attr.engine.operations import is_linear, keeps_samples_apart
+from captum_vae.attr.engine.operations import is_linear, keeps_samples_apart, largest_value
 from captum_vae.attr.engine.propagation import Propagation
 from captum_vae.attr.engine.region import LinearCut, Region
 
@@ -92,7 +92,7 @@ def plan_layer(
         return LayerPlan("off_path", "the codes do not depend on the features")
     if not pooled:
         reason = "not the pooled gradient of the layer's own features is wanted"
-        return LayerPlan("vector_jacobian", reason, largest=path.largest_value())
+        return LayerPlan("vector_jacobian", reason, largest=largest_value(path.nodes))
     region = Region(path, tuple(features.shape))
     cut = region.linear_cut()
     if cut is not None:
@@ -108,7 +108,7 @@ def plan_layer(
     return _propagated(path, region, features, dims, create_graph) or LayerPlan(
         "vector_jacobian",
         "the features do not go straight into a linear map",
-        largest=path.largest_value(),
+        largest=largest_value(path.nodes),
     )
 
 
@@ -126,13 +126,13 @@ def _propagated(
         apart = all(keeps_samples_apart(node, batch) for node in path.nodes)
         if apart and not (create_graph and above.formulas):
             reason = f"{channels} channels are fewer than {dims} latent dimensions"
-            return LayerPlan("forward", reason, route=route, largest=path.largest_value())
+            return LayerPlan("forward", reason, route=route, largest=largest_value(path.nodes))
     if known is None:
         return None
     names = [_words(exit_.node) for exit_ in region.exits]
     via = "".join(f" through {name}" for name in region.names)
     reason = f"the features reach {' and '.join(dict.fromkeys(names))}{via or ' unchanged'}"
-    return LayerPlan("convolved", reason, route=route, largest=path.largest_value())
+    return LayerPlan("convolved", reason, route=route, largest=largest_value(path.nodes))
 
 
 def _words(node: Node) -> str:

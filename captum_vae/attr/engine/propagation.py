@@ -8,7 +8,6 @@ start at the values that a region behind the features hands on, which has a clos
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -63,12 +62,6 @@ class Propagation:
             type(operation) is Recorded
             for operation in self.operations.values()
             if operation.inputs
-        )
-
-    def largest_value(self) -> int:
-        """Number of elements of the largest value that is passed."""
-        return max(
-            (math.prod(meta.shape) for n in self.nodes for meta in metadata_of(n)), default=0
         )
 
     def cotangents(

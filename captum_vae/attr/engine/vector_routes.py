@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_vae.attr.engine.consumers import Consumers
 from captum_vae.attr.engine.gradients import PassSettings, in_passes, pass_budget, weight_dtype
+from captum_vae.attr.engine.operations import largest_value
 from captum_vae.attr.engine.plans import LayerPlan, Route
 from captum_vae.attr.engine.propagation import Edge
 from captum_vae.attr.engine.vectors import Vectors
@@ -103,7 +104,7 @@ def _forward(
 def _vectors_within_budget(like: Tensor, route: Route, settings: PassSettings) -> int:
     if settings.differentiable_weights and settings.memory_budget is None and not like.is_cuda:
         return sys.maxsize  # the graph keeps what all passes need anyway
-    bytes_each = _VALUES_ALIVE * route.above.largest_value() * like.element_size()
+    bytes_each = _VALUES_ALIVE * largest_value(route.above.nodes) * like.element_size()
     return max(1, _budget(like, settings) // max(1, bytes_each))
 
 
