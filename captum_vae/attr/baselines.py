@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from captum_vae.attr.arguments import image_batches
-from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.forward_pass import ForwardPass, look_at_layers
 from captum_vae.attr.engine.layers import Layers, find_layers
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.checks import check_flag, real_number
 from captum_vae.posterior import PosteriorAdapter
 from captum_vae.posterior.read_back import may_read_back

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_vae.attr.decoding import decoded_images, find_decoder, latent_of, reconstruct
+from captum_vae.attr.decoding import decoded_images, find_decoder, latent_of
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.explain.subject import Subject
 from captum_vae.posterior.probe import seeded
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_vae.attr.decoding import reconstruct
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.checks import check_choice, real_number, whole_number
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.pixel_scorers import Distance, pixel_distance

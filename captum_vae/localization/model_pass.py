@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.attr.arguments import image_batches
-from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.forward_pass import (
     ForwardPass,
     look_at_layers,
     run_layers,
 )
 from captum_vae.attr.engine.layers import find_layers
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.localization.explained import HeldOutFits, LatentDim, fit_held_out
 from captum_vae.posterior import Posterior, PosteriorAdapter
 

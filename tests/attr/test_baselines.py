@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captum_vae import LatentGradCAM, MeanActivation, MeanSumGradCAM, PosteriorAdapter
-from captum_vae.attr.decoding import reconstruct
+from captum_vae.attr.reconstruction import reconstruct
 from tests.attr.toys import D, ToyVAE, assert_equal, features_and_gradients
 
 

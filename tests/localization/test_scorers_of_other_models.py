@@ -299,7 +299,7 @@ def test_a_conditional_model_reconstructs_under_the_same_condition(kind, given_a
 
 
 def test_an_option_of_decode_is_not_the_models_condition(images):
-    from captum_vae.attr.decoding import reconstruct
+    from captum_vae.attr.reconstruction import reconstruct
     from captum_vae.posterior import as_adapter
 
     torch.manual_seed(5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_vae import DecoderAttribution, LatentGradCAM
-from captum_vae.attr.decoding import reconstruct
+from captum_vae.attr.reconstruction import reconstruct
 from tests.attr.toys import assert_equal
 from tests.packages.by_autograd import grad_cam
 

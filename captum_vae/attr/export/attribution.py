@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_vae.attr._captum import format_additional_forward_args
-from captum_vae.attr.decoding import reconstruct
 from captum_vae.attr.engine.channel_weights import plan_layers
 from captum_vae.attr.engine.forward_pass import ForwardPass
 from captum_vae.attr.engine.gradients import PassSettings, dims_within_budget
@@ -24,6 +23,7 @@ from captum_vae.attr.export.recording import NotExportableError
 from captum_vae.attr.export.saving import ExportedFile, export_function
 from captum_vae.attr.latent_codes import Quantity, quantity_name
 from captum_vae.attr.options import MapOptions, resolve_options
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.checks import is_sequence
 from captum_vae.posterior import Posterior, PosteriorAdapter
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_vae.attr import LatentGradCAM
-from captum_vae.attr.decoding import reconstruct
+from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.checks import whole_number
 from captum_vae.files import replacing, write_text
 from captum_vae.posterior import CollapsedPosteriorWarning
