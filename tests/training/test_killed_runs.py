@@ -101,7 +101,13 @@ def test_interrupted_run_saves_dies_of_the_signal_and_resumes_bit_identical(
         time.sleep(0.01)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == -number
+    if number == signal.SIGINT:
+        # Python dies of SIGINT after this error, unless something evaluates a string while it
+        # exits, as torch does where tabulate is installed: then it ends with 1.
+        assert process.returncode in (-number, 1)
+        assert output.endswith("KeyboardInterrupt\n")
+    else:
+        assert process.returncode == -number
     stopped = read_checkpoint(out)["step"]
     assert 7 <= stopped < 40
     assert f"stopped by {number.name} after step {stopped}, saved" in output
