@@ -22,10 +22,20 @@ _MARGIN = 2
 
 def outline(mask: Region, margin: int = _MARGIN) -> Region:
     """The mask (h, w) as annotators outline it: no holes or gaps, ``margin`` pixels wider."""
-    filled = np.pad(ndimage.binary_fill_holes(mask), 2 * margin)
+    # Of the rectangle around the mask alone: a defect is small, and the rest stays as it is.
+    outlined: Region = np.zeros_like(mask)
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return outlined
+    reach = 3 * margin
+    around = (
+        slice(max(rows[0] - reach, 0), rows[-1] + reach + 1),
+        slice(max(columns[0] - reach, 0), columns[-1] + reach + 1),
+    )
+    filled = np.pad(ndimage.binary_fill_holes(mask[around]), 2 * margin)
     closed = ndimage.binary_closing(filled, iterations=margin)
     inner = closed[2 * margin : -2 * margin, 2 * margin : -2 * margin]
-    outlined: Region = ndimage.binary_dilation(inner, iterations=margin)
+    outlined[around] = ndimage.binary_dilation(inner, iterations=margin)
     return outlined
 
 

@@ -163,8 +163,9 @@ def paint_defect(
     """Paint one visible defect.
 
     A drawing of which less than half is visible, such as a black patch pasted on black, is drawn
-    again; if that keeps failing, its pixels are moved by half the range, which shows anywhere. So
-    is one that lies too much outside of ``places``, whose part outside is left out in the end.
+    again; if that keeps failing, its pixels are moved by half the range, which shows anywhere.
+    Given ``places``, each drawing is put on one of them, and one that still lies too much outside
+    is drawn again; in the end its part outside is left out.
 
     Args:
         image: (C, h, w) float32 in [0, 1].
@@ -194,7 +195,7 @@ def paint_defect(
     nearest: tuple[float, Pixels, Region] | None = None
     for _ in range(_TRIES if places is None else _TRIES_IN_PLACES):
         share = math.exp(random.uniform(math.log(area[0]), math.log(area[1])))
-        painted, region = _PAINTERS[kind](image, random, share)
+        painted, region = _PAINTERS[kind](image, random, share, places)
         mask = region & (np.abs(painted - image).max(axis=0) >= contrast)
         if mask.any() and 2 * mask.sum() >= region.sum():
             within = 1.0 if places is None else share_inside(mask, places)
@@ -254,16 +255,17 @@ def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random
     cells = (whole_number("cells", cells[0], least=1), whole_number("cells", cells[1], least=1))
     check_random(random)
     angles = random.uniform(0, 2 * math.pi, (cells[0] + 1, cells[1] + 1))
-    gradients = np.stack([np.sin(angles), np.cos(angles)])
+    downward, rightward = np.sin(angles), np.cos(angles)
     y = (np.arange(height) + 0.5) * cells[0] / height
     x = (np.arange(width) + 0.5) * cells[1] / width
     row, column = y.astype(int), x.astype(int)
     fraction_y, fraction_x = (y - row)[:, None], (x - column)[None, :]
 
     def corner(down: int, right: int) -> NDArray[np.float64]:
-        slopes = gradients[:, row + down][:, :, column + right]
-        product = slopes[0] * (fraction_y - down) + slopes[1] * (fraction_x - right)
-        return np.asarray(product)
+        # What does not depend on the column is computed once per lattice line.
+        along_y = downward[row + down] * (fraction_y - down)
+        slopes_x = rightward[row + down].take(column + right, axis=1)
+        return along_y.take(column + right, axis=1) + slopes_x * (fraction_x - right)
 
     blend_y, blend_x = _smoothstep(fraction_y), _smoothstep(fraction_x)
     top = corner(0, 0) * (1 - blend_x) + corner(0, 1) * blend_x
@@ -272,18 +274,23 @@ def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random
     return (math.sqrt(2) * (top * (1 - blend_y) + bottom * blend_y)).astype(np.float32)
 
 
-def _perlin(image: Pixels, random: Random, share: float) -> Drawn:
+def _perlin(image: Pixels, random: Random, share: float, places: Region | None) -> Drawn:
     """Blend a coloured noise texture in where another noise is largest (DRAEM, section 3.1)."""
     channels, height, width = image.shape
     shape_noise = perlin_noise(height, width, _cells(random), random)
-    region = shape_noise >= np.quantile(shape_noise, 1 - share)
+    if places is None:
+        region = shape_noise >= np.quantile(shape_noise, 1 - share)
+    else:
+        inner = inner_places(places)
+        share_of_places = min(share * inner.size / inner.sum(), 1.0)
+        region = inner & (shape_noise >= np.quantile(shape_noise[inner], 1 - share_of_places))
     texture = 0.3 * perlin_noise(height, width, (16, 16), random)
     colour = random.uniform(0, 1, (channels, 1, 1)).astype(np.float32)
     opacity = np.float32(random.uniform(0.5, 1))
     return (1 - opacity) * image + opacity * (colour + texture).clip(0, 1), region
 
 
-def _cutpaste(image: Pixels, random: Random, share: float) -> Drawn:
+def _cutpaste(image: Pixels, random: Random, share: float, places: Region | None) -> Drawn:
     """Paste a rectangle from elsewhere in the image, its brightness changed (CutPaste, 2.2)."""
     _, height, width = image.shape
     stretch = math.exp(random.uniform(math.log(0.3), math.log(3.3)))
@@ -292,6 +299,10 @@ def _cutpaste(image: Pixels, random: Random, share: float) -> Drawn:
     columns = min(max(round(math.sqrt(pixels / stretch)), 1), width)
     top, to_top = random.integers(0, height - rows + 1, 2)
     left, to_left = random.integers(0, width - columns + 1, 2)
+    if places is not None:
+        y, x = _place(places, random)
+        to_top = min(max(round(y - rows / 2), 0), height - rows)
+        to_left = min(max(round(x - columns / 2), 0), width - columns)
     patch = image[:, top : top + rows, left : left + columns]
     painted, region = image.copy(), np.zeros((height, width), dtype=np.bool_)
     across, along = slice(to_top, to_top + rows), slice(to_left, to_left + columns)
@@ -300,12 +311,13 @@ def _cutpaste(image: Pixels, random: Random, share: float) -> Drawn:
     return painted, region
 
 
-def _scratch(image: Pixels, random: Random, share: float) -> Drawn:
+def _scratch(image: Pixels, random: Random, share: float, places: Region | None) -> Drawn:
     """Draw a thin line with two bends; ``share`` does not apply to it."""
     _, height, width = image.shape
     step = math.hypot(height, width) * random.uniform(0.2, 0.8) / 3
     heading = random.uniform(0, 2 * math.pi)
-    points = [(random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height)]
+    start = (random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height)
+    points = [start if places is None else _place(places, random)[::-1]]
     for _ in range(3):
         x, y = points[-1]
         points.append((x + step * math.cos(heading), y + step * math.sin(heading)))
@@ -316,12 +328,15 @@ def _scratch(image: Pixels, random: Random, share: float) -> Drawn:
     return _filled(image, np.asarray(canvas).copy(), random)
 
 
-def _blob(image: Pixels, random: Random, share: float) -> Drawn:
+def _blob(image: Pixels, random: Random, share: float, places: Region | None) -> Drawn:
     """Fill a round shape with a wavy outline."""
     _, height, width = image.shape
     radius = math.sqrt(share * height * width / math.pi)
-    y = np.arange(height)[:, None] + 0.5 - random.uniform(0.1, 0.9) * height
-    x = np.arange(width)[None, :] + 0.5 - random.uniform(0.1, 0.9) * width
+    middle = (random.uniform(0.1, 0.9) * height, random.uniform(0.1, 0.9) * width)
+    if places is not None:
+        middle = _place(places, random)
+    y = np.arange(height)[:, None] + 0.5 - middle[0]
+    x = np.arange(width)[None, :] + 0.5 - middle[1]
     angle = np.arctan2(y, x)
     outline = np.ones_like(angle)
     for waves in (2, 3, 5):
@@ -338,6 +353,12 @@ def _filled(image: Pixels, region: Region, random: Random) -> Drawn:
     return np.broadcast_to(colour.astype(np.float32)[:, None, None], image.shape), region
 
 
+def _place(places: Region, random: Random) -> tuple[float, float]:
+    """The middle (y, x), in pixels, of one of the places."""
+    row, column = divmod(int(random.choice(np.flatnonzero(places))), places.shape[1])
+    return row + 0.5, column + 0.5
+
+
 def _cells(random: Random) -> tuple[int, int]:
     rows, columns = 2 ** random.integers(1, 5, 2)
     return int(rows), int(columns)
@@ -348,7 +369,7 @@ def _smoothstep(t: NDArray[np.float64]) -> NDArray[np.float64]:
     return t * t * t * (t * (6 * t - 15) + 10)
 
 
-_PAINTERS: dict[str, Callable[[Pixels, Random, float], Drawn]] = {
+_PAINTERS: dict[str, Callable[[Pixels, Random, float, Region | None], Drawn]] = {
     "perlin": _perlin,
     "cutpaste": _cutpaste,
     "scratch": _scratch,

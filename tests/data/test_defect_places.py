@@ -53,6 +53,26 @@ def test_an_outline_has_no_holes_and_a_margin() -> None:
     assert outline(ring)[4:15, 9].all()
 
 
+def test_an_outline_at_the_border_equals_that_of_a_mask_far_from_it() -> None:
+    spots = np.random.default_rng(0).random((30, 30)) < 0.02
+    spots[12:18, 0] = True
+    spots[14:16, 0] = False
+    far = np.zeros((230, 230), dtype=bool)
+    far[100:130, 100:130] = spots
+    # Nothing is enclosed by a border, so both close and widen the same spots.
+    assert np.array_equal(outline(spots), outline(far)[100:130, 100:130])
+    assert not outline(np.zeros((5, 5), dtype=bool)).any()
+
+
+@pytest.mark.parametrize("kind", ["perlin", "cutpaste", "blob"])
+def test_a_defect_as_large_as_its_places_lies_in_them_and_keeps_its_size(kind) -> None:
+    places = torch.zeros(64, 64, dtype=torch.bool)
+    places[8:56, 8:56] = True
+    data = SyntheticDefects(OnAnObject(), (kind,), places=places, area=(0.1, 0.1))
+    shares = [float(data[index].mask.double().mean()) for index in range(len(data))]
+    assert sum(shares) / len(shares) == pytest.approx(0.1, abs=0.04)
+
+
 @pytest.mark.parametrize(
     ("places", "error"),
     [
