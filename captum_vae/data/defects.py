@@ -265,7 +265,8 @@ def perlin_noise(height: int, width: int, cells: tuple[int, int], random: Random
         # What does not depend on the column is computed once per lattice line.
         along_y = downward[row + down] * (fraction_y - down)
         slopes_x = rightward[row + down].take(column + right, axis=1)
-        return along_y.take(column + right, axis=1) + slopes_x * (fraction_x - right)
+        product = along_y.take(column + right, axis=1) + slopes_x * (fraction_x - right)
+        return np.asarray(product)
 
     blend_y, blend_x = _smoothstep(fraction_y), _smoothstep(fraction_x)
     top = corner(0, 0) * (1 - blend_x) + corner(0, 1) * blend_x

@@ -13,6 +13,9 @@ from captum_vae.metrics.localization.curves import LocalizationScore
 _SURE = 0.8
 """Share of resamples that choose the same below which a choice is called unsure."""
 
+_FEW = 5
+"""Images to paint on below which a choice says little."""
+
 _FOUND = 0.7
 """Pixel AUROC on painted defects below which a map hardly finds them."""
 
@@ -24,7 +27,8 @@ class Margin:
     Attributes:
         name: The candidate, the best of those that are not the default.
         difference: Its pixel AUROC minus the default's.
-        low: Lower end of the 95% interval over images; NaN for a single image.
+        low: Lower end of the 95% interval over images, which is wide enough to hold for all
+            candidates at once, since the best is the luckiest as well; NaN for a single image.
         high: Upper end.
         needed: What the lower end must exceed for the default to be left.
     """
@@ -96,6 +100,12 @@ class Choice:
     def warnings(self) -> list[str]:
         """What there is to doubt about the choice, in sentences; empty when nothing is."""
         found = []
+        images = self.painted // self.seeds
+        if self.margin is not None and images < _FEW:
+            found.append(
+                f"Defects were painted on too few normal images ({images}) to tell candidates "
+                "apart; give more normal images, or hold more of them out."
+            )
         if self.sure < _SURE:
             found.append(
                 f"This choice is unsure: only {self.sure:.0%} of resamples of the painted images "
@@ -120,7 +130,9 @@ class Choice:
         ]
         if self.margin is not None:
             margin = self.margin
-            interval = f"{margin.difference:+.3f} [{margin.low:+.3f}, {margin.high:+.3f}]"
+            interval = f"{margin.difference:+.3f}"
+            if not math.isnan(margin.low):
+                interval += f" [{margin.low:+.3f}, {margin.high:+.3f}]"
             lines.append(
                 f"It beats the default, {self.default}, by {interval}; more than "
                 f"{margin.needed:g} was needed."

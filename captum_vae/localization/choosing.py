@@ -9,7 +9,8 @@ rendered images; docs/results/choice.json measures it.)
 
 Painted defects tell bad maps from good ones, and do not order the good ones as real ones do. So
 there is a default, robust on all sets, and another candidate is chosen only where it is better by
-more than a margin and the noise of the images. A report also measures every candidate on the test
+more than a margin and the noise of the images, of which the best of many candidates has more than
+one named beforehand. A report also measures every candidate on the test
 set and says which one an oracle would have chosen.
 """
 
@@ -22,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from captum_vae.checks import whole_number
@@ -47,6 +49,9 @@ from captum_vae.progress import Progress
 __all__ = ["Choice", "Variants", "candidate_scorers", "choose", "split_held_out"]
 
 _RESAMPLES = 500
+
+_TWO_SIDED = 1.96
+"""Standard deviations of a normal distribution that 95% of it lie within."""
 
 _MOST_TURNS = 1000
 """More turns of painting than anybody asks for."""
@@ -158,14 +163,14 @@ class _Painted(SampleDataset):
             )
             for turn in range(candidates.seeds)
         ]
-        self._images = len(on)
+        self.images = len(on)
         self.kinds = self._turns[0].kinds
 
     def __len__(self) -> int:
-        return self._images * len(self._turns)
+        return self.images * len(self._turns)
 
     def __getitem__(self, index: int) -> Sample:
-        turn, image = divmod(index, self._images)
+        turn, image = divmod(index, self.images)
         sample = self._turns[turn][image]
         return sample._replace(name=f"{sample.name}#{turn}")
 
@@ -188,9 +193,11 @@ def _chosen(
     name, sure = default, 1.0
     if others:
         best = max(others, key=lambda other: areas[other][0])
-        differences = (areas[best][1] - areas[default][1]).nan_to_num(0.0)
-        low, high = differences.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-        margin = Margin(best, areas[best][0] - areas[default][0], low, high, candidates.margin)
+        difference = areas[best][0] - areas[default][0]
+        drawn = torch.stack([areas[other][1] - areas[default][1] for other in (best, *others)])
+        reach = _reach(drawn.nan_to_num(0.0), painted.images)
+        low, high = difference - reach, difference + reach
+        margin = Margin(best, difference, low, high, candidates.margin)
         name = best if margin.enough else default
         sure = _share_alike(areas, default, name, candidates.margin)
     return Choice(
@@ -205,6 +212,29 @@ def _chosen(
         varying=candidates.varying,
         left_out=left_out,
     )
+
+
+def _reach(differences: Tensor, images: int) -> float:
+    """Half the width of the first row's 95% interval, which holds for all rows at once.
+
+    Of many candidates the best is the luckiest as well. So the interval reaches as many standard
+    deviations as the row that is farthest off does, in 95% of the resamples. Few images vary less
+    among themselves than new ones do, which Student's distribution makes up for.
+
+    Args:
+        differences: (K, R) of K candidates on R resamples of the images.
+        images: How many images were resampled.
+
+    Returns:
+        NaN for a single image, which says nothing of how images differ.
+    """
+    if images < 2:
+        return math.nan
+    deviations = differences.std(1, correction=0)
+    off = (differences - differences.mean(1, keepdim=True)).abs() / deviations[:, None]
+    farthest = float(off.nan_to_num(0.0).amax(0).quantile(0.95))
+    few = math.sqrt(images / (images - 1)) * float(stdtrit(images - 1, 0.975)) / _TWO_SIDED
+    return farthest * few * float(deviations[0])
 
 
 def _share_alike(

@@ -71,7 +71,8 @@ class FeatureDifference(LayerScorer):
             distance: What is made of the channels' differences at a place: ``l1``, the mean of
                 their absolute values; ``l2``, the root of the mean of their squares; or
                 ``mahalanobis``, the Mahalanobis distance under one covariance for all places, from
-                normal images.
+                normal images; or ``l2+mahalanobis``, the mean of these two, each divided by its
+                root mean square over normal images: where one of them fails, the other may not.
             channel_scale: ``none``, or ``normal``: each channel's difference is divided by its root
                 mean square over normal images, so that channels with large numbers do not decide
                 alone. None takes ``normal`` for ``explained``, and ``none`` for other baselines. It
@@ -100,6 +101,8 @@ class FeatureDifference(LayerScorer):
         check_choice("distance", distance, get_args(FeatureDistance))
         check_choice("channel_scale", channel_scale, (None, *get_args(ChannelScale)))
         self.distance = distance
+        self._whitened = distance in ("mahalanobis", "l2+mahalanobis")
+        self._lengths = distance != "mahalanobis"
         self.channel_scale: ChannelScale = channel_scale or (
             "normal" if baselines == "explained" else "none"
         )
@@ -107,7 +110,7 @@ class FeatureDifference(LayerScorer):
         self._whitening: dict[str, Tensor] = {}
         self._part_scales: dict[str, Tensor] = {}
         self._parts = {
-            layer: () if distance == "mahalanobis" else stacked_channels(module)
+            layer: stacked_channels(module) if self._lengths else ()
             for layer, module in zip(
                 self.layers, find_layers(self.model, list(self.layers)), strict=True
             )
@@ -121,21 +124,27 @@ class FeatureDifference(LayerScorer):
     def fit_layers(self, normal: NormalImages) -> Fitting:
         """Take the channels' scales or covariance, and the scales of a layer's parts."""
         self._channel_scales, self._whitening, self._part_scales = {}, {}, {}
-        if self.distance == "mahalanobis":
+        scaled = self._lengths and self.channel_scale == "normal"
+        if self._whitened:
             covariances = PassSums(
                 lambda shared, layer: channel_products(self._difference(shared, layer))
             )
             yield covariances.adding(self.layers)
             self._whitening = {x: whitening(covariances.mean(x)) for x in self.layers}
-        elif self.channel_scale == "normal":
-            squares = PassSums(lambda shared, layer: mean_squares(self._difference(shared, layer)))
-            yield squares.adding(self.layers)
-            self._channel_scales = {x: nonzero_root(squares.mean(x)) for x in self.layers}
-        stacked = [layer for layer in self.layers if len(self._parts[layer]) > 1]
-        if stacked:
+            # The squares of the channels are the diagonal of their products.
+            squares = {x: covariances.mean(x).diagonal()[:, None, None] for x in self.layers}
+        elif scaled:
+            sums = PassSums(lambda shared, layer: mean_squares(self._difference(shared, layer)))
+            yield sums.adding(self.layers)
+            squares = {x: sums.mean(x) for x in self.layers}
+        if scaled:
+            self._channel_scales = {x: nonzero_root(squares[x]) for x in self.layers}
+        both = self._whitened and self._lengths
+        apart = [layer for layer in self.layers if both or len(self._parts[layer]) > 1]
+        if apart:
             parts = PassSums(lambda shared, layer: mean_squares(self._distances(shared, layer)))
-            yield parts.adding(stacked)
-            self._part_scales = {x: nonzero_root(parts.mean(x)) for x in stacked}
+            yield parts.adding(apart)
+            self._part_scales = {x: nonzero_root(parts.mean(x)) for x in apart}
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The distance of a layer's features from the baseline's, (B, H, W) at images' size."""
@@ -143,21 +152,29 @@ class FeatureDifference(LayerScorer):
             distances = self._distances(shared, layer)
             if layer in self._part_scales:
                 distances = distances / self._part_scales[layer]
+            if self._whitened and self._lengths:
+                lengths = distances[:, :-1].mean(1, keepdim=True)
+                distances = torch.cat([lengths, distances[:, -1:]], 1)
             distance = distances.mean(1, keepdim=True)
             size = list(shared.images.shape[2:])
             return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]
 
     def _distances(self, shared: ModelPass, layer: str) -> Tensor:
-        """(B, P, h, w), the distance of each of P parts of the layer."""
+        """(B, P, h, w), the distance of each of P parts of the layer, Mahalanobis last."""
         difference = self._difference(shared, layer)
-        if self.distance == "mahalanobis":
-            return mahalanobis(difference, self._fitted(self._whitening.get(layer)))
+        found = []
+        if self._whitened:
+            found.append(mahalanobis(difference, self._fitted(self._whitening.get(layer))))
+        if not self._lengths:
+            return found[0]
         if self.channel_scale == "normal":
             difference = difference / self._fitted(self._channel_scales.get(layer))
         parts = torch.split(difference, list(self._parts[layer]) or difference.shape[1], 1)
         if self.distance == "l1":
-            return torch.cat([part.abs().mean(1, keepdim=True) for part in parts], 1)
-        return torch.cat([part.square().mean(1, keepdim=True).sqrt() for part in parts], 1)
+            lengths = [part.abs().mean(1, keepdim=True) for part in parts]
+        else:
+            lengths = [part.square().mean(1, keepdim=True).sqrt() for part in parts]
+        return torch.cat([*lengths, *found], 1)
 
     def _difference(self, shared: ModelPass, layer: str) -> Tensor:
         """A - A(baseline), (B, K, h, w)."""

@@ -1,15 +1,17 @@
 """The label-free choice: held-out images, candidates, and what the synthetic defects decide."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 
 from captum_vae.data import Sample, SampleDataset, collate_samples
 from captum_vae.localization import Candidates, Choice, Protocol, candidate_scorers, choose
 from captum_vae.localization.choice import Margin
-from captum_vae.localization.choosing import split_held_out
+from captum_vae.localization.choosing import _reach, split_held_out
 from captum_vae.localization.counting import ScoredBatch
 from captum_vae.localization.entries import Entry
 from captum_vae.localization.painted_areas import PaintedCounter
@@ -68,7 +70,7 @@ def test_candidates_are_of_every_family_and_the_explained_residual_comes_first(v
         "MeanImageDifference",
         "ReconstructionError",
     }
-    assert next(iter(variants)) == "explained residual l2, encoder.conv1, sigma 2"
+    assert next(iter(variants)) == "explained residual l2+mahalanobis, encoder.conv1, sigma 2"
 
 
 def test_a_vae_of_features_is_not_asked_for_reconstructed_images():
@@ -126,6 +128,27 @@ def test_the_default_stays_where_the_others_are_no_better_than_noise():
     assert found.name == "default"
     assert not found.margin.enough
     assert "It is the default" in " ".join(found.lines())
+
+
+def test_a_single_painted_image_leaves_the_default_and_says_that_it_tells_little():
+    protocol = Protocol(threshold="oracle")
+    variants = {"worst": (Brightness(-1.0), protocol), "best": (Brightness(), protocol)}
+    candidates = Candidates(["unused"], images=1, area=(0.01, 0.05))
+    found = choose(variants, Bright(40), candidates, progress="off")
+    assert found.name == "worst" and found.margin.difference > 0.02
+    assert found.to_dict()["margin"]["low"] is None
+    assert "too few normal images (1)" in " ".join(found.lines())
+
+
+def test_the_interval_of_the_best_holds_for_all_candidates_at_once():
+    normal = torch.randn(20, 4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alone, of_many = _reach(normal[:1], 10**6), _reach(normal, 10**6)
+    # Two-sided quantiles of the largest of 1 and of 20 independent normal variables.
+    assert alone == pytest.approx(norm.ppf(0.975), rel=0.05)
+    assert of_many == pytest.approx(norm.ppf((1 + 0.95 ** (1 / 20)) / 2), rel=0.05)
+    few = math.sqrt(5 / 4) * t.ppf(0.975, 4) / norm.ppf(0.975)
+    assert _reach(normal, 5) == pytest.approx(few * of_many, rel=1e-3)
+    assert math.isnan(_reach(normal, 1)) and _reach(torch.zeros(2, 9), 3) == 0
 
 
 def test_a_choice_that_other_images_would_have_made_otherwise_says_so():

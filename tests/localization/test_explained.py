@@ -97,6 +97,29 @@ def test_the_unexplained_is_measured_on_the_scale_of_held_out_residuals(
     assert_equal(scorer.fit(normal.split(5)).score(images).double(), upsampled(wanted), 1e-4)
 
 
+@pytest.mark.parametrize("baselines", ["explained", "mean_activation"])
+def test_l2_and_mahalanobis_together_are_the_mean_of_both_on_the_scale_of_normal_images(
+    vae, normal, images, baselines
+):
+    def fitted(distance):
+        scorer = FeatureDifference(
+            vae,
+            "conv2",
+            baselines=baselines,
+            distance=distance,
+            channel_scale="normal",
+            latent_dim=DIMS,
+        )
+        return scorer.fit(normal.split(5))
+
+    # Either distance has root mean square 1 over normal images: the residuals left out are
+    # scaled, or whitened, by their own second moments.
+    wanted = (fitted("l2").score(images) + fitted("mahalanobis").score(images)) / 2
+    together = fitted("l2+mahalanobis")
+    assert_equal(together.score(images), wanted, 1e-4)
+    assert together._part_scales["conv2"].flatten().tolist() == pytest.approx([1, 1], abs=1e-3)
+
+
 def test_mahalanobis_is_scikit_learns_under_one_covariance_and_a_mean_for_each_place(
     vae, normal, images
 ):
