@@ -1,8 +1,14 @@
-"""Progress of passes over data: the option that users give, what wraps the batches, stage lines."""
+"""What a run tells while it goes: bars and lines on standard error, and how much of them.
+
+Results go to standard output, progress to standard error. What is told is also logged by the
+logger ``captum_vae``, for programs that listen to it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,31 +22,8 @@ ProgressBar = Callable[[Iterable[Any], str], Iterable[Any]]
 
 _LOGGER = logging.getLogger("captum_vae")
 
-_SECONDS_BETWEEN_LINES = 30.0
-
-
-def progress_bar(progress: Progress) -> ProgressBar:
-    """The bar that the option asks for.
-
-    Every pass is also logged, by the logger ``captum_vae``: a line when it ends, and one every 30
-    seconds until then.
-
-    Args:
-        progress: "auto", "on" or "off", or whether it is on.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    check_progress(progress)
-    hidden = None if progress == "auto" else progress in ("off", False)
-
-    def wrap(batches: Iterable[Any], title: str) -> Iterable[Any]:
-        from tqdm import tqdm
-
-        bar = tqdm(batches, desc=title, unit="batch", disable=hidden, leave=False)
-        return _logged(bar, title, _length(batches))
-
-    return wrap
+_automatic: Progress = "auto"
+"""What "auto" means for the command that runs; see :func:`reporting`."""
 
 
 def check_progress(progress: object) -> None:
@@ -53,32 +36,107 @@ def check_progress(progress: object) -> None:
         raise ValueError(f"progress={progress!r} is not known; choose one of auto, on, off")
 
 
-@contextmanager
-def stage_lines(progress: Progress) -> Iterator[None]:
-    """Print what is logged of each pass to standard error, with or without a terminal.
+def hides_bar(progress: Progress) -> bool | None:
+    """Whether a bar is hidden, as tqdm's ``disable`` takes it: None hides it off a terminal."""
+    chosen = _automatic if progress == "auto" else progress
+    return None if chosen == "auto" else chosen in ("off", False)
+
+
+def progress_bar(progress: Progress) -> ProgressBar:
+    """The bar that the option asks for.
+
+    Every pass is also logged: a line when it ends, and one now and then until it does.
 
     Args:
-        progress: With "off" or False, nothing is printed.
+        progress: "auto", "on" or "off", or whether it is on.
+
+    Raises:
+        ValueError: It is something else.
     """
     check_progress(progress)
-    if progress in ("off", False):
-        yield
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("captum-vae: %(message)s"))
-    level = _LOGGER.level
-    _LOGGER.addHandler(handler)
-    _LOGGER.setLevel(logging.INFO)
+
+    def wrap(batches: Iterable[Any], title: str) -> Iterable[Any]:
+        from tqdm import tqdm
+
+        bar = tqdm(batches, desc=title, disable=hides_bar(progress), leave=False)
+        return _logged(bar, title, _length(batches))
+
+    return wrap
+
+
+def stage(message: str) -> None:
+    """Log a line on a stage that is no pass over data."""
+    _LOGGER.info(message)
+
+
+def detail(message: str) -> None:
+    """Log a line that ``--verbose`` alone prints."""
+    _LOGGER.debug(message)
+
+
+class Pace:
+    """When the next line on one long piece of work is due: soon at first, then rarely."""
+
+    def __init__(self) -> None:
+        """The work begins."""
+        self.start = time.perf_counter()
+        self._next = self.start + 5.0
+
+    def due(self) -> float | None:
+        """Seconds since the start where a line is due, which counts it as told; else None."""
+        now = time.perf_counter()
+        if now < self._next:
+            return None
+        seconds = now - self.start
+        self._next = now + min(60.0, max(5.0, seconds / 2))
+        return seconds
+
+
+@contextmanager
+def reporting(
+    progress: Progress = "auto", *, quiet: bool = False, verbose: bool = False
+) -> Iterator[None]:
+    """Print progress on standard error while a command runs.
+
+    Under torchrun the first process alone tells anything.
+
+    Args:
+        progress: What "auto" means to all passes: bars on a terminal only, always ("on"), or
+            neither bars nor lines ("off").
+        quiet: Whether nothing is printed.
+        verbose: Whether details are printed too.
+
+    Raises:
+        ValueError: The progress is not known, or it is to be both quiet and verbose.
+    """
+    global _automatic
+    check_progress(progress)
+    if quiet and verbose:
+        raise ValueError("quiet and verbose are both chosen; wanted one of them at most")
+    silent = quiet or progress in ("off", False) or os.environ.get("RANK", "0") != "0"
+    before, level = _automatic, _LOGGER.level
+    _automatic = "off" if silent else progress
+    handler = _StandardError()
+    if not silent:
+        _LOGGER.addHandler(handler)
+        _LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
     try:
         yield
     finally:
-        _LOGGER.removeHandler(handler)
-        _LOGGER.setLevel(level)
+        _automatic = before
+        if not silent:
+            _LOGGER.removeHandler(handler)
+            _LOGGER.setLevel(level)
 
 
-def say(stage: str) -> None:
-    """Log a line on a stage that is no pass over data."""
-    _LOGGER.info(stage)
+class _StandardError(logging.Handler):
+    """Lines on standard error, clear of the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line above whatever bar there is."""
+        from tqdm import tqdm
+
+        tqdm.write(f"captum-vae: {record.getMessage()}", file=sys.stderr)
 
 
 def _length(batches: Any) -> int | None:
@@ -90,14 +148,13 @@ def _length(batches: Any) -> int | None:
 
 
 def _logged(batches: Iterable[Any], title: str, total: int | None) -> Iterator[Any]:
-    start = said = time.perf_counter()
+    pace = Pace()
     seen = 0
     for batch in batches:
         yield batch
         seen += 1
-        now = time.perf_counter()
-        if now - said > _SECONDS_BETWEEN_LINES:
-            said = now
+        seconds = pace.due()
+        if seconds is not None:
             of = "" if total is None else f" of {total}"
-            _LOGGER.info("%s: %d%s batches after %.0f s", title, seen, of, now - start)
-    _LOGGER.info("%s: %d batches in %.1f s", title, seen, time.perf_counter() - start)
+            _LOGGER.info("%s: %d%s after %.0f s", title, seen, of, seconds)
+    _LOGGER.info("%s: all %d in %.1f s", title, seen, time.perf_counter() - pace.start)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from captum_vae.localization.detector.options import ScoreRule, Units
-from captum_vae.progress import Progress
 from captum_vae.training.configuration import Accelerator
 
 
@@ -43,7 +42,6 @@ def detect(
     workers: int = 0,
     device: Accelerator = "auto",
     report: Literal["html", "none"] = "html",
-    progress: Progress = "auto",
 ) -> None:
     """Make a detector of normal images: fit it, choose its scorer, calibrate it, save it.
 
@@ -93,7 +91,6 @@ def detect(
         workers: Processes that load images.
         device: Where to compute; auto takes a CUDA device where there is one.
         report: With html, a page is written; with none, the detector alone.
-        progress: Whether bars are shown; auto shows them on a terminal only.
 
     Raises:
         ValueError: An option does not fit, or there are too few images.
@@ -171,12 +168,12 @@ def detect(
     with naming_dead_loaders(), holding(out):
         size, wanted = detector.wanted_images
         normal = ImageSources(list(images), image_size=size, channels=wanted, every=every)
-        detector.fit(normal, batch_size=batch_size, workers=workers, progress=progress)
+        detector.fit(normal, batch_size=batch_size, workers=workers, progress="auto")
         check = None
         if unseen is not None:
             size, wanted = detector.wanted_images
             kept = ImageSources(list(unseen), image_size=size, channels=wanted, every=every)
-            check = detector.check(kept, batch_size=batch_size)
+            check = detector.check(kept, batch_size=batch_size, progress="auto")
         folder = detector.save(out)
         facts = run_record(place, seed=seed)
         if check is not None:

@@ -69,6 +69,7 @@ def disentangle(
         prune=prune,
         seed=seed,
         device=device,
+        progress="auto",
     )
     report = {
         **run_record(torch.device(device)),

@@ -19,7 +19,6 @@ from captum_vae.commands.scorer_option import (
 )
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.protocol import Protocol, check_smoothing
-from captum_vae.progress import Progress
 from captum_vae.training.configuration import Accelerator, DataConfig
 
 
@@ -42,7 +41,6 @@ def evaluate(
     accelerator: Accelerator = "auto",
     report: Literal["html", "none"] = "html",
     shown: int = 6,
-    progress: Progress = "auto",
     report_json: str | None = None,
 ) -> None:
     """Score a test set with several anomaly scorers and write table, report and JSON.
@@ -70,8 +68,6 @@ def evaluate(
         accelerator: Where to compute; auto takes a CUDA device where there is one.
         report: With html, a page is written as well as the tables; with none, the tables alone.
         shown: Worst and best images on the page, each.
-        progress: Whether bars are shown; auto shows them on a terminal only. Unless it is off, each
-            stage prints a line, with or without a terminal.
         report_json: A second file for the results.
 
     Raises:
@@ -96,7 +92,7 @@ def evaluate(
     from captum_vae.localization.measuring import benchmark
     from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
-    from captum_vae.progress import say, stage_lines
+    from captum_vae.progress import Progress, stage
     from captum_vae.provenance import run_record
     from captum_vae.training.devices import start_fabric
 
@@ -114,10 +110,9 @@ def evaluate(
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
     first = fabric.global_rank == 0
-    shown_progress = progress if first else "off"
+    shown_progress: Progress = "auto" if first else "off"
     with (
         naming_dead_loaders(),
-        stage_lines(shown_progress),
         holding(out) if first else nullcontext(),
     ):
         vae = source_model(model).to(fabric.device).eval()
@@ -138,7 +133,7 @@ def evaluate(
                 choose_among, vae, adapter, protocol, training, normal_images, passes
             )
             smoothing = lines[CHOSEN][1].smoothing
-            say(f"chosen: {choice.name}")
+            stage(f"chosen: {choice.name}")
         lines |= scorer_lines(scorers, vae, adapter, protocol, smoothing)
         of_first = next(iter(lines.values()))[1].smoothing
         lines[FLOOR] = floor_line(vae, adapter, replace(protocol, smoothing=of_first))

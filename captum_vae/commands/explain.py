@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from captum_vae.progress import Progress
 from captum_vae.training.configuration import Accelerator
 
 
@@ -34,7 +33,6 @@ def explain(
     faithfulness: int = 0,
     batch_size: int = 16,
     device: Accelerator = "auto",
-    progress: Progress = "auto",
 ) -> None:
     """Explain your own VAE: a map per image and latent dimension, on a page.
 
@@ -75,7 +73,6 @@ def explain(
             and the gradient times the input; 0 leaves it out.
         batch_size: Images per pass.
         device: Where the model runs: auto, cpu or cuda.
-        progress: Whether bars are shown; auto shows them on a terminal only.
 
     Raises:
         ValueError: An option does not fit, a layer cannot be explained, or the posterior cannot be
@@ -130,7 +127,7 @@ def explain(
         normal=normal,
         batch_size=batch_size,
         faithfulness=faithfulness,
-        progress=progress,
+        progress="auto",
         **how,
     )
     model_settings = explanation.settings["model"]
@@ -148,7 +145,7 @@ def explain(
         shown_images=shown_images,
         traversed_images=traversed_images,
         scale=scale,
-        progress=progress,
+        progress="auto",
     )
     explanation.warn_if_collapsed()
     count, drawn = len(explanation.names), min(shown_images, len(explanation.names))

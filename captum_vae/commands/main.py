@@ -2,17 +2,22 @@
 
 import difflib
 import importlib
+import importlib.metadata
 import inspect
 import io
 import os
+import platform
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from captum_vae.progress import detail, reporting
 from captum_vae.provenance import running
 from captum_vae.version import __version__
 
@@ -37,6 +42,7 @@ class Command(NamedTuple):
 _READING = ("on_error", "image_channels", "mask_values", "mask_size", "pixel_range", "cache")
 
 COMMANDS = {
+    "completion": Command("Print the script by which a shell completes these commands"),
     "demo": Command("Train a small VAE and show what each latent reads"),
     "detect": Command("Make a detector of normal images: fitted, calibrated and saved"),
     "disentangle": Command("Score how disentangled a trained VAE is, on dSprites", positional=True),
@@ -76,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``captum-vae`` with ``arguments`` (those of the process by default).
 
     Returns:
-        The exit status: 0, 2 for an error, 130 for Ctrl-C. An error is one line;
-        CAPTUM_VAE_TRACEBACK=1 in the environment shows where it came from.
+        The exit status: 0, 2 for an error, 130 for Ctrl-C. An error is one line; ``--verbose``
+        shows where it came from, CAPTUM_VAE_TRACEBACK=1 in the environment raises it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings(), _any_text_printed():
@@ -99,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             if os.environ.get("CAPTUM_VAE_TRACEBACK") == "1":
                 raise
+            if "--verbose" in arguments:
+                traceback.print_exc()
             print(f"captum-vae: error: {_message(error, arguments[0])}", file=sys.stderr)
             return 2
 
@@ -136,25 +144,56 @@ def _run(name: str, arguments: list[str]) -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no command {name!r}; wanted one of {', '.join(sorted(COMMANDS))}{hint}")
-    command, function = COMMANDS[name], _function(name)
+    function = command_function(name)
     if not inspect.signature(function).parameters:
         _run_without_options(name, function, arguments)
         return
     # Commands without options start without it, and a broken installation can be looked at.
     from captum_vae.commands.options import parse
 
-    options = parse(
-        function,
-        arguments,
-        name=name,
-        doc=command.doc,
-        positional=command.positional,
-        configs=Path(__file__).parent / command.configs if command.configs else None,
-    )
-    function(**options)
+    options, shared = parse(function, arguments, **parsed_as(name))
+    with reporting(**shared):
+        _tell_circumstances(options)
+        started = time.perf_counter()
+        function(**options)
+        detail(f"done after {time.perf_counter() - started:.1f} s{_peak_memory()}")
 
 
-def _function(name: str) -> Callable[..., None]:
+def parsed_as(name: str) -> dict[str, Any]:
+    """How the options of a command are parsed; see :func:`captum_vae.commands.options.parse`."""
+    command = COMMANDS[name]
+    return {
+        "name": name,
+        "doc": command.doc,
+        "positional": command.positional,
+        "configs": Path(__file__).parent / command.configs if command.configs else None,
+    }
+
+
+def _tell_circumstances(options: Mapping[str, object]) -> None:
+    """For ``--verbose``: versions, and every option as it was read."""
+    versions = [f"captum_vae {__version__}", f"Python {platform.python_version()}"]
+    for package in ("torch", "captum", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    detail(", ".join(versions))
+    for name, value in options.items():
+        detail(f"{name} = {value!r}")
+
+
+def _peak_memory() -> str:
+    """The most memory that the process took; nothing on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    mebibytes = peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return f", {mebibytes:.0f} MiB at most"
+
+
+def command_function(name: str) -> Callable[..., None]:
+    """The function behind a command, whose module is imported now."""
     function_name = name.replace("-", "_")
     module = importlib.import_module(f"captum_vae.commands.{function_name}")
     function: Callable[..., None] = getattr(module, function_name)
@@ -173,7 +212,7 @@ def _spelled_for(command: str, message: str) -> str:
             for option, names in COMMANDS[command].nested.items()
             for name in names
         }
-        return as_typed(message, _function(command), nested)
+        return as_typed(message, command_function(command), nested)
     # What the command needs is not installed, which the message itself says.
     except ImportError:
         return message
@@ -206,8 +245,8 @@ def _message(error: Exception, command: str) -> str:
             "choose a smaller batch size, smaller images or smaller maps"
         )
     return (
-        f"{type(error).__name__}: {said.partition(chr(10))[0]} (with CAPTUM_VAE_TRACEBACK=1 in the "
-        "environment, the command shows where this comes from)"
+        f"{type(error).__name__}: {said.partition(chr(10))[0]} (with --verbose, the command shows "
+        "where this comes from)"
     )
 
 

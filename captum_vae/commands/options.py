@@ -15,9 +15,35 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import jsonargparse
 
 from captum_vae.commands.yaml_text import YAMLTextError, load_yaml, read_yaml
+from captum_vae.progress import Progress
 
 _MODE = "captum_vae_yaml"
 _WRONG_VALUE = re.compile(r'Parser key "([^"]+)": (?:.*\s)?(?:Got|Given) value: ?(.*)', re.DOTALL)
+
+
+def told(progress: Progress = "auto", quiet: bool = False, verbose: bool = False) -> None:
+    """What every command tells on standard error while it runs, beside warnings and errors.
+
+    Args:
+        progress: Whether bars are shown; auto shows them on a terminal only. Unless it is off, each
+            pass over data also leaves a line.
+        quiet: Print results alone, as progress off does.
+        verbose: Print details too: versions, options as read, memory, and where an error came from.
+    """
+
+
+def parser_of(
+    function: Callable[..., Any], *, name: str, doc: str, positional: bool, configs: Path | None
+) -> jsonargparse.ArgumentParser:
+    """The parser of a command's options and of those that every command has; see :func:`parse`."""
+    jsonargparse.set_loader(_MODE, load_yaml, (YAMLTextError,))
+    parser = jsonargparse.ArgumentParser(
+        prog=f"captum-vae {name}", description=doc, exit_on_error=False, parser_mode=_MODE
+    )
+    parser.add_argument("--config", action="config", help=_wanted_config(configs))
+    parser.add_function_arguments(function, fail_untyped=True, as_positional=positional)
+    parser.add_function_arguments(told)
+    return parser
 
 
 def parse(
@@ -28,7 +54,7 @@ def parse(
     doc: str,
     positional: bool,
     configs: Path | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keyword arguments that a command line gives to the function behind a command.
 
     Besides what jsonargparse reads, ``--list-layers`` is ``--list_layers``, a bare flag is
@@ -42,19 +68,17 @@ def parse(
         positional: Whether required parameters are given by their place alone.
         configs: Folder of the YAML files that ``--config NAME`` finds; None if there are none.
 
+    Returns:
+        The arguments of the function, and those of :func:`told`.
+
     Raises:
         ValueError: A word that is no option, a value of another kind, an option that is missing, or
             a configuration that cannot be read.
         FileNotFoundError: There is no such configuration.
         SystemExit: The help or the configuration was asked for, and is printed.
     """
-    kinds = dict(_kinds(function))
-    jsonargparse.set_loader(_MODE, load_yaml, (YAMLTextError,))
-    parser = jsonargparse.ArgumentParser(
-        prog=f"captum-vae {name}", description=doc, exit_on_error=False, parser_mode=_MODE
-    )
-    parser.add_argument("--config", action="config", help=_wanted_config(configs))
-    parser.add_function_arguments(function, fail_untyped=True, as_positional=positional)
+    kinds = {**dict(_kinds(function)), **dict(_kinds(told))}
+    parser = parser_of(function, name=name, doc=doc, positional=positional, configs=configs)
     try:
         spelled = _spelled_out(_with_configs(arguments, configs), kinds)
         if positional:
@@ -68,7 +92,8 @@ def parse(
     except (ValueError, TypeError) as error:
         raise ValueError(_reason(str(error))) from error
     options.pop("config")
-    return options
+    shared = {name: options.pop(name) for name in inspect.signature(told).parameters}
+    return options, shared
 
 
 def _reason(message: str) -> str:
@@ -271,7 +296,7 @@ def as_typed(
         function: The function behind the command.
         nested: How the command takes further arguments, by their name: inside other options.
     """
-    options = dict(_kinds(function))
+    options = {**dict(_kinds(function)), **dict(_kinds(told))}
     dotted: dict[str, list[str]] = {}
     for option in options:
         dotted.setdefault(option.rpartition(".")[2], []).append(option)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from captum_vae.progress import Progress
 from captum_vae.training.configuration import Accelerator
 
 
@@ -29,7 +28,6 @@ def predict(
     batch_size: int = 16,
     workers: int = 0,
     device: Accelerator = "auto",
-    progress: Progress = "auto",
 ) -> None:
     """Say of images whether they are anomalous, and where.
 
@@ -61,7 +59,6 @@ def predict(
         batch_size: Images per pass.
         workers: Processes that read images.
         device: Where to compute; auto takes a CUDA device where there is one.
-        progress: Whether a bar is shown; auto shows it on a terminal only.
 
     Raises:
         ValueError: An option does not fit, or the folder holds other predictions.
@@ -131,7 +128,7 @@ def predict(
         if dist.is_initialized():
             dist.barrier()
         passes: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
-        passes |= {"on_error": on_error, "bar": progress_bar(progress if first else "off")}
+        passes |= {"on_error": on_error, "bar": progress_bar("auto")}
         facts = run_record(place)
         about = {**facts, "detector": detector, "alpha": ready.promise.alpha}
         with contextlib.suppress(KeyboardInterrupt) if watch else contextlib.nullcontext():
@@ -169,7 +166,13 @@ def predict(
             told = [(name, str(facts[name])) for name in ("command", "version", "commit")]
             told += [("detector", detector), ("images", sources.describe()["images"])]
             page = write_prediction_page(
-                ready, sources, folder, shown=shown, batch_size=batch_size, facts=told
+                ready,
+                sources,
+                folder,
+                shown=shown,
+                batch_size=batch_size,
+                facts=told,
+                progress="auto",
             )
             if page is not None:
                 say(f"open {page}")

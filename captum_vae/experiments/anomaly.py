@@ -46,10 +46,10 @@ from captum_vae.localization.scorer import Scorer
 from captum_vae.metrics.localization.pixel_counts import Units
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
+from captum_vae.progress import stage
 from captum_vae.report.estimate import Estimate
 from captum_vae.training.building import build_dataset
 from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig, Precision
-from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer
 
 
@@ -231,7 +231,7 @@ class AnomalyStudy:
         ]
 
         def measure() -> dict[str, Any]:
-            say(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
+            stage(f"measuring {len(rows)} rows on {len(test)} images: {place.title}")
             return measured(
                 rows,
                 normal,

@@ -19,7 +19,7 @@ from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import Scorer
-from captum_vae.training.logs import say
+from captum_vae.progress import stage
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
 """The paper's two methods by the replications' numbers."""
@@ -207,7 +207,7 @@ def choose_maps(
     variants = candidate_scorers(candidates, vae, protocol=Protocol(threshold="oracle"))
 
     def look() -> dict[str, Any]:
-        say(f"choosing among {len(variants)} variants on synthetic defects: {name}")
+        stage(f"choosing among {len(variants)} variants on synthetic defects: {name}")
         return choose(
             variants,
             normal,
@@ -215,7 +215,7 @@ def choose_maps(
             batch_size=batch_size,
             device=work.device,
             normal_images=normal_images,
-            progress="off",
+            progress="auto",
         ).to_dict()
 
     key = [work.trainings[-1]["model"], asdict(candidates), len(normal), normal_images]

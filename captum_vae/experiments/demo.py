@@ -26,6 +26,7 @@ from captum_vae.files import holding, write_json
 from captum_vae.losses import ELBO
 from captum_vae.models import MNISTVAE
 from captum_vae.posterior import CollapsedPosteriorWarning, as_adapter
+from captum_vae.progress import stage
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
 from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
@@ -119,7 +120,7 @@ def run_demo(settings: DemoSettings, folder: Path, device: Accelerator) -> None:
         if not result.is_first_process:
             return
         trained = time.perf_counter()
-        say("explaining")
+        stage("explaining")
         pictures = draw_demo(
             vae, settings.layer, images.to(result.device), result.active, folder / "figures"
         )
@@ -182,7 +183,7 @@ def train_demo_vae(
     objective = VAEObjective(
         ELBO("optimal_gaussian", warmup_steps=round(WARMUP_SHARE * settings.steps))
     )
-    say(f"training on {len(data)} images of the digit {settings.normal}")
+    stage(f"training on {len(data)} images of the digit {settings.normal}")
     with tempfile.TemporaryDirectory() as run:
         result = trainer.fit(vae, data, objective, out=run, resume="never")
     return vae, result, len(data)

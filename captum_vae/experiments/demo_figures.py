@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from captum_vae.attr import LatentGradCAM, MeanSumGradCAM
 from captum_vae.attr.options import Rectifier
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.models import GaussianVAE
+from captum_vae.progress import progress_bar
 from captum_vae.report import (
     ColorScale,
     GridRow,
@@ -80,21 +81,29 @@ def draw_demo(
     Returns:
         The pictures by name, in the order of the page.
     """
-    pictures = {"reconstruction_baseline": draw_reconstruction_baseline(vae, layer, images, folder)}
+    drawn: dict[str, Callable[[], Picture]] = {
+        "reconstruction_baseline": lambda: draw_reconstruction_baseline(vae, layer, images, folder)
+    }
     dims = most_informative(active)
     if dims:
-        pictures["latent_dimensions"] = draw_latent_dimensions(
+        drawn["latent_dimensions"] = lambda: draw_latent_dimensions(
             vae, layer, images, dims, active.kl, folder
         )
-    pictures["rectifiers"] = draw_rectifiers(vae, layer, images, folder)
-    pictures["active_dimensions"] = Picture(
+    drawn["rectifiers"] = lambda: draw_rectifiers(vae, layer, images, folder)
+    drawn["active_dimensions"] = lambda: draw_active(active, folder)
+    bar = progress_bar("auto")
+    return {name: draw() for name, draw in bar(list(drawn.items()), "figures")}
+
+
+def draw_active(active: ActiveDimensions, folder: Path) -> Picture:
+    """How much each latent dimension is used, as bars."""
+    return Picture(
         save_picture(draw_active_dimensions(active), folder / "active_dimensions.png"),
         alt=f"Two bar charts over {active.kl.numel()} latent dimensions, KL to the prior and "
         f"spread of the posterior mean: {active.count} dimensions are active.",
         caption="A dimension without KL, or whose mean does not move, ignores its input; its map "
         "would be noise.",
     )
-    return pictures
 
 
 def draw_rectifiers(vae: GaussianVAE, layer: str, images: DemoImages, folder: Path) -> Picture:

@@ -78,7 +78,7 @@ def measured(
         ``seconds``; ``differences``: by ``first - second``, an estimate of the difference in pixel
         AUROC; ``images``, how many were measured.
     """
-    evaluation = benchmark(scorers, normal, test, progress="off", **options)
+    evaluation = benchmark(scorers, normal, test, progress="auto", **options)
     return {
         "rows": {row.name: _numbers(row) for row in evaluation.rows},
         "differences": {

@@ -21,9 +21,9 @@ from captum_vae.experiments.verdicts import doubted
 from captum_vae.experiments.work import Work, steps_of
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.models import GaussianVAE
+from captum_vae.progress import stage
 from captum_vae.training import Trainer
 from captum_vae.training.configuration import DataConfig, ModelConfig, ObjectiveConfig
-from captum_vae.training.logs import say
 
 DIGITS: Mapping[int, tuple[int, ...]] = {1: (9, 7, 2, 4), 3: (8, 5)}
 """What each VAE is shown, by the digit that it was trained on."""
@@ -80,7 +80,7 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Findings:
         key = [asdict(settings), work.trainings[-1]["model"], compared(SPECIFICATION, ())]
         cell = work.stored(f"digit_{normal}", key, partial(_measure, settings, demo, vae, work))
         parts.append(MeasuredMaps(str(normal), cell))
-        say(f"drawing the VAE of the digit {normal}")
+        stage(f"drawing the VAE of the digit {normal}")
         figures += draw_figures(vae, demo, work)
     where = "MNIST, 28 x 28 pixels"
     if data is None:
@@ -116,7 +116,7 @@ def _measure(
     settings: MNISTSettings, demo: DemoSettings, vae: GaussianVAE, work: Work
 ) -> dict[str, Any]:
     """All changed digits with intervals; pasted and erased strokes by themselves without."""
-    say(f"measuring the VAE of the digit {demo.normal}")
+    stage(f"measuring the VAE of the digit {demo.normal}")
     train, test = (read_digits(demo, split, demo.normal) for split in ("train", "test"))
     normal = SampleSubset(train, evenly_spaced(range(len(train)), settings.normal_images))
     chosen = SampleSubset(test, evenly_spaced(range(len(test)), settings.test_images))

@@ -17,6 +17,7 @@ from captum_vae.experiments.specification import Budget
 from captum_vae.experiments.work import Work
 from captum_vae.files import holding
 from captum_vae.posterior import CollapsedPosteriorWarning
+from captum_vae.progress import stage
 from captum_vae.provenance import run_record
 from captum_vae.training.configuration import Accelerator
 from captum_vae.training.logs import say
@@ -63,7 +64,7 @@ def run_published(
     if budget not in experiment.settings:
         raise ValueError(f"scale is {budget!r}; wanted one of {', '.join(experiment.settings)}")
     if data and (budget == "smoke" or name == "dsprites"):
-        say(f"data is not read by {name} at scale {budget}, whose images need no folder")
+        stage(f"data is not read by {name} at scale {budget}, whose images need no folder")
     root = data_folder(budget, data)
     with holding(out):
         work = Work(out, models, device, seed)

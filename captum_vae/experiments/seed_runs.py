@@ -32,6 +32,7 @@ from captum_vae.files import holding, write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.options import Mode
 from captum_vae.models import FactorDiscriminator, FactorVAE
+from captum_vae.progress import stage
 from captum_vae.provenance import Code, run_record
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer
 from captum_vae.training.logs import say
@@ -83,14 +84,14 @@ def run_experiments(
         DamagedFileError: What a finished run left in ``out`` cannot be read.
     """
     waiting = [experiment for experiment in experiments if _finished(experiment, out) is None]
-    say(f"{len(experiments) - len(waiting)} of {len(experiments)} runs are done")
+    stage(f"{len(experiments) - len(waiting)} of {len(experiments)} runs are done")
     # A forked child would inherit the parent's thread pools, which then hang.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run_experiment, e, out): e for e in waiting}
         try:
             for future in as_completed(futures):
                 row = future.result()
-                say(f"{futures[future].name}: {_numbers(row)} after {row['seconds']:.0f} s")
+                stage(f"{futures[future].name}: {_numbers(row)} after {row['seconds']:.0f} s")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

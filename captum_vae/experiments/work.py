@@ -17,13 +17,13 @@ from torch import Tensor
 
 from captum_vae.files import reading, write_json
 from captum_vae.models import GaussianVAE
+from captum_vae.progress import stage
 from captum_vae.provenance import Code
 from captum_vae.training.batches import image_of
 from captum_vae.training.building import build_dataset, sample_images, train
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.configuration import Accelerator, DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.load import load_vae
-from captum_vae.training.logs import say
 from captum_vae.training.trainer import Trainer
 
 _NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
@@ -124,7 +124,7 @@ class Work:
         folder = self.models / f"{model.name}-{digest(configuration)}"
         weights, record = folder / "weights.pt", folder / "training.json"
         if not (record.is_file() and weights.is_file()):
-            say(f"training: {name}, {trainer.steps} steps")
+            stage(f"training: {name}, {trainer.steps} steps")
             started = time.perf_counter()
             _, _, result = train(model, data, objective, trainer, out=folder)
             # Optimizer states are two thirds of a checkpoint, and no longer needed.
@@ -147,7 +147,7 @@ class Work:
         trained = read_record(record, "the record of a training")
         self.trainings.append({"name": name, "model": folder.name, **trained})
         active = trained["active_dimensions"]
-        say(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
+        stage(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
         return vae
 
     def _loaded(self, weights: Path) -> GaussianVAE:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from captum_vae.files import write_text
-from captum_vae.progress import Progress
+from captum_vae.progress import Pace, Progress, hides_bar, stage
 from captum_vae.training.configuration import Logger
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ class RunLog:
         self._since = time.perf_counter()
         self._writer: Any = None
         self._lines: _Lines | None = None
-        hidden: bool | None = None if progress == "auto" else progress == "off"
+        self._stop = stop
+        self._done = start
+        self._pace = Pace()
+        hidden = hides_bar(progress)
         self._bar = tqdm(initial=start, total=stop, unit="step", disable=hidden if active else True)
         if active:
             path = folder / "log.jsonl"
@@ -87,7 +90,15 @@ class RunLog:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
         self._images += images
+        self._done += 1
         self._bar.update()
+        seconds = self._pace.due() if self.active else None
+        if seconds is not None:
+            losses_so_far = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
+            stage(
+                f"training: {self._done} of {self._stop} steps after {seconds:.0f} s"
+                + (f" ({losses_so_far})" if losses_so_far else "")
+            )
 
     def write(self, step: int) -> None:
         """Write the means since the last line, after ``step`` steps."""

@@ -17,6 +17,7 @@ from captum_vae.metrics.disentanglement import (
 )
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
+from captum_vae.progress import Progress
 from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.configuration import PruneRule
 
@@ -70,6 +71,7 @@ def score_model(
     prune: PruneRule = "std",
     seed: int = 0,
     device: str = "cpu",
+    progress: Progress = "off",
 ) -> ModelScores:
     """Score a VAE on ``data``: disentanglement, reconstruction, active dimensions.
 
@@ -83,6 +85,7 @@ def score_model(
             published, or its KL.
         seed: Seed of the images drawn and of the votes.
         device: Where to compute.
+        progress: Whether a bar is shown while images are encoded.
 
     Raises:
         ValueError: A name is unknown or a number out of range.
@@ -103,6 +106,7 @@ def score_model(
             metrics=metrics,
             protocol=protocol,
             kl=active.kl if prune == "kl" else None,
+            progress=progress,
         ),
         active=active,
         posterior=repr(posterior.prepare(data.images(torch.tensor([0])).to(device))),

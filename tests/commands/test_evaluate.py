@@ -249,7 +249,7 @@ def test_a_set_without_defects_says_so_on_the_terminal_the_table_and_the_page(
 @pytest.mark.parametrize("progress", [True, False, "on", "off", "auto"])
 def test_progress_is_what_yaml_makes_of_on_and_off(plain, tmp_path, progress, capsys):
     assert run({**plain, "progress": progress}, tmp_path) == 0
-    bar = "batch/s" in (said := capsys.readouterr().err)
+    bar = "it/s" in (said := capsys.readouterr().err)
     assert bar == (progress in (True, "on"))
     # A line per stage, with or without a terminal.
     assert ("captum-vae: scoring: " in said) == (progress not in (False, "off"))

@@ -45,7 +45,10 @@ def command(
 
 def parsed(*words: str) -> dict[str, Any]:
     arguments = ["--model", "m", *words]
-    return parse(command, arguments, name="c", doc="A command", positional=False, configs=None)
+    options, _ = parse(
+        command, arguments, name="c", doc="A command", positional=False, configs=None
+    )
+    return options
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_values_that_can_only_be_values_are_taken_and_the_next_word_is_not():
         "return": type(None),
     }
     words = ["--metrics", "mig", "dci", "folder"]
-    found = parse(positional, words, name="c", doc="", positional=True, configs=None)
+    found, _ = parse(positional, words, name="c", doc="", positional=True, configs=None)
     assert found == {"run": "folder", "metrics": ["mig", "dci"]}
 
 

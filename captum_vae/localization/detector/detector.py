@@ -357,7 +357,12 @@ class AnomalyDetector:
         return {**batch, **columns}
 
     def check(
-        self, normal: Source, *, clips: Sequence[str] | None = None, batch_size: int = 16
+        self,
+        normal: Source,
+        *,
+        clips: Sequence[str] | None = None,
+        batch_size: int = 16,
+        progress: Progress = "off",
     ) -> PromiseCheck:
         """What was promised against what is seen on normal images that the detector never met.
 
@@ -365,12 +370,13 @@ class AnomalyDetector:
             normal: Normal images, none of them given to :meth:`fit`.
             clips: The clip of each image, where they are frames of several videos.
             batch_size: Images per pass.
+            progress: Whether a bar is shown; "auto" shows it on a terminal only.
         """
         fitted = self._known()
         samples = samples_of(normal, "normal", size=fitted.size, channels=fitted.channels)
         names = clips_of(samples, clips, fitted.image.unit)
         unseen = Unlabelled(samples, range(len(samples)), normal="normal")
-        parts = self.stream(unseen, batch_size=batch_size, progress="off")
+        parts = self.stream(unseen, batch_size=batch_size, progress=progress)
         return count_alarms(parts, fitted.pixel, fitted.image, names)
 
     def to(self: Self, device: str | torch.device) -> Self:

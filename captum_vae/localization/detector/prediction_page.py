@@ -13,6 +13,7 @@ from captum_vae.localization.detector.detector import AnomalyDetector
 from captum_vae.localization.detector.journal import TABLE, printable, rows_of
 from captum_vae.localization.detector.prediction_run import count_rows
 from captum_vae.localization.detector.promise_check import PromiseCheck
+from captum_vae.progress import Progress, progress_bar
 from captum_vae.report.explorer import Explorer
 from captum_vae.report.page import Section, write_page
 from captum_vae.report.tables import Table
@@ -28,6 +29,7 @@ def write_prediction_page(
     shown: int,
     batch_size: int,
     facts: Sequence[tuple[str, str]],
+    progress: Progress = "off",
 ) -> Path | None:
     """Write the explorer of the most anomalous images of a table, with their maps.
 
@@ -38,6 +40,7 @@ def write_prediction_page(
         shown: Images on the page at most, those of the lowest p-values.
         batch_size: Images per pass.
         facts: What was run, in pairs of words.
+        progress: Whether a bar is shown.
 
     Returns:
         The page; None where no image could be read.
@@ -63,7 +66,8 @@ def write_prediction_page(
         sections=[_promise(detector), Section("How it was made", tables=[_facts(facts)])],
         thresholds={_MAP: {"calibrated on normal images": detector.threshold}},
     ) as page:
-        for start in range(0, len(highest), batch_size):
+        starts = range(0, len(highest), batch_size)
+        for start in progress_bar(progress)(starts, "page"):
             part = highest[start : start + batch_size]
             pixels = [sources.read(place_of[row["image"]]).pixels for row in part]
             images = stacked(pixels)

@@ -20,6 +20,7 @@ from captum_vae.metrics.disentanglement.votes import (
     factor_vae_score,
     used_dimensions,
 )
+from captum_vae.progress import Progress, progress_bar
 
 METRICS = ("factor_vae", "beta_vae", "mig", "dci", "sap", "modularity")
 _ENOUGH_SAMPLES = 10_000
@@ -91,6 +92,7 @@ def evaluate_disentanglement(
     protocol: str | VoteProtocol = "paper",
     kl: Tensor | None = None,
     trees: Trees = "random_forest",
+    progress: Progress = "off",
 ) -> DisentanglementReport:
     """Encode random images once and score the codes.
 
@@ -110,6 +112,7 @@ def evaluate_disentanglement(
             protocol of one's own.
         kl: (D,) mean KL in nats; where given, it decides which dimensions are used.
         trees: The classifier of dci, as in :func:`dci_scores`.
+        progress: Whether a bar is shown while the images are encoded.
 
     Returns:
         The report.
@@ -121,7 +124,13 @@ def evaluate_disentanglement(
     """
     _check_metrics(metrics)
     codes, factors = encode_samples(
-        encode, data, samples=samples, batch_size=batch_size, device=device, seed=seed
+        encode,
+        data,
+        samples=samples,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        progress=progress,
     )
     if len(codes) < _ENOUGH_SAMPLES:
         warnings.warn(
@@ -197,6 +206,7 @@ def encode_samples(
     batch_size: int = 512,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    progress: Progress = "off",
 ) -> tuple[Tensor, Tensor]:
     """Encode random images once.
 
@@ -207,6 +217,7 @@ def encode_samples(
         batch_size: Images per call of ``encode``.
         device: Where the images go.
         seed: Seed of the draw.
+        progress: Whether a bar is shown.
 
     Returns:
         Codes (N, D) and factor classes (N, F), both on the CPU.
@@ -228,7 +239,8 @@ def encode_samples(
     chosen: Dataset[Any] = Subset(data, order[:samples].tolist())
     codes, factors = [], []
     with torch.no_grad():
-        for batch in DataLoader(chosen, batch_size=batch_size, generator=generator):
+        loader = DataLoader(chosen, batch_size=batch_size, generator=generator)
+        for batch in progress_bar(progress)(loader, "encoding"):
             images, classes = batch[0], batch[1]
             mean = encode(images.to(device))
             if not isinstance(mean, Tensor):
