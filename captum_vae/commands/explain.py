@@ -12,7 +12,7 @@ def explain(
     model: str,
     *,
     images: str | None = None,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     list_layers: bool = False,
     out: str = "captum-vae-maps",
     dims: Sequence[int] | None = None,
@@ -44,7 +44,8 @@ def explain(
             installed package or the current folder), or a run's folder or checkpoint of
             captum-vae fit, or a detector of captum-vae detect, whose model is explained.
         images: A folder, an image file, or an array in .npy, .npz or .pt: bytes, or in [0, 1].
-        layer: Dotted name of the layer whose features are explained; left out for an attribution
+        layer: Dotted name of the layer whose features are explained, or several, such as
+            encoder.conv1,encoder.conv2, among which the page chooses; left out for an attribution
             of the decoder.
         list_layers: Print the layers' names, output shapes and which can be explained, no more.
         out: Folder to write to; it is made if needed, and files of an earlier run are replaced.
@@ -149,6 +150,8 @@ def explain(
     )
     explanation.warn_if_collapsed()
     count, drawn = len(explanation.names), min(shown_images, len(explanation.names))
-    say(f"maps {tuple(explanation.maps.shape)} in {Path(out) / 'maps.npz'}")
+    for name, maps in explanation.layer_maps.items():
+        of = f" of {name}" if len(explanation.layer_maps) > 1 else ""
+        say(f"maps{of} {tuple(maps.shape)} in {Path(out) / 'maps.npz'}")
     say(f"drew overlays of {drawn} of {count} images (shown_images draws more)")
     say(f"all {count} images with every dimension are on the page: open {written}")

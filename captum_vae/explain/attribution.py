@@ -34,8 +34,8 @@ class BuiltAttribution:
     attribution: Any
     options: Mapping[str, Any]
 
-    def maps(self, images: Tensor, dims: Sequence[int]) -> Tensor:
-        """Maps (B, T, h, w) of a batch of images, T of them each.
+    def maps(self, images: Tensor, dims: Sequence[int]) -> tuple[Tensor, ...]:
+        """Maps (B, T, h, w) of a batch of images, T of them each, for every layer.
 
         Args:
             images: (B, C, H, W) in the model's range, on its device.
@@ -45,6 +45,10 @@ class BuiltAttribution:
             ValueError: Options or a layer do not fit, or the attribution gives another shape.
         """
         found = self.attribution.attribute(images, target=list(dims), **self.options)
+        every = found if isinstance(found, tuple) else (found,)
+        return tuple(self._checked(of_layer, images, dims) for of_layer in every)
+
+    def _checked(self, found: object, images: Tensor, dims: Sequence[int]) -> Tensor:
         if not isinstance(found, Tensor) or found.dim() != 4 or len(found) != len(images):
             raise ValueError(self._no_maps(found, images))
         if found.shape[1] not in (1, len(dims)):

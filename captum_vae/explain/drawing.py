@@ -61,6 +61,7 @@ class Drawing:
 
     Args:
         explanation: The maps with their images.
+        layer: The layer whose maps are drawn, as ``explanation.layer_maps`` names it.
         shown_dims: Columns at most.
         shown_images: Rows at most.
         scale: ``common``, or ``own`` from 0 (or its lowest value) to the largest value of each map.
@@ -69,6 +70,7 @@ class Drawing:
     def __init__(
         self,
         explanation: Explanation,
+        layer: str,
         *,
         shown_dims: int,
         shown_images: int,
@@ -76,11 +78,14 @@ class Drawing:
     ) -> None:
         """Choose what is shown, and the scale."""
         self.explanation = explanation
+        self.layer = layer
+        self.maps = explanation.layer_maps[layer]
+        self._several = len(explanation.layer_maps) > 1
         self.places = explanation.order[:shown_dims] if explanation.per_dimension else [0]
         self.rows = range(min(shown_images, len(explanation.names)))
         self.titles = column_titles(explanation, self.places)
         self.common_scale = (
-            scale_of(explanation.maps[: len(self.rows), self.places]) if scale == "common" else None
+            scale_of(self.maps[: len(self.rows), self.places]) if scale == "common" else None
         )
 
     @property
@@ -89,7 +94,7 @@ class Drawing:
         if self.common_scale is None or not self.explanation.per_dimension:
             return []
         low, high = self.common_scale.low, self.common_scale.high
-        highest = self.explanation.maps[: len(self.rows), self.places].amax((0, 2, 3)).tolist()
+        highest = self.maps[: len(self.rows), self.places].amax((0, 2, 3)).tolist()
         found = [
             (self.explanation.dims[place], (value - low) / (high - low) if high > low else 1.0)
             for place, value in zip(self.places, highest, strict=True)
@@ -99,7 +104,7 @@ class Drawing:
     def shown(self, row: int) -> tuple[Tensor, list[Tensor]]:
         """An image (C, H, W) and its maps (H, W), resized bilinearly."""
         image = self.explanation.images[row].image
-        maps = self.explanation.maps[row, self.places]
+        maps = self.maps[row, self.places]
         size = (image.shape[1], image.shape[2])
         resized = F.interpolate(maps[None].float(), size, mode="bilinear", align_corners=False)
         return image, list(resized[0])
@@ -116,7 +121,8 @@ class Drawing:
 
     def grid_files(self) -> list[str]:
         """The names of the figures, some rows each: figures/maps_0000.png, ..."""
-        return [f"figures/maps_{start:04d}.png" for start in self.rows[::ROWS_PER_PICTURE]]
+        of = f"{_file_name(self.layer + '.')}_" if self._several else ""
+        return [f"figures/maps_{of}{start:04d}.png" for start in self.rows[::ROWS_PER_PICTURE]]
 
     def write_overlays(self, folder: Path) -> None:
         """Write one PNG for every image and map that is shown."""
@@ -131,7 +137,8 @@ class Drawing:
     def _overlay_file(self, row: int, place: int) -> str:
         dim = f"dim_{self.explanation.dims[place]:03d}"
         kind = dim if self.explanation.per_dimension else "all"
-        return f"overlays/{row:04d}_{_file_name(self.explanation.names[row])}/{kind}.png"
+        of = f"{_file_name(self.layer + '.')}_" if self._several else ""
+        return f"overlays/{row:04d}_{_file_name(self.explanation.names[row])}/{of}{kind}.png"
 
     def grids(self, folder: Path) -> list[Picture]:
         """Write the figures, some rows each."""

@@ -31,7 +31,7 @@ _MEASURED_DIMS = 6
 def explain(
     model: nn.Module,
     images: str | Path | Tensor | SampleDataset,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     *,
     dims: Sequence[int] | None = None,
     attribution: str = "latent_grad_cam",
@@ -53,8 +53,8 @@ def explain(
         model: The VAE, in eval mode on the device where it is to run.
         images: A folder, an image file or an array file (see :func:`captum_vae.data.read_images`),
             a tensor (N, C, h, w) in [0, 1], or a data set of samples.
-        layer: Dotted name of the layer whose features are explained; None for an attribution that
-            takes none.
+        layer: Dotted name of the layer whose features are explained, or several, all from one
+            forward pass; None for an attribution that takes none.
         dims: The latent dimensions to explain; None for all D.
         attribution: Name of a registered attribution (``captum-vae plugins`` lists them).
         options: Options of that attribution, such as preset, rectifier, weighting or baselines;
@@ -103,10 +103,11 @@ def explain(
     if layer is None and wanted:
         names = explainable(find_listed(subject.adapter, first))
         raise ValueError(f"layer is missing; choose one with layer=NAME: {names}")
+    layers = _layer_names(layer)
     built = build_attribution(
         attribution,
         model,
-        layer,
+        layers[0] if len(layers) == 1 else layers or None,
         subject.adapter,
         options or {},
         reshape_transform=reshape_transform,
@@ -115,7 +116,7 @@ def explain(
     chosen = latent_dims(dims, count)
     settings = {
         "model": {"class": type(model).__name__, "posterior_read_by": repr(subject.adapter)},
-        "layer": layer,
+        "layer": layers[0] if len(layers) == 1 else list(layers) or None,
         "attribution": attribution,
         "options": {name: _for_json(value) for name, value in (options or {}).items()},
         "plan": built.plan(first[:1]),
@@ -126,7 +127,9 @@ def explain(
             "range": list(value_range),
         },
     }
-    explanation = _explained(subject, built, dataset, chosen, settings, progress_bar(progress))
+    explanation = _explained(
+        subject, built, dataset, layers or ("",), chosen, settings, progress_bar(progress)
+    )
     measured = whole_number("faithfulness", faithfulness, least=0)
     return _with_faithfulness(explanation, subject, measured) if measured else explanation
 
@@ -141,14 +144,27 @@ def _with_faithfulness(explanation: Explanation, subject: Subject, count: int) -
     places = explanation.order[:_MEASURED_DIMS]
     count = min(count, len(explanation.names))
     images = torch.stack([explanation.images[index].image for index in range(count)])
-    rows = measure_faithfulness(
-        lambda x: subject.adapter(x).mean,
-        subject.for_model(images),
-        explanation.maps[:count, places],
-        [explanation.dims[place] for place in places],
-        batch_size=subject.batch_size,
-    )
-    return replace(explanation, faithfulness=tuple({"images": count, **row} for row in rows))
+    rows = []
+    for layer, maps in explanation.layer_maps.items():
+        of_layer = measure_faithfulness(
+            lambda x: subject.adapter(x).mean,
+            subject.for_model(images),
+            maps[:count, places],
+            [explanation.dims[place] for place in places],
+            batch_size=subject.batch_size,
+        )
+        rows += [{"images": count, "layer": layer, **row} for row in of_layer]
+    return replace(explanation, faithfulness=tuple(rows))
+
+
+def _layer_names(layer: object) -> tuple[str, ...]:
+    """The layers that were asked for."""
+    names = () if layer is None else (layer,) if isinstance(layer, str) else layer
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"layer is {layer!r}; wanted a layer's dotted name, or several")
+    if layer is not None and (not names or len(set(names)) < len(names)):
+        raise ValueError(f"layer is {layer!r}; wanted at least one name, none of them twice")
+    return tuple(names)
 
 
 def list_layers(
@@ -195,12 +211,14 @@ def _explained(
     subject: Subject,
     built: BuiltAttribution,
     dataset: SampleDataset,
+    layers: Sequence[str],
     dims: Sequence[int],
     settings: Mapping[str, Any],
     bar: ProgressBar,
 ) -> Explanation:
     """Run the attribution over all images; memory is bounded but for the maps themselves."""
-    maps, means, kls, names = [], [], [], []
+    maps: list[list[Tensor]] = [[] for _ in layers]
+    means, kls, names = [], [], []
     with warnings.catch_warnings():
         # Once for all images is enough: see Explanation.warn_if_collapsed.
         warnings.simplefilter("ignore", CollapsedPosteriorWarning)
@@ -210,10 +228,11 @@ def _explained(
                 means.append(posterior.mean.float().cpu())
                 if posterior.log_variance is not None:
                     kls.append(posterior.kl().float().cpu())
-            maps.append(built.maps(batch, dims).float().cpu())
+            for of_layer, found in zip(maps, built.maps(batch, dims), strict=True):
+                of_layer.append(found.float().cpu())
             names += batch_names
     return Explanation(
-        maps=torch.cat(maps),
+        layer_maps={name: torch.cat(found) for name, found in zip(layers, maps, strict=True)},
         dims=tuple(dims),
         mean=torch.cat(means),
         kl=torch.cat(kls) if kls else None,

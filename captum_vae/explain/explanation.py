@@ -25,8 +25,9 @@ class Explanation:
     """Maps of N images, one for each of T latent dimensions or one for all of them together.
 
     Attributes:
-        maps: (N, T, h, w) float32 at the size of the features; T is the number of ``dims``, or 1
-            for a map of all of them together.
+        layer_maps: By the name of each layer, (N, T, h, w) float32 at the size of its features; T
+            is the number of ``dims``, or 1 for a map of all of them together. The name is empty for
+            an attribution that takes no layer.
         dims: The latent dimensions that were explained.
         mean: (N, D) posterior means.
         kl: (N, D) KL to the prior in nats, or None where the log-variance is unknown.
@@ -40,7 +41,7 @@ class Explanation:
             it was not asked for.
     """
 
-    maps: Tensor
+    layer_maps: Mapping[str, Tensor]
     dims: tuple[int, ...]
     mean: Tensor
     kl: Tensor | None
@@ -50,6 +51,16 @@ class Explanation:
     settings: Mapping[str, Any]
     decoded: Decoded | None = None
     faithfulness: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def maps(self) -> Tensor:
+        """(N, T, h, w) maps of the layer, or of the first where there are several."""
+        return next(iter(self.layer_maps.values()))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, in the order in which they were asked for."""
+        return tuple(self.layer_maps)
 
     @property
     def per_dimension(self) -> bool:
@@ -90,16 +101,21 @@ class Explanation:
 
         Args:
             path: The file: maps (N, T, h, w), dims (T,), kl (N, D; NaN where it is unknown), mean
-                (N, D) and names (N,).
+                (N, D) and names (N,). Of several layers, the maps of each are under its name, such
+                as ``maps_encoder.conv1``.
 
         Raises:
             OSError: The disk is full or refuses; the message names the file.
         """
         kl = torch.full_like(self.mean, torch.nan) if self.kl is None else self.kl
+        arrays: dict[str, Any] = {
+            f"maps_{name}" if len(self.layer_maps) > 1 else "maps": maps.numpy()
+            for name, maps in self.layer_maps.items()
+        }
         with replacing(path) as file:
             np.savez_compressed(
                 file,
-                maps=self.maps.numpy(),
+                **arrays,
                 dims=np.asarray(self.dims),
                 kl=kl.numpy(),
                 mean=self.mean.numpy(),

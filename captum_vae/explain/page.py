@@ -74,10 +74,17 @@ def write_explanation(
     traversed_images = whole_number("traversed_images", traversed_images, least=0)
     check_choice("scale", scale, ("common", "own"))
     bar = progress_bar(progress)
-    drawing = Drawing(explanation, shown_dims=shown_dims, shown_images=shown_images, scale=scale)
+    drawings = [
+        Drawing(explanation, layer, shown_dims=shown_dims, shown_images=shown_images, scale=scale)
+        for layer in explanation.layers
+    ]
     with holding(folder):
         folder = Path(folder)
-        files = [*drawing.overlay_files(), *drawing.grid_files()]
+        files = [
+            file
+            for drawing in drawings
+            for file in (*drawing.overlay_files(), *drawing.grid_files())
+        ]
         _remove_pictures(folder, keep=files)
         report = {
             **run_record(explanation.device),
@@ -87,13 +94,14 @@ def write_explanation(
         }
         explanation.save(folder / "maps.npz")
         write_json(folder / "explain.json", report)
-        drawing.write_overlays(folder)
+        for drawing in drawings:
+            drawing.write_overlays(folder)
         page = Explorer(
             folder,
             title="Where each latent dimension is at work",
             lead=_lead(explanation, report),
             sections=[
-                Section("Maps", _notes(drawing), drawing.grids(folder), still=True),
+                *(_maps(drawing, folder) for drawing in drawings),
                 *_faithfulness(explanation),
                 _settings(report),
             ],
@@ -112,7 +120,6 @@ def write_explanation(
 def _add_images(page: Explorer, explanation: Explanation, traversed: int, bar: ProgressBar) -> None:
     """Every image with its maps, reconstruction and, for the first ones, traversals."""
     settings, decoded = explanation.settings, explanation.decoded
-    key = (settings["attribution"], settings["layer"] or "")
     starts = range(0, len(explanation.names), _BATCH)
     for start in bar(starts, "page"):
         places = range(start, min(start + _BATCH, len(explanation.names)))
@@ -124,14 +131,18 @@ def _add_images(page: Explorer, explanation: Explanation, traversed: int, bar: P
             traversal = None
             if decoded is not None and made is not None and place < traversed:
                 traversal = decoded.traversals(sample.image, explanation.dims)
-            maps = explanation.maps[place]
             error = None
             if reconstruction is not None:
                 error = float((reconstruction - sample.image).square().mean())
             page.add(
                 sample.image,
                 name=explanation.names[place],
-                maps={key: maps if explanation.per_dimension else maps[0]},
+                maps={
+                    (settings["attribution"], layer): maps[place]
+                    if explanation.per_dimension
+                    else maps[place, 0]
+                    for layer, maps in explanation.layer_maps.items()
+                },
                 reconstruction=reconstruction,
                 traversal=traversal if explanation.per_dimension else None,
                 kind=sample.group,
@@ -157,7 +168,7 @@ def _remove_pictures(folder: Path, keep: Sequence[str]) -> None:
 def _lead(explanation: Explanation, report: Mapping[str, Any]) -> str:
     """What was explained, and what is to be known before a map is looked at."""
     model = report["model"]
-    layer = f", layer {report['layer']}" if report["layer"] else ""
+    layer = _layers_in_words(explanation)
     whose = f"{model['class']} from {model['source']}" if "source" in model else model["class"]
     if explanation.meaningless:
         return (
@@ -212,6 +223,24 @@ def _notes(drawing: Drawing) -> list[str]:
     return notes
 
 
+def _maps(drawing: Drawing, folder: Path) -> Section:
+    """The still pictures of a layer's maps."""
+    several = len(drawing.explanation.layers) > 1
+    title = f"Maps at {drawing.layer}" if several else "Maps"
+    return Section(title, _notes(drawing), drawing.grids(folder), still=True)
+
+
+def _listed(layers: str | Sequence[str] | None) -> str:
+    return layers if isinstance(layers, str) else ", ".join(layers or ("-",))
+
+
+def _layers_in_words(explanation: Explanation) -> str:
+    named = list(filter(None, explanation.layers))
+    if not named:
+        return ""
+    return f", {'layer' if len(named) == 1 else 'layers'} {', '.join(named)}"
+
+
 def _of(shown: int, count: int) -> str:
     return f"all {count}" if shown == count else f"{shown} of {count}"
 
@@ -222,7 +251,13 @@ def _faithfulness(explanation: Explanation) -> list[Section]:
         return []
     images = explanation.faithfulness[0]["images"]
     rows = [
-        (row["direction"], row["map"], _interval(row["area"]), _interval(row["difference"]))
+        (
+            row["layer"],
+            row["direction"],
+            row["map"],
+            _interval(row["area"]),
+            _interval(row["difference"]),
+        )
         for row in explanation.faithfulness
     ]
     return [
@@ -234,7 +269,7 @@ def _faithfulness(explanation: Explanation) -> list[Section]:
                 "back first into a blurred image. The larger, the more faithful; the last column "
                 f"is the area of these maps minus that of the others, over {images} images."
             ],
-            tables=[Table(("direction", "map", "area", "these maps minus it"), rows)],
+            tables=[Table(("layer", "direction", "map", "area", "these maps minus it"), rows)],
         )
     ]
 
@@ -252,7 +287,7 @@ def _settings(report: Mapping[str, Any]) -> Section:
     rows = [
         ("model", _model_in_words(model)),
         ("posterior, as read", model["posterior_read_by"]),
-        ("layer", report["layer"] or "-"),
+        ("layer", _listed(report["layer"])),
         ("attribution", f"{report['attribution']}{f' with {options}' if options else ''}"),
         ("computed as", report["plan"]),
         ("images", f"{report['images']['count']} from {report['images']['path']}"),

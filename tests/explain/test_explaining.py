@@ -238,3 +238,28 @@ def test_a_notebook_shows_the_most_used_dimensions_first(vae, images):
     explanation = explain(vae, images, LAYER)
     assert "data:image/png;base64," in explanation._repr_html_()
     assert "3 images, 3 maps each" in explanation._repr_html_()
+
+
+def test_several_layers_come_from_one_call_and_equal_those_of_single_ones(tmp_path, vae, images):
+    both = explain(vae, images, ["encoder.conv1", "encoder.conv2"])
+    assert both.layers == ("encoder.conv1", "encoder.conv2")
+    assert both.settings["layer"] == ["encoder.conv1", "encoder.conv2"]
+    for layer in both.layers:
+        alone = explain(vae, images, layer)
+        torch.testing.assert_close(both.layer_maps[layer], alone.maps)
+    page = write_explanation(both, tmp_path, shown_dims=2, shown_images=1)
+    with np.load(tmp_path / "maps.npz") as numbers:
+        assert numbers["maps_encoder.conv1"].shape == tuple(both.maps.shape)
+        assert "maps_encoder.conv2" in numbers and "maps" not in numbers
+    assert (tmp_path / "figures" / "maps_encoder.conv2_0000.png").is_file()
+    assert len(list((tmp_path / "overlays").glob("0000_*/encoder.conv1_dim_*.png"))) == 2
+    written = page.read_text()
+    assert "layers encoder.conv1, encoder.conv2" in written and "Maps at encoder.conv2" in written
+    index = (tmp_path / "explorer" / "index.js").read_text()
+    assert all(layer in index for layer in both.layers)
+
+
+@pytest.mark.parametrize("layer", [[], ["encoder.conv1", "encoder.conv1"], 3, ["encoder.conv1", 3]])
+def test_layers_that_cannot_be_meant_are_refused(layer, vae, images):
+    with pytest.raises((ValueError, TypeError), match="layer is"):
+        explain(vae, images, layer)
