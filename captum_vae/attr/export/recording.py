@@ -134,13 +134,22 @@ def _refuse_decisions(graph: Graph) -> None:
     """Refuse a value that Python read: what it decided would hold for the example alone."""
     for node in graph.nodes:
         tags = getattr(node.target, "tags", ())
-        if torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags:
+        dynamic = torch.Tag.dynamic_output_shape in tags and not _places_alone(node)
+        if torch.Tag.data_dependent_output in tags or dynamic:
             raise NotExportableError(
                 f"the operation {node.target} reads values while the model runs{_place(node)}, and "
                 "what follows from them would be that of the example for every image; take out of "
                 "the model what depends on values (a check such as `if x.isnan().any()`, an "
                 ".item(), a boolean index), or write it with torch.where"
             )
+
+
+def _places_alone(node: Node) -> bool:
+    """Whether ``node`` indexes by whole numbers: as many values as places, whatever these are."""
+    if node.target is not torch.ops.aten.index.Tensor:
+        return False
+    indices: Any = node.args[1]
+    return all(i is None or i.meta["val"].dtype in (torch.int32, torch.int64) for i in indices)
 
 
 def _refuse_random(graph: Graph) -> None:

@@ -8,7 +8,12 @@ import venv
 import pytest
 import torch
 
-from captum_vae import LatentGradCAM, MeanActivation, MeanSumGradCAM
+from captum_vae import (
+    LatentGradCAM,
+    MeanActivation,
+    MeanSumGradCAM,
+    NormalDifferenceGradCAM,
+)
 from captum_vae.attr.export import NotExportableError, read_metadata
 from captum_vae.models import ConvVAE
 from tests.attr.export.test_saving import run
@@ -76,6 +81,14 @@ def test_options_and_layers_are_in_the_file(vae, tmp_path, options):
 
 def test_the_mean_sum_is_exported_too(vae, tmp_path):
     assert_exported(MeanSumGradCAM(vae, "encoder.conv1"), tmp_path / "maps.torch", "torch")
+
+
+@pytest.mark.parametrize("difference", ["mean", "mahalanobis"])
+def test_the_difference_to_normal_images_is_exported_with_what_was_fitted(
+    vae, tmp_path, difference
+):
+    cam = NormalDifferenceGradCAM(vae, "encoder.conv1", difference=difference).fit([IMAGES])
+    assert_exported(cam, tmp_path / "maps.onnx", "onnx", rectifier="abs")
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,20 @@ def test_constants_are_computed_once_and_not_blown_up(tmp_path):
 def test_an_example_or_names_that_do_not_fit_are_refused(tmp_path, example, names, said):
     with pytest.raises((TypeError, ValueError), match=said):
         export_function(lambda *x: {"y": x[0]}, example, tmp_path / "f.onnx", input_names=names)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_indexing_by_whole_numbers_is_no_decision(tmp_path, format):
+    table = torch.linspace(-1, 1, 6).reshape(3, 2)
+
+    def taken(images):
+        largest = images.flatten(2).mean(2).argmax(1)
+        return {"columns": images[:, [2, 0]].flatten(1), "rows": table[largest]}
+
+    path = tmp_path / f"file.{format}"
+    images = torch.rand(7, 3, 4, 4)
+    export_function(taken, images[:2], path, format=format)
+    for count in (1, 7):
+        found = run(path, images[:count])
+        for name, expected in taken(images[:count]).items():
+            torch.testing.assert_close(found[name], expected)
