@@ -32,7 +32,7 @@ from captum_vae.data import UCSD, MVTec
 from captum_vae.files import write_json
 from captum_vae.localization import Protocol, benchmark
 from captum_vae.localization.detector.normal_images import Unlabelled
-from captum_vae.localization.detector.promise_check import seen_rate, unlike_calibration
+from captum_vae.localization.detector.promise_check import AlarmCounts
 from captum_vae.localization.detector.scorer_record import ScorerRecord
 from captum_vae.localization.detector.splitting import split_normal
 from captum_vae.metrics.localization.metric import PixelMetrics
@@ -122,27 +122,24 @@ def against_labels(
     fitted = detector.fitted
     protocol = Protocol(size="map", smoothing=fitted.protocol.smoothing)
     metrics = PixelMetrics(units="none", threshold=detector.threshold)
-    pixels: dict[object, list[int]] = {}
-    images: dict[object, list[int]] = {}
-    normal_scores, called = [], []
+    alarms = AlarmCounts(fitted.pixel, fitted.image)
+    called = []
     for index, name in enumerate(names):
         sample = test[index]
         found = torch.from_numpy(np.load(folder / "maps" / f"{name}.npz")["map"])
         scores, masks = Protocol(size="map").prepare(found[None], [sample.mask], [sample.label])
         metrics.update(scores, masks, [name])
-        row = rows[name]
+        anomalous = rows[name]["verdict"] == "anomalous"
         if sample.label == 0:
-            unit = sample.group if of_clips else index
-            normal_scores.append(float(row["score"]))
-            for counts, passed, size in (
-                (pixels, int((found >= detector.threshold).sum()), found.numel()),
-                (images, int(row["verdict"] == "anomalous"), 1),
-            ):
-                entry = counts.setdefault(unit, [0, 0])
-                entry[0] += passed
-                entry[1] += size
+            alarms.add(
+                int((found >= detector.threshold).sum()),
+                found.numel(),
+                anomalous=anomalous,
+                score=float(rows[name]["score"]),
+                clip=sample.group if of_clips else None,
+            )
         elif sample.label == 1:
-            called.append(row["verdict"] == "anomalous")
+            called.append(anomalous)
     auroc = metrics.compute().scores["auroc"].value
     split = split_normal(
         len(training), training.groups if of_clips else None, detector.promise, choose=False
@@ -157,17 +154,8 @@ def against_labels(
         batch_size=16,
         progress="off",
     ).rows[0]
-    clips: Any = [] if of_clips else None
     return {
-        "promised_and_seen": {
-            "pixels": seen_rate(
-                pixels, fitted.pixel.rate, fitted.pixel.expected_range(len(pixels)), clips
-            ).to_dict(),
-            "images": seen_rate(
-                images, fitted.image.alpha, fitted.image.expected_range(len(images)), clips
-            ).to_dict(),
-            "unlike": unlike_calibration(normal_scores, fitted.image),
-        },
+        "promised_and_seen": alarms.check().to_dict(),
         "anomalous_images_found": [int(np.sum(called)), len(called)],
         "pixel_auroc": {
             "of_predictions": auroc,

@@ -74,8 +74,9 @@ def detect(
             backbone.
         channels: 1 or 3; by default what the model states, 3 for a backbone.
         every: Every how many-th frame of a video is read.
-        alpha: A new normal image is called anomalous with at most this probability.
-        pixel_rate: Share of the pixels of new normal images at or above the threshold.
+        alpha: A new normal image is called anomalous with at most this probability, and breaks
+            what pixel_rate promises with at most this probability.
+        pixel_rate: Share of a new normal image's pixels at or above the threshold, at most.
         score: An image's score; the mean of its highest pixels (top), the highest (max), or the
             share above the threshold (area).
         top: Share of the pixels that top takes.

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from captum_vae.data.sample import SampleDataset
-from captum_vae.localization.detector.calibration import (
-    LargestScores,
-    RateThreshold,
-    leave_one_out_threshold,
-)
 from captum_vae.localization.detector.fused_maps import fused_maps
 from captum_vae.localization.detector.image_calibration import ImageCalibration
 from captum_vae.localization.detector.image_scores import image_scores
 from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.detector.pixel_calibration import (
+    PixelThreshold,
+    calibrated_threshold,
+    highest_scores,
+    thresholds_of_others,
+)
 from captum_vae.localization.detector.splitting import Split
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.samples import SampleSubset
 from captum_vae.localization.scorer import AnomalyScorer
 
 
@@ -31,7 +36,7 @@ def calibrate(
     scales: Sequence[float],
     protocol: Protocol,
     passes: Mapping[str, Any],
-) -> tuple[RateThreshold, ImageCalibration]:
+) -> tuple[PixelThreshold, ImageCalibration]:
     """Pixel threshold and image scores from images that neither fitted nor chose.
 
     Args:
@@ -46,7 +51,6 @@ def calibrate(
     Raises:
         ValueError: There are too few for the rule "area", which needs two parts.
     """
-    batches = ImageBatches(calibrating, "normal", truth=False, **passes)
     units = np.asarray(split.clip_of)
     # The area counts pixels above the threshold, which other images must have set.
     for_pixels = np.ones(len(units), bool)
@@ -54,28 +58,53 @@ def calibrate(
         for_pixels = units % 2 == 0
         if for_pixels.all():
             raise ValueError("score='area' needs at least two images or clips to calibrate on")
-    largest: LargestScores | None = None
-    pixel: RateThreshold | None = None
     scores = np.zeros(len(units))
-    for step in ("pixels", "images") if promise.score == "area" else ("both",):
-        for places, batch in batches.numbered("calibrating"):
-            maps = fused_maps(scorers, scales, protocol, batch.image)
-            if largest is None:
-                expected = int(for_pixels.sum()) * maps[0].numel()
-                largest = LargestScores(promise.pixel_rate, expected)
-            if step != "pixels":
-                threshold = float("inf") if pixel is None else pixel.threshold
-                scores[places] = (
-                    image_scores(maps, promise.score, top=promise.top, threshold=threshold)
-                    .cpu()
-                    .numpy()
-                )
-            for place, image_map in zip(places, maps, strict=True):
-                if step != "images" and for_pixels[place]:
-                    largest.add(image_map.float().cpu().numpy(), int(units[place]))
-        if pixel is None:
-            assert largest is not None
-            pixel = leave_one_out_threshold(largest, promise.pixel_rate, split.unit)
-    assert pixel is not None
-    kept = ~for_pixels if promise.score == "area" else for_pixels
+    highest: dict[int, NDArray[np.float32]] = {}
+    size = 0
+
+    def maps_of(places: Sequence[int], title: str) -> Iterator[tuple[int, Tensor]]:
+        """The maps (1, H, W) of calibration images, one after the other."""
+        if not places:
+            return
+        part = SampleSubset(calibrating, places)
+        for numbers, batch in ImageBatches(part, "normal", truth=False, **passes).numbered(title):
+            for number, one in zip(
+                numbers, fused_maps(scorers, scales, protocol, batch.image), strict=True
+            ):
+                yield places[number], one[None]
+
+    def score_of(one: Tensor, threshold: float) -> float:
+        return float(image_scores(one, promise.score, top=promise.top, threshold=threshold))
+
+    for place, one in maps_of(np.flatnonzero(for_pixels).tolist(), "calibrating"):
+        pixels = one.float().cpu().numpy()
+        size = pixels.size
+        highest[place] = highest_scores(pixels, promise.pixel_rate)
+        if promise.score != "area":
+            scores[place] = score_of(one, math.inf)
+    told = ImageCalibration(
+        promise.alpha,
+        np.array([highest[place][0] for place in highest], np.float64),
+        units[list(highest)],
+        split.unit,
+    )
+    others = thresholds_of_others(told)
+    passed = 0
+    beyond = []
+    for place, top in highest.items():
+        threshold = others[int(units[place])]
+        if top[0] >= threshold:
+            # More pixels may pass than were kept: the image is scored once more.
+            beyond.append(place)
+        else:
+            passed += int((top >= threshold).sum())
+    for place, one in maps_of(beyond, "calibrating, images above"):
+        passed += int((one.float() >= others[int(units[place])]).sum())
+    share = passed / (size * len(highest))
+    pixel = calibrated_threshold(promise.pixel_rate, told, share)
+    kept = for_pixels
+    if promise.score == "area":
+        kept = ~for_pixels
+        for place, one in maps_of(np.flatnonzero(kept).tolist(), "calibrating images"):
+            scores[place] = score_of(one, pixel.threshold)
     return pixel, ImageCalibration(promise.alpha, scores[kept], units[kept], split.unit)

@@ -494,9 +494,7 @@ class AnomalyDetector:
                 f"  fitted on {self.fitted.facts['normal']['fitted']} of "
                 f"{self.fitted.facts['normal']['images']} normal images at "
                 f"{self.fitted.size[0]}x{self.fitted.size[1]}",
-                f"  pixels: {pixel.rate:g} of those of normal images reach {pixel.threshold:.4g} "
-                f"(in the long run {pixel.low:.4f} to {pixel.high:.4f}, over {pixel.units} "
-                f"{pixel.unit})",
+                f"  pixels: {pixel}",
                 f"  images: anomalous at p <= {image.alpha:g}, false alarms {image.estimate:.3f} "
                 f"(in the long run {low:.3f} to {high:.3f}, over {image.count} {image.unit})",
                 *(f"  note: {remark}" for remark in self.remarks),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from captum_vae.localization.detector.calibration import RateThreshold
 from captum_vae.localization.detector.image_calibration import ImageCalibration
+from captum_vae.localization.detector.pixel_calibration import PixelThreshold
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 
@@ -35,6 +35,6 @@ class Fitted:
     choice: dict[str, Any] | None
     size: tuple[int, int]
     channels: int
-    pixel: RateThreshold
+    pixel: PixelThreshold
     image: ImageCalibration
     facts: dict[str, Any]

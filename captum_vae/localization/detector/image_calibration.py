@@ -65,6 +65,19 @@ class ImageCalibration:
         """How many images or clips are exchangeable with a new one."""
         return len(np.unique(self.units))
 
+    def at(self, alpha: float) -> ImageCalibration:
+        """The same calibration for another alpha."""
+        return ImageCalibration(alpha, self.scores, self.units, self.unit)
+
+    def without(self, unit: int) -> ImageCalibration:
+        """The calibration of all images or clips but one.
+
+        Args:
+            unit: Its number.
+        """
+        others = self.units != unit
+        return ImageCalibration(self.alpha, self.scores[others], self.units[others], self.unit)
+
     @property
     def guaranteed(self) -> bool:
         """Whether p-values can reach alpha with the finite-sample guarantee.

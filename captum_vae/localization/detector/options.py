@@ -20,8 +20,10 @@ class Promise:
     """What a detector promises about new normal images, and how it is calibrated.
 
     Attributes:
-        alpha: A new normal image is called anomalous with at most this probability.
-        pixel_rate: Share of the pixels of new normal images at or above the pixel threshold.
+        alpha: A new normal image is called anomalous with at most this probability, and breaks
+            what is promised about pixels with at most this probability.
+        pixel_rate: Share of the pixels of a new normal image at or above the pixel threshold, at
+            most.
         score: What makes an image's score of its map: "top", the mean of its highest pixels,
             "max", the highest pixel, or "area", the share of pixels above the pixel threshold.
         top: Share of the pixels that "top" takes.

@@ -118,11 +118,13 @@ def _promise(detector: AnomalyDetector, check: PromiseCheck | None = None) -> Se
     assert fitted is not None
     pixel, image = fitted.pixel, fitted.image
     low, high = image.long_run()
+    least, most = pixel.images.long_run()
     rows = [
         (
-            f"pixels at or above {pixel.threshold:.4g}",
-            f"{pixel.rate:g}",
-            f"{pixel.low:.4f} to {pixel.high:.4f}",
+            f"images with more than {pixel.rate:g} of their pixels at or above "
+            f"{pixel.threshold:.4g}",
+            f"{pixel.alpha:.3g}",
+            f"{least:.4f} to {most:.4f}",
             f"{pixel.units} {pixel.unit}",
         ),
         (
@@ -138,16 +140,22 @@ def _promise(detector: AnomalyDetector, check: PromiseCheck | None = None) -> Se
         seen = [
             (
                 name,
-                f"{rate.promised:g}",
+                f"{rate.promised:.3g}",
                 f"{rate.seen:.4f} [{rate.low:.4f}, {rate.high:.4f}]",
                 f"{rate.expected_low:.4f} to {rate.expected_high:.4f}",
                 f"{rate.units} {rate.unit}",
             )
-            for name, rate in (("pixels", check.pixels), ("images", check.images))
+            for name, rate in (
+                (f"images with more than {check.pixel_rate:g} of their pixels", check.pixels),
+                ("images", check.images),
+            )
         ]
         of_seen = ("on unseen normal images", "promised", "seen", "to be expected", "seen on")
         tables.append(Table(of_seen, seen))
-    return Section("What is promised", detector.remarks, tables=tables)
+    words = [f"Of the pixels that calibrated {pixel.mean_share:.4f} reach the threshold."]
+    if check is not None:
+        words.append("Of the unseen images' {:.4f} [{:.4f}, {:.4f}] do.".format(*check.mean_share))
+    return Section("What is promised", [" ".join(words), *detector.remarks], tables=tables)
 
 
 def _facts(facts: Sequence[tuple[str, Any]]) -> Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from captum_vae.localization.detector.calibration import RateThreshold, long_run_interval
+from captum_vae.localization.detector.calibration import long_run_interval
 from captum_vae.localization.detector.image_calibration import ImageCalibration
+from captum_vae.localization.detector.pixel_calibration import PixelThreshold
 from captum_vae.localization.detector.prediction import Predictions
 
 _UNLIKE = 0.05
@@ -16,7 +18,7 @@ _UNLIKE = 0.05
 
 @dataclass(frozen=True)
 class SeenRate:
-    """A false-positive rate on unseen normal images.
+    """A rate on unseen normal images beside what was promised of it.
 
     Attributes:
         promised: What was promised.
@@ -50,11 +52,10 @@ class SeenRate:
         return self.low <= self.promised <= self.high
 
     def __str__(self) -> str:
-        """One line."""
-        expected = f"{self.expected_low:.4f} to {self.expected_high:.4f} was to be expected"
+        """What was seen, where, and what was to be expected."""
         return (
-            f"promised {self.promised:g}, seen {self.seen:.4f} [{self.low:.4f}, {self.high:.4f}] "
-            f"on {self.units} {self.unit}, where {expected}"
+            f"seen {self.seen:.4f} [{self.low:.4f}, {self.high:.4f}] on {self.units} {self.unit}, "
+            f"where {self.expected_low:.4f} to {self.expected_high:.4f} was to be expected"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,20 +69,31 @@ class PromiseCheck:
     """Promised against seen, for pixels and for images.
 
     Attributes:
-        pixels: The share of normal pixels at or above the threshold.
+        pixel_rate: The share of a normal image's pixels that may reach the pixel threshold.
+        pixels: The share of normal images of which more pixels do.
+        mean_share: The share of the pixels of all normal images that reach it.
         images: The share of normal images called anomalous.
         unlike: P-value of the hypothesis that scores of these images are distributed as those of
             the images that calibrated (Mann-Whitney). Where it is small, the images were taken
             differently, and no promise about them holds. None for clips.
     """
 
+    pixel_rate: float
     pixels: SeenRate
+    mean_share: tuple[float, float, float]
+    calibrated_share: float
     images: SeenRate
     unlike: float | None
 
     def __str__(self) -> str:
         """A line each."""
-        lines = [f"pixels: {self.pixels}", f"images: {self.images}"]
+        lines = [
+            f"pixels: more than {self.pixel_rate:g} of an image's pixels are marked: promised for "
+            f"{self.pixels.promised:.4g} of the images at most, {self.pixels}",
+            "pixels on average: {:.4f} [{:.4f}, {:.4f}] are marked".format(*self.mean_share)
+            + f", {self.calibrated_share:.4f} of those that calibrated",
+            f"images: called anomalous: promised {self.images.promised:g} at most, {self.images}",
+        ]
         if self.unlike is not None and self.unlike < _UNLIKE:
             lines.append(
                 f"these images score unlike the ones that calibrated (p = {self.unlike:.2g}): they "
@@ -92,15 +104,71 @@ class PromiseCheck:
     def to_dict(self) -> dict[str, Any]:
         """Everything for JSON."""
         return {
+            "pixel_rate": self.pixel_rate,
             "pixels": self.pixels.to_dict(),
+            "mean_share": dict(zip(("seen", "low", "high"), self.mean_share, strict=True))
+            | {"calibrated": self.calibrated_share},
             "images": self.images.to_dict(),
             "unlike": self.unlike,
         }
 
 
+@dataclass
+class AlarmCounts:
+    """False alarms on normal images, image by image, and what they say about the promises.
+
+    Args:
+        pixel: What was promised about pixels.
+        image: What was promised about images.
+    """
+
+    pixel: PixelThreshold
+    image: ImageCalibration
+    _units: dict[object, list[int]] = field(default_factory=dict)
+    _scores: list[float] = field(default_factory=list)
+
+    def add(self, marked: int, pixels: int, *, anomalous: bool, score: float, clip: object) -> None:
+        """Count a normal image.
+
+        Args:
+            marked: Its pixels at or above the threshold.
+            pixels: All its pixels.
+            anomalous: Whether it was called anomalous.
+            score: Its score.
+            clip: Its clip; None where images are independent.
+        """
+        unit = len(self._scores) if clip is None else clip
+        counts = self._units.setdefault(unit, [0, 0, 0, 0, 0])
+        most = math.floor(self.pixel.rate * pixels + 1e-9)
+        for place, value in enumerate((1, marked > most, anomalous, marked, pixels)):
+            counts[place] += value
+        self._scores.append(score)
+
+    def check(self) -> PromiseCheck:
+        """Promised against seen.
+
+        Raises:
+            ValueError: No image was counted.
+        """
+        if not self._scores:
+            raise ValueError("normal is empty; wanted at least one image")
+        images, beyond, anomalous, marked, pixels = zip(*self._units.values(), strict=True)
+        count = len(self._units)
+        pixel, image = self.pixel, self.image
+        unit = image.unit
+        return PromiseCheck(
+            pixel.rate,
+            _seen(beyond, images, pixel.alpha, pixel.expected_range(count), unit),
+            (sum(marked) / sum(pixels), *long_run_interval(marked, pixels, seed=0)),
+            pixel.mean_share,
+            _seen(anomalous, images, image.alpha, image.expected_range(count), unit),
+            unlike_calibration(self._scores, image),
+        )
+
+
 def count_alarms(
     parts: Iterable[Predictions],
-    pixel: RateThreshold,
+    pixel: PixelThreshold,
     image: ImageCalibration,
     clips: Sequence[str] | None,
 ) -> PromiseCheck:
@@ -112,29 +180,19 @@ def count_alarms(
         image: What was promised about images.
         clips: The clip of each image; None where images are independent.
     """
-    pixels: dict[object, list[int]] = {}
-    images: dict[object, list[int]] = {}
+    counts = AlarmCounts(pixel, image)
     seen = 0
-    scores: list[float] = []
     for part in parts:
-        scores += part.scores.tolist()
-        for place in range(len(part)):
-            unit = seen if clips is None else clips[seen]
+        for one in part:
+            counts.add(
+                int(one.mask.sum()),
+                one.mask.numel(),
+                anomalous=one.anomalous,
+                score=one.score,
+                clip=None if clips is None else clips[seen],
+            )
             seen += 1
-            for counts, passed, size in (
-                (pixels, int(part.masks[place].sum()), part.masks[place].numel()),
-                (images, int(part.anomalous[place]), 1),
-            ):
-                entry = counts.setdefault(unit, [0, 0])
-                entry[0] += passed
-                entry[1] += size
-    if not seen:
-        raise ValueError("normal is empty; wanted at least one image")
-    return PromiseCheck(
-        seen_rate(pixels, pixel.rate, pixel.expected_range(len(pixels)), clips),
-        seen_rate(images, image.alpha, image.expected_range(len(images)), clips),
-        unlike_calibration(scores, image) if clips is None else None,
-    )
+    return counts.check()
 
 
 def unlike_calibration(scores: Sequence[float], image: ImageCalibration) -> float | None:
@@ -149,23 +207,12 @@ def unlike_calibration(scores: Sequence[float], image: ImageCalibration) -> floa
     return float(mannwhitneyu(image.scores, scores).pvalue)
 
 
-def seen_rate(
-    counts: Mapping[object, Sequence[int]],
+def _seen(
+    passed: Sequence[int],
+    sizes: Sequence[int],
     promised: float,
     expected: tuple[float, float],
-    clips: Sequence[str] | None,
+    unit: str,
 ) -> SeenRate:
-    """What is seen, with its interval.
-
-    Args:
-        counts: False alarms and their most possible number, by image or clip.
-        promised: The rate promised.
-        expected: Where the rate was to lie.
-        clips: Names of clips; None where units are images.
-    """
-    passed = [entry[0] for entry in counts.values()]
-    sizes = [entry[1] for entry in counts.values()]
     low, high = long_run_interval(passed, sizes, seed=0)
-    unit = "images" if clips is None else "clips"
-    share = sum(passed) / sum(sizes)
-    return SeenRate(promised, share, low, high, *expected, len(sizes), unit)
+    return SeenRate(promised, sum(passed) / sum(sizes), low, high, *expected, len(sizes), unit)

@@ -20,23 +20,24 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.files import DamagedFileError, reading, replacing, write_json
-from captum_vae.localization.detector.calibration import RateThreshold
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.image_calibration import ImageCalibration
 from captum_vae.localization.detector.model_record import ModelRecord
 from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.detector.pixel_calibration import PixelThreshold
 from captum_vae.localization.detector.scorer_choice import ScorerChoice
 from captum_vae.localization.detector.scorer_record import (
     ScorerRecord,
     fitted_state,
     load_fitted_state,
 )
+from captum_vae.localization.detector.splitting import UnitKind
 from captum_vae.localization.protocol import Protocol
 from captum_vae.posterior import as_adapter
 from captum_vae.provenance import run_record
 from captum_vae.version import __version__
 
-FORMAT = "captum_vae detector 1"
+FORMAT = "captum_vae detector 2"
 FILE = "detector.json"
 _WANTED = "a detector saved by captum_vae"
 _REMEDY = "copy it again, or fit and save it anew"
@@ -71,6 +72,8 @@ def save_fitted(
     tensors: dict[str, Tensor] = {
         "image.scores": torch.from_numpy(fitted.image.scores),
         "image.units": torch.from_numpy(np.asarray(fitted.image.units, np.int32)),
+        "pixel.scores": torch.from_numpy(fitted.pixel.images.scores),
+        "pixel.units": torch.from_numpy(np.asarray(fitted.pixel.images.units, np.int32)),
     }
     tensors |= {f"model.{name}": value for name, value in model.weights_of(fitted.model).items()}
     scorers = []
@@ -181,11 +184,7 @@ def load_fitted(path: str | Path, model: Any = None, posterior: Any = None) -> L
         built = ScorerRecord(scorer["name"], scorer["options"]).build(model, adapter)
         load_fitted_state(built, _part(tensors, f"scorer.{number}."))
         scorers.append(built)
-    promise = entries["promise"]
-    pixel = {**entries["pixel"]}
-    for name in ("passed", "sizes"):
-        pixel[name] = tuple(pixel[name])
-    pixel["threshold"] = math.inf if pixel["threshold"] is None else pixel["threshold"]
+    promise, pixel, image = entries["promise"], entries["pixel"], entries["image"]
     fitted = Fitted(
         model,
         tuple(scorers),
@@ -194,13 +193,14 @@ def load_fitted(path: str | Path, model: Any = None, posterior: Any = None) -> L
         entries["choice"],
         (entries["images"]["size"][0], entries["images"]["size"][1]),
         entries["images"]["channels"],
-        RateThreshold(**pixel),
-        ImageCalibration(
-            promise["alpha"],
-            tensors["image.scores"].numpy(),
-            tensors["image.units"].numpy(),
-            entries["image"]["unit"],
+        PixelThreshold(
+            pixel["rate"],
+            pixel["threshold"],
+            _calibration("pixel", pixel["alpha"], tensors, pixel["unit"]),
+            pixel["mean_share"],
+            pixel["reason"],
         ),
+        _calibration("image", promise["alpha"], tensors, image["unit"]),
         entries["facts"],
     )
     return Loaded(
@@ -210,6 +210,13 @@ def load_fitted(path: str | Path, model: Any = None, posterior: Any = None) -> L
         posterior,
         promise,
     )
+
+
+def _calibration(
+    part: str, alpha: float, tensors: Mapping[str, Tensor], unit: UnitKind
+) -> ImageCalibration:
+    scores, units = tensors[f"{part}.scores"].numpy(), tensors[f"{part}.units"].numpy()
+    return ImageCalibration(alpha, scores, units, unit)
 
 
 def _read_tensors(file: Path, digest: str) -> dict[str, Tensor]:

@@ -3,62 +3,56 @@
 import numpy as np
 import pytest
 
-from captum_vae.localization.detector.calibration import LargestScores, leave_one_out_threshold
 from captum_vae.localization.detector.image_calibration import ImageCalibration
+from captum_vae.localization.detector.pixel_calibration import (
+    calibrated_threshold,
+    highest_scores,
+    threshold_above,
+    thresholds_of_others,
+)
 
 
-def largest(values, rate):
-    found = LargestScores(rate, sum(len(v) for v in values))
-    for unit, scores in enumerate(values):
-        found.add(np.asarray(scores, np.float32), unit)
-    return found
-
-
-def brute_force(values, rate):
-    """Rank, threshold and scores passed per unit, by trying every rank."""
-    values = [np.sort(np.asarray(v, np.float32))[::-1] for v in values]
-    pooled = np.sort(np.concatenate(values))[::-1]
-    best = None
-    for rank in range(len(pooled)):
-        passed = []
-        for unit, own in enumerate(values):
-            others = np.sort(np.concatenate(values[:unit] + values[unit + 1 :]))[::-1]
-            passed.append(int((own > others[rank]).sum()) if rank < len(others) else len(own))
-        if sum(passed) > rate * len(pooled) + 1e-9:
-            return best
-        best = pooled[rank], passed
-    return best
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_threshold_is_that_of_leaving_out_each_unit_in_turn(seed):
-    generator = np.random.default_rng(seed)
-    values = [
-        generator.gamma(0.3 + 2 * generator.random(), size=int(generator.integers(5, 60)))
-        for _ in range(int(generator.integers(3, 9)))
-    ]
-    found = leave_one_out_threshold(largest(values, 0.1), 0.1, "images")
-    expected = brute_force(values, 0.1)
-    if expected is None:
-        assert found.reason
-    else:
-        assert (found.threshold, list(found.passed)) == (
-            np.nextafter(expected[0], np.float32(np.inf)),
-            expected[1],
-        )
-
-
-def test_pruning_keeps_what_the_threshold_needs(monkeypatch):
-    generator = np.random.default_rng(0)
-    values = [generator.normal(unit % 3, 1, 300_000) for unit in range(12)]
-    pruned = largest(values, 0.01)
-    whole = LargestScores(0.01, 10**9)
-    for unit, scores in enumerate(values):
-        whole.add(scores, unit)
-    assert sum(len(part) for part in pruned._scores) < 1_200_000
-    assert leave_one_out_threshold(pruned, 0.01, "images") == leave_one_out_threshold(
-        whole, 0.01, "images"
+def calibrated(maps, rate, alpha=0.05, units=None, unit="images"):
+    """The threshold of maps (N, H, W), every count by hand."""
+    units = np.arange(len(maps)) if units is None else np.asarray(units)
+    told = ImageCalibration(
+        alpha, np.array([highest_scores(one, rate)[0] for one in maps]), units, unit
     )
+    others = thresholds_of_others(told)
+    passed = sum(int((maps[units == u] >= t).sum()) for u, t in others.items())
+    return calibrated_threshold(rate, told, passed / maps.size)
+
+
+@pytest.mark.parametrize(("rate", "pixels"), [(0.1, 10), (0.1, 9), (0.005, 100), (0.5, 3)])
+def test_the_highest_scores_are_one_more_than_may_pass(rate, pixels):
+    image_map = np.random.default_rng(0).permutation(pixels).astype(np.float32).reshape(1, -1)
+    found = highest_scores(image_map, rate)
+    most = int(np.floor(rate * pixels + 1e-9))
+    assert sorted(found) == sorted(image_map.ravel())[-most - 1 :] and found[0] == found.min()
+    above = np.nextafter(found[0], np.float32(np.inf))
+    assert (image_map >= above).sum() == most < (image_map >= found[0]).sum()
+
+
+def test_the_threshold_is_the_lowest_that_all_but_alpha_of_the_images_keep():
+    generator = np.random.default_rng(1)
+    maps = generator.gamma(1, generator.random((59, 1, 1)), (59, 8, 25)).astype(np.float32)
+    found = calibrated(maps, 0.05)
+    candidates = np.unique(np.nextafter(maps, np.float32(np.inf)))
+    # 57 of 59 images keep it: with a new one, 57 / 60 = 1 - alpha.
+    least = min(t for t in candidates if ((maps >= t).sum((1, 2)) <= 10).sum() >= 57)
+    assert found.threshold == least and found.alpha == 0.05 and not found.reason
+
+
+def test_each_unit_is_counted_at_the_threshold_of_the_others():
+    maps = np.random.default_rng(2).normal(0, 1, (30, 10, 10)).astype(np.float32)
+    found = calibrated(maps, 0.05)
+    passed = 0
+    for place in range(30):
+        rest = np.delete(maps, place, 0)
+        told = np.array([highest_scores(one, 0.05)[0] for one in rest])
+        threshold, _ = threshold_above(ImageCalibration(0.05, told, np.arange(29), "images"))
+        passed += (maps[place] >= threshold).sum()
+    assert found.mean_share == passed / 3000
 
 
 def skewed_image(generator):
@@ -66,35 +60,38 @@ def skewed_image(generator):
     return generator.normal(0, 1, 400) + (generator.random() < 0.1) * generator.gamma(1, 2)
 
 
-def test_the_promised_pixel_rate_is_kept_on_unseen_images_where_few_images_hold_the_tail():
-    seen = []
-    for seed in range(120):
-        generator = np.random.default_rng(seed)
-        found = leave_one_out_threshold(
-            largest([skewed_image(generator) for _ in range(40)], 0.01), 0.01, "images"
-        )
-        new = np.stack([skewed_image(generator) for _ in range(40)])
-        seen.append((new >= found.threshold).mean())
-    assert abs(np.mean(seen) - 0.01) < 3 * np.std(seen) / np.sqrt(len(seen)) + 5e-4
-
-
-def test_the_share_seen_on_new_images_lies_in_the_expected_range():
-    inside = []
+def test_a_new_normal_image_keeps_the_pixel_promise_where_few_images_hold_the_tail():
+    broken, shares, inside = [], [], []
     for seed in range(150):
         generator = np.random.default_rng(seed)
-        found = leave_one_out_threshold(
-            largest([skewed_image(generator) for _ in range(60)], 0.02), 0.02, "images"
-        )
-        new = np.stack([skewed_image(generator) for _ in range(20)])
+        maps = np.stack([skewed_image(generator) for _ in range(39)])[:, None].astype(np.float32)
+        found = calibrated(maps, 0.01)
+        new = np.stack([skewed_image(generator) for _ in range(20)]) >= found.threshold
+        broken.append((new.mean(1) > 0.01).mean())
+        shares.append(new.mean() - found.mean_share)
         low, high = found.expected_range(20)
-        inside.append(low <= (new >= found.threshold).mean() <= high)
-    assert np.mean(inside) > 0.9
+        inside.append(low <= broken[-1] <= high)
+    assert abs(np.mean(broken) - 0.05) < 3 * np.std(broken) / np.sqrt(150)
+    assert abs(np.mean(shares)) < 3 * np.std(shares) / np.sqrt(150) + 2e-4
+    assert np.mean(inside) > 0.94
 
 
-def test_one_unit_with_all_high_scores_breaks_the_promise_and_says_so():
-    found = leave_one_out_threshold(largest([[9.0] * 50, [1.0] * 50], 0.01), 0.01, "clips")
-    assert "2 clips are too few to promise 0.01" in found.reason
-    assert found.threshold > 9
+def test_too_few_images_promise_what_they_can_and_say_so():
+    maps = np.random.default_rng(3).normal(0, 1, (9, 10, 10)).astype(np.float32)
+    found = calibrated(maps, 0.01)
+    assert found.alpha == pytest.approx(0.1) and "9 calibration images are too few" in found.reason
+    assert "probability 0.9" in found.reason
+    assert ((maps >= found.threshold).sum((1, 2)) <= 1).all()
+    assert calibrated(maps[:1], 0.01).alpha == 0.5
+
+
+def test_clips_too_few_for_alpha_are_measured_by_each_other():
+    generator = np.random.default_rng(4)
+    level = np.repeat(generator.normal(0, 1, 8), 5)[:, None, None]
+    maps = (level + generator.normal(0, 0.2, (40, 10, 10))).astype(np.float32)
+    found = calibrated(maps, 0.01, alpha=0.05, units=np.repeat(np.arange(8), 5), unit="clips")
+    assert found.units == 8 and found.unit == "clips" and np.isfinite(found.threshold)
+    assert found.alpha == pytest.approx(1 / 8) and found.reason
 
 
 @pytest.mark.parametrize(("images", "alpha"), [(19, 0.05), (52, 0.05), (30, 0.2)])
