@@ -141,7 +141,7 @@ def test_files_cut_short_or_missing_are_named(saved, tmp_path, kept):
 
 def test_what_is_saved_is_plain_and_says_what_it_was_made_of(saved):
     entries = json.loads((saved / "detector.json").read_text())
-    assert entries["format"] == "captum_vae detector 1"
+    assert entries["format"] == "captum_vae detector 2"
     assert len(entries["model"]["digest"]) == len(entries["facts"]["normal"]["digest"]) == 64
     assert entries["promise"]["alpha"] == 0.05 and entries["made_by"]["version"]
     assert entries["facts"]["normal"]["fitted"] == 31
