@@ -71,7 +71,7 @@ def candidate_scorers(
 
 Scorers = list[tuple[str, AnomalyScorer]]
 
-_RESIDUALS: tuple[FeatureDistance, ...] = ("l2+mahalanobis", "l2", "mahalanobis", "l1")
+_RESIDUALS: tuple[FeatureDistance, ...] = ("l2_or_mahalanobis", "l2", "mahalanobis", "l1")
 """Distances of the explained residual, the default first."""
 
 
@@ -83,9 +83,9 @@ def _fused(candidates: Candidates) -> list[list[str]]:
 
 
 def _explained_residual(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    # Both at once first. L2 and Mahalanobis distances fail on different sets, the one where defects
-    # are thin, the other on features trained from scratch; the mean of both was near the better one
-    # on all sets looked at (docs/localization.md names them).
+    # The larger of both first. L2 and Mahalanobis distances fail on different sets. The larger, each
+    # on the scale of normal images, was near the better one on all sets looked at, which
+    # docs/localization.md names; the mean was not on features trained from scratch.
     return [
         (
             f"explained residual {distance}, {'+'.join(layers)}",

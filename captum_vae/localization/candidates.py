@@ -37,7 +37,7 @@ class Candidates:
         layers: Dotted names of layers; each is a candidate.
         fused: Try all layers fused as well.
         families: Kinds of maps: explained_residual (what a linear latent does not explain of the
-            features, by its L2 and L1 norms, its Mahalanobis distance, and the mean of L2 and
+            features, by its L2 and L1 norms, its Mahalanobis distance, and the larger of L2 and
             Mahalanobis), feature_difference, mahalanobis, latent_attention, mean_image,
             reconstruction_error. Those that the model has no use for are passed over: a VAE of
             features reconstructs no image.

@@ -71,8 +71,8 @@ class FeatureDifference(LayerScorer):
             distance: What is made of the channels' differences at a place: ``l1``, the mean of
                 their absolute values; ``l2``, the root of the mean of their squares; or
                 ``mahalanobis``, the Mahalanobis distance under one covariance for all places, from
-                normal images; or ``l2+mahalanobis``, the mean of these two, each divided by its
-                root mean square over normal images: where one of them fails, the other may not.
+                normal images; or ``l2_or_mahalanobis``, the larger of these two, each divided
+                by its root mean square over normal images: what one misses, the other may find.
             channel_scale: ``none``, or ``normal``: each channel's difference is divided by its root
                 mean square over normal images, so that channels with large numbers do not decide
                 alone. None takes ``normal`` for ``explained``, and ``none`` for other baselines. It
@@ -101,7 +101,7 @@ class FeatureDifference(LayerScorer):
         check_choice("distance", distance, get_args(FeatureDistance))
         check_choice("channel_scale", channel_scale, (None, *get_args(ChannelScale)))
         self.distance = distance
-        self._whitened = distance in ("mahalanobis", "l2+mahalanobis")
+        self._whitened = distance in ("mahalanobis", "l2_or_mahalanobis")
         self._lengths = distance != "mahalanobis"
         self.channel_scale: ChannelScale = channel_scale or (
             "normal" if baselines == "explained" else "none"
@@ -153,8 +153,7 @@ class FeatureDifference(LayerScorer):
             if layer in self._part_scales:
                 distances = distances / self._part_scales[layer]
             if self._whitened and self._lengths:
-                lengths = distances[:, :-1].mean(1, keepdim=True)
-                distances = torch.cat([lengths, distances[:, -1:]], 1)
+                distances = distances[:, :-1].mean(1, keepdim=True).maximum(distances[:, -1:])
             distance = distances.mean(1, keepdim=True)
             size = list(shared.images.shape[2:])
             return F.interpolate(distance.float(), size, mode="bilinear", align_corners=False)[:, 0]

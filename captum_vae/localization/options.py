@@ -15,7 +15,7 @@ Baseline = Literal["none", "reconstruction", "mean_activation", "mean_image", "e
 """What the features are compared with: nothing, the features of one of these, or what a linear
 latent has explained of them."""
 
-FeatureDistance = Literal["l1", "l2", "mahalanobis", "l2+mahalanobis"]
+FeatureDistance = Literal["l1", "l2", "mahalanobis", "l2_or_mahalanobis"]
 """What is made of the differences of a place's channels."""
 
 ChannelScale = Literal["none", "normal"]

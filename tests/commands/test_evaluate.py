@@ -128,7 +128,7 @@ def test_a_users_own_model_is_scored_chosen_for_and_reported(whole):
     assert list(found["differences"]) == [f"{CHOSEN} - {name}" for name in names[1:-1]]
     assert found["choice"]["oracle"] in found["choice"]["synthetic"]
     # Half of an AUROC is out of reach, so the default stays.
-    assert found["choice"]["name"].startswith("explained residual l2+mahalanobis")
+    assert found["choice"]["name"].startswith("explained residual l2_or_mahalanobis")
     assert set(found["floor"]["differences"]) == set(names) - {FLOOR}
     assert found["active_dimensions"]["dimensions"] == 4
     assert found["seed"] == 0 and found["commit"]

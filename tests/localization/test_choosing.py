@@ -70,7 +70,7 @@ def test_candidates_are_of_every_family_and_the_explained_residual_comes_first(v
         "MeanImageDifference",
         "ReconstructionError",
     }
-    assert next(iter(variants)) == "explained residual l2+mahalanobis, encoder.conv1, sigma 2"
+    assert next(iter(variants)) == "explained residual l2_or_mahalanobis, encoder.conv1, sigma 2"
 
 
 def test_a_vae_of_features_is_not_asked_for_reconstructed_images():
