@@ -83,8 +83,8 @@ def _fused(candidates: Candidates) -> list[list[str]]:
 
 
 def _explained_residual(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    # The larger of both first. L2 and Mahalanobis distances fail on different sets. The larger, each
-    # on the scale of normal images, was near the better one on all sets looked at, which
+    # The larger of both first. L2 and Mahalanobis distances fail on different sets. The larger,
+    # each on the scale of normal images, was near the better one on all sets looked at, which
     # docs/localization.md names; the mean was not on features trained from scratch.
     return [
         (
