@@ -127,6 +127,9 @@ class ConvolutionConsumer(Consumer):
             return self._of_whole_gradients(cotangents)
         stack = cotangents.samples().to(self.dtype).transpose(0, 1)  # (b, T, O, *positions)
         found = []
+        if _outputs_innermost(stack) and self._is_kept and not is_traced():
+            # Once, where every chunk of dimensions would copy z into this order again.
+            self._z = self._z.permute(0, 1, 2, 4, 5, 3).contiguous().permute(0, 1, 2, 5, 3, 4)
         for images, z in self._blocks():
             found.append(_contracted(_images(stack, images), z))
         return found[0] if len(found) == 1 else torch.cat(found)
@@ -145,13 +148,18 @@ class ConvolutionConsumer(Consumer):
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Give z, some images at a time unless it may be kept."""
-        step = max(1, self.most // max(1, self._size))
-        if len(self.u) == 1 or step >= len(self.u) or is_traced():
+        if self._is_kept:
             yield slice(None), self._z
             return
+        step = max(1, self.most // max(1, self._size))
         for start in range(0, len(self.u), step):
             images = slice(start, start + step)
             yield images, self.convolution.of_each_channel(self.u[images])
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether z of all images is kept for every chunk of vectors."""
+        return len(self.u) == 1 or self.most >= len(self.u) * self._size or is_traced()
 
     @cached_property
     def _z(self) -> Tensor:
@@ -255,7 +263,7 @@ def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
         some = split_axis(cotangents, 2, (groups, -1)).flatten(4)
         return torch.einsum("btgoq,bgkoq->btgk", some, z.flatten(4)).flatten(2)
     z = z.squeeze(1)
-    if cotangents.dim() == 5 and cotangents.stride(2) == 1:  # outputs innermost
+    if _outputs_innermost(cotangents):
         order = (0, 1, *axes, 2)
         cotangents, z = cotangents.permute(order), z.permute(order)
     cotangents, z = cotangents.flatten(2), z.flatten(2)
@@ -264,6 +272,11 @@ def _contracted(cotangents: Tensor, z: Tensor) -> Tensor:
         return split_axis(flat, 0, (cotangents.shape[1], -1)).transpose(0, 1)
     product: Tensor = _Contraction.apply(cotangents, z)
     return product
+
+
+def _outputs_innermost(cotangents: Tensor) -> bool:
+    """Whether (b, T, O, h, w) hold the values of one place side by side."""
+    return cotangents.dim() == 5 and cotangents.stride(2) == 1
 
 
 class _Contraction(torch.autograd.Function):
