@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -175,12 +175,14 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def _decoded(path: Path) -> dict[str, Any]:
     """The entries of a checkpoint whose every bit is as it was written."""
-    data = path.read_bytes()
-    _check_digest(data)
-    try:
-        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError("it would execute code, which a checkpoint never needs") from error
+    # From the open file, not from its bytes: beside them the tensors would take as much again.
+    with path.open("rb") as file:
+        _check_digest(file)
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError("it would execute code, which a checkpoint never needs") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError("it is a file of another program")
     return state
@@ -209,11 +211,12 @@ def _described(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
-def _check_digest(data: bytes) -> None:
-    if not data.startswith(b"PK\x03\x04"):
-        raise ValueError(_no_archive(data))
+def _check_digest(file: BinaryIO) -> None:
+    start = file.read(4)
+    if start != b"PK\x03\x04":
+        raise ValueError(_no_archive(start))
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             comment = archive.comment
             if not comment.startswith(_DIGEST):
                 _check_records(archive)
@@ -221,9 +224,19 @@ def _check_digest(data: bytes) -> None:
     except Exception as error:
         raise ValueError(f"it is damaged or cut short ({error})") from error
     if comment.startswith(_DIGEST):
-        digest = hashlib.sha256(memoryview(data)[: -len(comment)]).hexdigest()
-        if comment != _DIGEST + digest.encode():
+        if comment != _DIGEST + _digest_before(file, len(comment)).encode():
             raise ValueError("it is damaged: its content does not fit its digest")
+
+
+def _digest_before(file: BinaryIO, ending: int) -> str:
+    """SHA-256 of a file but for its last bytes, read a megabyte at a time."""
+    left = file.seek(0, os.SEEK_END) - ending
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0 and (part := file.read(min(left, 2**20))):
+        digest.update(part)
+        left -= len(part)
+    return digest.hexdigest()
 
 
 def _check_records(archive: zipfile.ZipFile) -> None:
