@@ -1,6 +1,7 @@
 """Changing the size of images (antialiased bilinear) and of masks (exact area, never bilinear)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -98,6 +99,7 @@ def check_mask(argument: str, mask: Any) -> None:
         raise ValueError(f"{argument} has shape {tuple(mask.shape)}; wanted (H, W)")
 
 
+@lru_cache(maxsize=8)
 def _area_weights(size: int, resized: int) -> Tensor:
     """(resized, size) float64: the share of each old cell in each new one; rows sum to 1."""
     edges = torch.arange(resized + 1, dtype=torch.float64) * size / resized
