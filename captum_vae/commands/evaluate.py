@@ -89,6 +89,7 @@ def evaluate(
     from captum_vae.data.loading import naming_dead_loaders
     from captum_vae.files import holding
     from captum_vae.localization.evaluation_page import write_evaluation_page
+    from captum_vae.localization.map_store import MapStore
     from captum_vae.localization.measuring import benchmark
     from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
@@ -114,6 +115,7 @@ def evaluate(
     with (
         naming_dead_loaders(),
         holding(out) if first else nullcontext(),
+        MapStore() as store,
     ):
         vae = source_model(model).to(fabric.device).eval()
         adapter = as_adapter(vae, model.posterior)
@@ -141,8 +143,9 @@ def evaluate(
         every = [*lines.values(), *candidates.values()]
         fit_lines([scorer for scorer, _ in every], fitted_on, passes)
         if choice is not None and oracle_images:
-            looked_at = SampleSubset(testing, evenly_spaced(range(len(testing)), oracle_images))
-            choice, lines[ORACLE] = oracle_line(choice, candidates, looked_at, passes)
+            choice, lines[ORACLE] = oracle_line(
+                choice, candidates, testing, passes, lines=lines, most=oracle_images, store=store
+            )
         main = next(iter(lines))
         evaluation = benchmark(
             lines,
@@ -155,6 +158,7 @@ def evaluate(
             seed=seed,
             per_image=[main],
             fitted=True,
+            store=store,
             **passes,
         )
         if not first:
@@ -195,6 +199,7 @@ def evaluate(
                 progress=shown_progress,
                 choice=chosen_how,
                 facts=fact_lines(facts, active),
+                store=store,
             )
             print(f"report: {page}")
         print(f"results: {Path(out) / 'results.json'}")

@@ -27,10 +27,11 @@ from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.feature_scorers import FeatureDifference
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.layer_scorers import LatentAttention
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.measuring import naming_the_images, pixel_areas
 from captum_vae.localization.pixel_scorers import ConstantMap
 from captum_vae.localization.protocol import Protocol
-from captum_vae.localization.samples import as_samples
+from captum_vae.localization.samples import SampleSubset, as_samples, evenly_spaced
 from captum_vae.localization.scoring import fit_scorers
 from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
 from captum_vae.plugins import Registry, import_object
@@ -156,22 +157,41 @@ def fit_lines(scorers: Iterable[Any], normal: SampleDataset, passes: Mapping[str
 
 
 def oracle_line(
-    choice: Choice, variants: Variants, test: SampleDataset, passes: Mapping[str, Any]
+    choice: Choice,
+    variants: Variants,
+    test: SampleDataset,
+    passes: Mapping[str, Any],
+    *,
+    lines: Mapping[str, Line],
+    most: int,
+    store: MapStore,
 ) -> tuple[Choice, Line]:
     """What the test labels would have chosen.
 
     Args:
         choice: The choice without labels.
         variants: What it was made from, fitted.
-        test: The test images looked at.
+        test: The test images.
         passes: How images are passed: batch_size, workers, device, progress.
+        lines: The table's lines, fitted.
+        most: Test images that are looked at at most, evenly spaced.
+        store: Where the maps of variants and lines are kept for the table, if all test images are
+            looked at.
 
     Returns:
         The choice with what an oracle would have chosen, and the line of the oracle.
     """
-    batches = _batches(test, "test", passes, shared=True)
-    areas = pixel_areas(without_thresholds(variants), batches, "scoring candidates")
-    choice = choice.beside_oracle(areas, len(test))
+    places = evenly_spaced(range(len(test)), most)
+    looked_at = SampleSubset(test, places)
+    batches = _batches(looked_at, "test", passes, shared=True)
+    title, without = "scoring candidates", without_thresholds(variants)
+    if len(places) == len(test):
+        # One pass for the table too: all of the model's calls are shared.
+        besides = [scorer for scorer, _ in lines.values()]
+        areas = pixel_areas(without, batches, title, besides=besides, store=store)
+    else:
+        areas = pixel_areas(without, batches, title)
+    choice = choice.beside_oracle(areas, len(looked_at))
     return choice, variants[choice.oracle]
 
 

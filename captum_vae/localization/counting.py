@@ -19,8 +19,9 @@ from torch import Tensor
 
 from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.scorer import AnomalyScorer
-from captum_vae.localization.scoring import score_batch
+from captum_vae.localization.scoring import score_places
 
 _IN_MEMORY = 64 * 2**20
 """Bytes of maps above which they go to a file."""
@@ -85,7 +86,10 @@ def count_in_turn(counters: Sequence[AnyCounter], scored: Iterable[Scored]) -> I
 
 
 def score_batches(
-    scorers: Sequence[AnomalyScorer], batches: ImageBatches, title: str
+    scorers: Sequence[AnomalyScorer],
+    batches: ImageBatches,
+    title: str,
+    store: MapStore | None = None,
 ) -> Iterator[Scored]:
     """Score images with all scorers, batch by batch.
 
@@ -93,10 +97,12 @@ def score_batches(
         scorers: Fitted scorers.
         batches: The images.
         title: Title of the progress bar.
+        store: Maps of earlier passes over the same images, which are not made again; those made
+            now are added.
     """
     for places, batch in batches.numbered(title):
         maps, seconds = {}, {}
-        for scorer, found, spent in score_batch(scorers, batch.image):
+        for scorer, found, spent in score_places(scorers, batch.image, places, store):
             maps[id(scorer)], seconds[id(scorer)] = found, spent
         size = (batch.image.shape[2], batch.image.shape[3])
         yield ScoredBatch(places, batch, size, seconds), maps

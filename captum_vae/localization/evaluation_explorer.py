@@ -13,13 +13,14 @@ from captum_vae.data.sample import SampleDataset
 from captum_vae.localization.counters import ignored_pixels, with_those_left_out
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.model_pass import ModelPass
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import AnomalyScorer, Scorer
 from captum_vae.localization.scorer_result import ScorerResult
-from captum_vae.localization.scoring import score_batch
+from captum_vae.localization.scoring import score_places
 from captum_vae.progress import Progress, progress_bar
 from captum_vae.report.color_scale import ColorScale
 from captum_vae.report.explorer import Explorer
@@ -41,10 +42,12 @@ def write_explorer(
     batch_size: int = 16,
     device: torch.device | None = None,
     progress: Progress = "off",
+    store: MapStore | None = None,
 ) -> None:
     """Write the explorer's files into ``folder/explorer``; the page itself is left to the caller.
 
-    Test images are scored once more, in batches, so that memory does not grow with their number.
+    Images whose maps are not in the store are scored once more, in batches, so that memory does
+    not grow with their number.
     The maps are those of the comparison, so that the page's numbers at a threshold are those of
     the evaluation where all images are shown.
 
@@ -58,6 +61,7 @@ def write_explorer(
         batch_size: Images per pass.
         device: Where images go; None leaves them.
         progress: Whether a bar is shown.
+        store: Maps of the test images from the passes that measured them.
     """
     main = evaluation.rows[0]
     rows = _shown_rows(evaluation, scorers)
@@ -83,6 +87,8 @@ def write_explorer(
             {row.name: (scorers[row.name], row.protocol) for row in rows},
             batches,
             lambda number: {"AUROC": auroc.get(places[number])},
+            # A selection of the images has places of its own.
+            store=store if len(places) == len(test) else None,
         )
 
 
@@ -91,6 +97,7 @@ def add_images(
     lines: Mapping[str, tuple[AnomalyScorer, Protocol]],
     batches: ImageBatches,
     values: Callable[[int], Mapping[str, float | None]] = lambda number: {},
+    store: MapStore | None = None,
 ) -> None:
     """Score images and add them to an explorer, with their truth and numbers.
 
@@ -100,12 +107,15 @@ def add_images(
             compare at one size; the first one's highest value is an image's score.
         batches: The images.
         values: Further numbers of the image of that number, by name.
+        store: Maps of the images from earlier passes; None makes all.
     """
     first = next(iter(lines))
     for numbers, batch in batches.numbered("explorer"):
         scored = {
             id(scorer): maps
-            for scorer, maps, _ in score_batch([s for s, _ in lines.values()], batch.image)
+            for scorer, maps, _ in score_places(
+                [s for s, _ in lines.values()], batch.image, numbers, store
+            )
         }
         prepared = {}
         masks: list[Tensor | None] = []

@@ -11,11 +11,12 @@ import torch
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.evaluation_explorer import write_explorer
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scorer_result import ImageResult, ScorerResult
-from captum_vae.localization.scoring import score_batch
+from captum_vae.localization.scoring import score_places
 from captum_vae.progress import Progress
 from captum_vae.report.evaluation import (
     ShownImage,
@@ -42,6 +43,7 @@ def write_evaluation_page(
     progress: Progress = "off",
     choice: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
+    store: MapStore | None = None,
 ) -> Path:
     """Write the HTML page of an evaluation: an explorer, tables, still pictures and curves.
 
@@ -57,6 +59,8 @@ def write_evaluation_page(
         progress: Whether a bar is shown.
         choice: How the scorer was chosen, in paragraphs.
         facts: Model, data and machine as pairs of words.
+        store: Maps of the test images from the passes that measured them, which are not made
+            again; None makes all.
 
     Returns:
         The page's path.
@@ -64,7 +68,8 @@ def write_evaluation_page(
     main = evaluation.rows[0]
 
     def shown(images: Sequence[ImageResult], most: int) -> list[ShownImage]:
-        return [_show(image, scorer, main.protocol, test, device) for image in images[:most]]
+        some = images[:most]
+        return [_show(image, scorer, main.protocol, test, device, store) for image in some]
 
     defective = [image for image in main.images if not math.isnan(image.auroc)]
     normal = [image for image in main.images if math.isnan(image.auroc)]
@@ -78,6 +83,7 @@ def write_evaluation_page(
         batch_size=batch_size,
         device=device,
         progress=progress,
+        store=store,
     )
     return write_evaluation_report(
         folder,
@@ -130,11 +136,12 @@ def _show(
     protocol: Protocol,
     test: SampleDataset,
     device: torch.device | None,
+    store: MapStore | None,
 ) -> ShownImage:
     """Image, ground truth and map of one test image, all at the size of the comparison."""
     batch = collate_samples([test[result.index]])
     images = batch.image if device is None else batch.image.to(device)
-    ((_, maps, _),) = score_batch([scorer], images)
+    ((_, maps, _),) = score_places([scorer], images, [result.index], store)
     scores, masks = protocol.prepare(maps, batch.mask, batch.label)
     mask = masks[0]
     assert mask is not None

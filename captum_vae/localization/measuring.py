@@ -23,7 +23,9 @@ from captum_vae.localization.entries import (
 )
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.protocol import Protocol
+from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scorer_result import ScorerResult
 from captum_vae.localization.scoring import fit_scorers
 from captum_vae.metrics.localization.bootstrap import (
@@ -53,6 +55,7 @@ def benchmark(
     device: torch.device | str | None = None,
     fitted: bool = False,
     progress: Progress = "auto",
+    store: MapStore | None = None,
 ) -> Evaluation:
     """Fit anomaly scorers on normal images and measure how well they localize on test images.
 
@@ -91,6 +94,8 @@ def benchmark(
         fitted: Whether the scorers are fitted already, and are to be measured as they are.
             ``normal`` then serves the thresholds alone.
         progress: Whether bars are shown; "auto" shows them on a terminal only.
+        store: Maps of these test images from an earlier pass with the same fitted scorers, which
+            are not made again; those made now are added. None makes all maps.
 
     Returns:
         The table, which prints. What is undefined is NaN with its reason.
@@ -126,7 +131,8 @@ def benchmark(
             for entry in entries
         ]
         with naming_the_images(test_batches):
-            scored = score_batches([entry.scorer for entry in entries], test_batches, "scoring")
+            every = [entry.scorer for entry in entries]
+            scored = score_batches(every, test_batches, "scoring", store)
             rows = [counter.result(resamples, seed) for counter in count_in_turn(counters, scored)]
     tests = {m: _differences(rows, pairs, m, resamples, seed) for m in ("auroc", "aupro")}
     below = {}
@@ -173,7 +179,12 @@ def pass_options(
 
 
 def pixel_areas(
-    scorers: Scorers, test: ImageBatches, title: str = "scoring"
+    scorers: Scorers,
+    test: ImageBatches,
+    title: str = "scoring",
+    *,
+    besides: Sequence[AnomalyScorer] = (),
+    store: MapStore | None = None,
 ) -> dict[str, LocalizationScore]:
     """The exact pixel AUROC of many fitted scorers, by name, from one pass over test images.
 
@@ -181,10 +192,14 @@ def pixel_areas(
         scorers: Fitted scorers with their protocols, as :func:`benchmark` takes them.
         test: Test images with masks.
         title: Title of the progress bar.
+        besides: Fitted scorers whose maps are made in the same pass for the store alone, since
+            scorers of one model share its calls.
+        store: Where the maps are kept for later passes over these images; None keeps none.
     """
     counters = [AreaCounter(entry) for entry in entries_of(scorers, None)]
     with naming_the_images(test):
-        scored = score_batches([counter.scorer for counter in counters], test, title)
+        every = [*(counter.scorer for counter in counters), *besides]
+        scored = score_batches(every, test, title, store)
         return {c.entry.name: c.area() for c in count_in_turn(counters, scored)}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from torch import Tensor
 
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.scorer import AnomalyScorer, Scorer, fit_together
 
@@ -60,6 +61,36 @@ def score_batch(
         else:
             maps = scorer.score(images)
         yield scorer, _checked(maps, scorer, images), time.perf_counter() - start
+
+
+def score_places(
+    scorers: Sequence[AnomalyScorer],
+    images: Tensor,
+    places: Sequence[int],
+    store: MapStore | None,
+) -> Iterator[tuple[AnomalyScorer, Tensor, float]]:
+    """Score one batch as :func:`score_batch` does, with the maps that a store has.
+
+    Args:
+        scorers: Fitted scorers; repeats score once.
+        images: (B, C, H, W).
+        places: Places of the images in the whole data, by which the store knows them.
+        store: Maps made before, to which those made now are added; None for none.
+
+    Yields:
+        The scorer, its maps (B, h, w), and the seconds it took now or then.
+    """
+    missing = []
+    for scorer in distinct_scorers(scorers):
+        found = None if store is None else store.get(scorer, places)
+        if found is None:
+            missing.append(scorer)
+        else:
+            yield scorer, *found
+    for scorer, maps, seconds in score_batch(missing, images):
+        if store is not None:
+            store.put(scorer, places, maps, seconds)
+        yield scorer, maps, seconds
 
 
 def sharing_a_pass(scorers: Iterable[Scorer]) -> dict[Hashable, list[Scorer]]:
