@@ -13,7 +13,7 @@ from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import judge
 from captum_vae.experiments.results import Findings
 from captum_vae.experiments.seed_run import SeedRun, Variant
-from captum_vae.experiments.seed_runs import run_experiments
+from captum_vae.experiments.seed_runs import Execution, run_experiments
 from captum_vae.experiments.specification import Specification
 from captum_vae.experiments.verdicts import not_testable
 from captum_vae.experiments.work import Work, digest
@@ -62,7 +62,7 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
     """Train and score the grid; dSprites is drawn by the renderer, whatever the data folder."""
     runs = []
     for folder, experiments in grid(settings, work).items():
-        rows = run_experiments(experiments, work.models / folder, settings.processes)
+        rows = run_experiments(experiments, work.models / folder, Execution(settings.processes))
         for experiment, row in zip(experiments, rows, strict=True):
             runs.append(Run(experiment, row))
             work.trainings.append(_training(runs[-1], settings.steps))

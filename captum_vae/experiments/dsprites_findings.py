@@ -35,7 +35,7 @@ class Run:
 
     Attributes:
         experiment: How it was trained.
-        row: Its numbers, as :func:`captum_vae.experiments.seed_runs.run_experiment` gives them.
+        row: Its numbers, as :func:`captum_vae.experiments.seed_runs.run_share` gives them.
     """
 
     experiment: SeedRun

@@ -21,7 +21,7 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means of each variant and their paired differences from FactorVAE, with 95% intervals.
 
     Args:
-        runs: Rows as :func:`captum_vae.experiments.seed_runs.run_experiment` gives them.
+        runs: Rows as :func:`captum_vae.experiments.seed_runs.run_share` gives them.
 
     Returns:
         ``variants``: variant -> quantity -> mean, std (ddof 1), Student-t interval, n;

@@ -68,11 +68,16 @@ class BatchOrder(Sampler[list[Key]]):
 
     def _index(self, place: int) -> int:
         epoch, offset = divmod(place, self.images)
-        return int(_epoch_order(self.images, self.seed, epoch)[offset])
+        return int(_kept_order(self.images, self.seed, epoch)[offset])
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(images: int, seed: int, epoch: int) -> Tensor:
+def _kept_order(images: int, seed: int, epoch: int) -> Tensor:
+    return epoch_order(images, seed, epoch)
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> Tensor:
+    """The order of ``images`` indices in an epoch, (images,)."""
     with isolated_randomness(seed, epoch):
         return torch.randperm(images)
 

@@ -27,6 +27,9 @@ Resume = Literal["auto", "never"]
 Compile = Literal["off", "on"] | bool
 """Whether the model passes through ``torch.compile``. YAML reads on and off as a bool."""
 
+CudaGraph = Literal["off", "on"]
+"""Whether a step of stacked runs is recorded once as a CUDA graph and replayed."""
+
 Logger = Literal["jsonl", "tensorboard"]
 """Where losses are logged: log.jsonl, or TensorBoard as well."""
 

@@ -9,7 +9,7 @@ import pytest
 from captum_vae.commands.main import main
 from captum_vae.experiments.seed_comparison import compare, comparison_table
 from captum_vae.experiments.seed_run import SeedRun
-from captum_vae.experiments.seed_runs import run_experiments
+from captum_vae.experiments.seed_runs import Execution, run_experiments
 from captum_vae.experiments.work import write_record
 from captum_vae.files import DamagedFileError
 
@@ -73,16 +73,18 @@ def finished(folder: Path) -> tuple[SeedRun, Path]:
 
 def test_a_finished_run_is_kept_on_another_device_and_refused_with_other_settings(tmp_path: Path):
     experiment, _ = finished(tmp_path)
-    assert run_experiments([replace(experiment, device="cuda")], tmp_path, 1) == [{"mig": 0.5}]
+    assert run_experiments([replace(experiment, device="cuda")], tmp_path, Execution(1)) == [
+        {"mig": 0.5}
+    ]
     with pytest.raises(ValueError, match=r"other settings \(\{'rectifier': None\}\)"):
-        run_experiments([replace(experiment, rectifier="abs")], tmp_path, 1)
+        run_experiments([replace(experiment, rectifier="abs")], tmp_path, Execution(1))
 
 
 def test_a_damaged_result_is_named(tmp_path: Path):
     experiment, result = finished(tmp_path)
     result.write_text(result.read_text().replace("0.5", "0.6"))
     with pytest.raises(DamagedFileError, match=r"result.json .*checksum.*delete it"):
-        run_experiments([experiment], tmp_path, 1)
+        run_experiments([experiment], tmp_path, Execution(1))
 
 
 @pytest.mark.parametrize(
@@ -155,3 +157,20 @@ def test_variants_start_from_the_same_weights_and_finished_runs_are_kept(
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == first["runs"]
     assert main([*arguments, "--gamma=20"]) == 2
     assert "holds a run with other settings ({'gamma': 40.0})" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_stacked_seeds_find_what_single_ones_find(arguments, tmp_path: Path):
+    rows = []
+    for name, options in {"single": [], "stacked": ["--stacked", "--save_every=1"]}.items():
+        out = f"--out={tmp_path / name}"
+        assert main([*arguments, "--seeds=2", "--variants=[paper]", out, *options]) == 0
+        rows.append(json.loads((tmp_path / name / "results.json").read_text())["runs"])
+    for single, stacked in zip(*rows, strict=True):
+        for quantity in ("seed", "factor_vae", "reconstruction_nats", "kl_nats"):
+            assert stacked[quantity] == pytest.approx(single[quantity], rel=1e-4)
+
+
+def test_a_cuda_graph_is_refused_where_runs_are_not_stacked_on_a_gpu(tmp_path: Path, capsys):
+    assert main(["disentangle-seeds", f"--out={tmp_path}", "--cuda_graph=on"]) == 2
+    assert "needs --stacked and --device cuda" in capsys.readouterr().err

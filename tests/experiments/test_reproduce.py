@@ -111,7 +111,7 @@ def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
 
     monkeypatch.setattr("captum_vae.experiments.work.train", nothing)
     monkeypatch.setattr("captum_vae.experiments.mnist.measured", nothing)
-    monkeypatch.setattr("captum_vae.experiments.seed_runs.run_experiment", nothing)
+    monkeypatch.setattr("captum_vae.experiments.seed_runs.run_share", nothing)
     assert main(command) == 0
     again = load_results(out / "results.json")
     for part in ("claims", "tables", "trainings"):
