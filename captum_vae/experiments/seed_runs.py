@@ -5,8 +5,8 @@ on the same batches, so that a difference between two variants is that of the lo
 FactorVAE score has a standard deviation of about 0.065: a difference of 0.05 takes about 27 seeds.
 
 Runs go to processes with one thread each. Seeds of a variant can be trained in one process instead
-(:mod:`captum_vae.training.stacked`), which saves a third of a step's time on the CPU and on a GPU
-launches as few kernels for many seeds as for one.
+(:mod:`captum_vae.training.stacked`), which saves a third of a step's time on the CPU. On a GPU
+a step of many seeds then launches no more kernels than one of a single seed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Execution:
     """How runs are carried out, which does not change what they find.
 
     Attributes:
-        processes: How many go on at the same time, with one CPU thread each.
+        processes: How many processes train at the same time, with one CPU thread each.
         stacked: Whether the seeds of a variant are trained together: in one process for all of them
             on a GPU, and in ``processes`` of them on the CPU.
         cuda_graph: Whether a step of stacked runs is recorded as a CUDA graph and replayed.

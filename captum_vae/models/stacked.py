@@ -122,7 +122,7 @@ class StackedVAE:
             layer: One of :meth:`last_features`.
 
         Returns:
-            alpha, (K, B, D, C), in float32 or wider.
+            The channel weights alpha, (K, B, D, C), in float32 or wider.
         """
         assert codes.features is not None
         features = _wide(codes.features)

@@ -90,7 +90,8 @@ def fit_stacked(
             off.
         at_once: How many runs make one stack; by default one on the CPU, where the memory of a
             single step stays in the processor's cache, and all of them on a GPU.
-        convolutions: See :class:`~captum_vae.models.stacked.StackedVAE`.
+        convolutions: How the convolutions of a stack run; see
+            :class:`~captum_vae.models.stacked.StackedVAE`.
         cuda_graph: With ``"on"``, a step is recorded as a CUDA graph and replayed, which needs a
             CUDA device and a data set that lies in its memory.
 

@@ -35,9 +35,9 @@ class Noise(NamedTuple):
     """The random numbers of one step, in the order in which an objective draws them.
 
     Attributes:
-        decoded: Of the latents that are decoded, (K, B, D), standard normal.
-        joint: Of the codes that the discriminator sees, (K, B, D), or None for a plain VAE.
-        second: Of the second batch's codes, (K, B, D), or None.
+        decoded: Standard normal numbers of the latents that are decoded, (K, B, D).
+        joint: Those of the codes that the discriminator sees, (K, B, D), or None for a plain VAE.
+        second: Those of the second batch's codes, (K, B, D), or None.
         order: Uniform numbers that permute those, (K, B, D), or None.
     """
 
@@ -55,7 +55,7 @@ class StackedStep:
         objectives: One for each, of one configuration: a ``VAEObjective`` or a
             ``FactorVAEObjective``, with no extra term or one ``AttentionTerm`` at the last
             convolution of the encoder or the ReLU after it.
-        convolutions: See :class:`~captum_vae.models.stacked.StackedVAE`.
+        convolutions: How convolutions run; see :class:`~captum_vae.models.stacked.StackedVAE`.
         capturable: Whether a CUDA graph will record the step.
 
     Attributes:
