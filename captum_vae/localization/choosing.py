@@ -5,7 +5,7 @@ sizes, several on each image one after another, fading in and out, outlined as a
 at least 80% of each where normal images vary most. That is where real defects lie, on the object;
 on defects painted anywhere, most of which lie on an empty background, maps win that see nothing
 else. (Found on MVTec AD bottle, UCSD Ped2, magnetic tile, hazelnut, transistor and three kinds of
-rendered images; docs/results/choice.json measures it.)
+rendered images; docs/results/choice.json measures what it costs.)
 
 Painted defects tell bad maps from good ones, and do not order the good ones as real ones do. So
 there is a default, robust on all sets, and another candidate is chosen only where it is better by

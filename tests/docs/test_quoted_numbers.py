@@ -204,7 +204,25 @@ def which_weighting_is_faithful() -> str:
     )
 
 
+def cost_of_the_choice() -> str:
+    words = []
+    for name, features in (
+        ("choice", "of a pretrained network"),
+        ("choice_scratch", "from scratch"),
+    ):
+        sets = result(name)["sets"]
+        assert all(len(found["choices"]) == 10 for found in sets)
+        dearest = max(sets, key=lambda found: found["largest_cost"])
+        default = sets[0]["default"].split(",")[0]
+        words.append(
+            f"on features {features}, {len(sets)} sets and the {default} as default, at most "
+            f"{dearest['largest_cost']:.3f}, on {dearest['set']}"
+        )
+    return f"That was, {'; '.join(words)}."
+
+
 SENTENCES = [
+    Sentence("docs/localization.md", cost_of_the_choice),
     Sentence("docs/results/faithfulness.md", which_weighting_is_faithful),
     Sentence("docs/own_training.md", cost_of_a_monitor),
     Sentence("README.md", cost_of_all_maps),
