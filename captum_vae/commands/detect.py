@@ -37,6 +37,7 @@ def detect(
     fitted: int = 500,
     calibrated: int = 1000,
     seed: int = 0,
+    calibration: Sequence[str] | None = None,
     unseen: Sequence[str] | None = None,
     batch_size: int = 16,
     workers: int = 0,
@@ -87,6 +88,8 @@ def detect(
         fitted: Images that are fitted on at most.
         calibrated: Images that calibrate at most.
         seed: Seed of the split and of painted defects.
+        calibration: Normal images that calibrate instead of a part of the images; give those that a
+            model of your own was not trained on. They may lie among the images, and do not fit.
         unseen: Normal images kept apart, on which promised is compared with seen.
         batch_size: Images per pass.
         workers: Processes that load images.

@@ -76,7 +76,7 @@ def predict(
     from captum_vae.data.sources import ImageSources
     from captum_vae.files import holding
     from captum_vae.localization.detector.detector import AnomalyDetector
-    from captum_vae.localization.detector.journal import TABLE
+    from captum_vae.localization.detector.journal import TABLE, rows_of
     from captum_vae.localization.detector.prediction_page import write_prediction_page
     from captum_vae.localization.detector.prediction_run import (
         Outputs,
@@ -85,6 +85,7 @@ def predict(
         finish,
         predict_into,
     )
+    from captum_vae.localization.detector.promise_check import unlike_where_normal
     from captum_vae.localization.detector.saving import read_record
     from captum_vae.progress import progress_bar
     from captum_vae.provenance import run_record
@@ -162,6 +163,11 @@ def predict(
         )
         if found.unreadable:
             say(f"{found.unreadable} could not be read, such as: {found.first_reason}")
+        fitted = ready.fitted
+        assert fitted is not None
+        scores = [float(row["score"]) for row in rows_of(folder / TABLE) if row["score"]]
+        if warning := unlike_where_normal(scores, fitted.image):
+            say(f"note: {warning}")
         if report == "html":
             told = [(name, str(facts[name])) for name in ("command", "version", "commit")]
             told += [("detector", detector), ("images", sources.describe()["images"])]

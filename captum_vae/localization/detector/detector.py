@@ -184,6 +184,7 @@ class AnomalyDetector:
         self: Self,
         normal: Source,
         *,
+        calibration: Source = None,
         clips: Sequence[str] | None = None,
         batch_size: int = 16,
         workers: int = 0,
@@ -194,6 +195,9 @@ class AnomalyDetector:
         Args:
             normal: Normal images alone: a folder or another path, an array (N, H, W, C) of bytes, a
                 tensor (N, C, H, W) in [0, 1], or a data set of images or Samples.
+            calibration: Normal images that thresholds and p-values come from, in the same forms;
+                give those that a model of your own was not trained on. By default a part of
+                ``normal`` calibrates, whose images the model must not have seen either.
             clips: The clip of each image, where they are frames of several videos.
             batch_size: Images per pass.
             workers: Processes that load the images.
@@ -209,10 +213,14 @@ class AnomalyDetector:
         whole_number("workers", workers, least=0)
         size, channels = self.wanted_images
         samples = samples_of(normal, "normal", size=size, channels=channels)
+        apart = None
+        if calibration is not None:
+            apart = samples_of(calibration, "calibration", size=size, channels=channels)
         self.fitted = fit_detector(
             samples,
             self._model,
             clips=clips,
+            apart=apart,
             promise=self.promise,
             choice=self.choice,
             posterior=self.posterior,
@@ -475,6 +483,7 @@ class AnomalyDetector:
         """What a person should know before trusting the promises; usually empty."""
         fitted = self._known()
         told = [
+            fitted.facts["normal"]["trained"],
             fitted.facts["normal"]["segments"],
             fitted.pixel.reason,
             fitted.image.remark,

@@ -7,19 +7,21 @@ from typing import Any
 
 from torch import nn
 
-from captum_vae.data.sample import SampleDataset
+from captum_vae.data.sample import SampleDataset, digest_of
 from captum_vae.localization.detector.calibrating import calibrate
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.fused_maps import common_scales
 from captum_vae.localization.detector.normal_images import (
+    Joined,
     Unlabelled,
     clips_of,
     digest_of_images,
+    numbers_without,
     segments_of,
 )
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.detector.scorer_choice import ScorerChoice, chosen_scorers
-from captum_vae.localization.detector.splitting import split_normal
+from captum_vae.localization.detector.splitting import split_apart, split_normal
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
@@ -27,12 +29,19 @@ from captum_vae.localization.scoring import fit_scorers
 from captum_vae.posterior.calling import owner_of, unwrap
 from captum_vae.progress import Progress, progress_bar
 
+_TRAINED = (
+    "whether the model was trained on the images that calibrate is not known: if it was, it scores "
+    "them lower than new ones, and false alarms are more than promised; keep normal images apart "
+    "from its training, and give them as calibration"
+)
+
 
 def fit_detector(
     samples: SampleDataset,
     model: Any,
     *,
     clips: Sequence[str] | None,
+    apart: SampleDataset | None,
     promise: Promise,
     choice: ScorerChoice,
     posterior: Any,
@@ -48,6 +57,8 @@ def fit_detector(
         samples: Normal images alone.
         model: The VAE.
         clips: The clip of each image, where a person names them.
+        apart: Normal images that calibrate instead of a part of the samples; None where a part of
+            them does.
         promise: What is promised about new normal images.
         choice: What a person says about the scorers.
         posterior: How to read the model's posterior.
@@ -61,11 +72,29 @@ def fit_detector(
         ValueError: There are too few images, one is known to be anomalous, the model is in training
             mode, or the scorer cannot be fitted.
     """
+    digest, read = digest_of_images(samples), samples.describe()
     names = clips_of(samples, clips, promise.units)
     segments = ""
-    if names is not None:
-        names, segments = segments_of(names)
-    split = split_normal(len(samples), names, promise, choose=choice.held_out)
+    if apart is None:
+        if names is not None:
+            names, segments = segments_of(names)
+        split = split_normal(len(samples), names, promise, choose=choice.held_out)
+    else:
+        kept = numbers_without(samples, apart)
+        if not kept:
+            raise ValueError("calibration holds all images of normal; wanted others to fit on")
+        names = None if names is None else [names[index] for index in kept]
+        apart_clips = clips_of(apart, None, "images" if names is None else "clips")
+        if apart_clips is not None:
+            apart_clips, segments = segments_of(apart_clips)
+        split = split_apart(
+            len(kept), names, len(apart), apart_clips, promise, choose=choice.held_out
+        )
+        told = digest_of_images(apart)
+        digest = None if digest is None or told is None else digest_of(digest, told)
+        samples = Joined(
+            [(samples, index) for index in kept] + [(apart, index) for index in range(len(apart))]
+        )
     first = samples[split.fitting[0]].image
     fitting, choosing, calibrating = (
         Unlabelled(samples, part, normal="normal")
@@ -107,8 +136,9 @@ def fit_detector(
             "calibrated": len(split.calibrating),
             "unit": split.unit,
             "segments": segments,
-            "digest": digest_of_images(samples),
-            "read": samples.describe(),
+            "trained": "" if closed_form or apart is not None else _TRAINED,
+            "digest": digest,
+            "read": read,
         }
     }
     return Fitted(

@@ -55,6 +55,45 @@ class Unlabelled(SampleSubset):
         return sample._replace(mask=None, label=None, ignored=None)
 
 
+class Joined(SampleDataset):
+    """Images of several data sets as one, in a given order.
+
+    Args:
+        parts: A data set and the number of one of its images, for each image.
+    """
+
+    def __init__(self, parts: Sequence[tuple[SampleDataset, int]]) -> None:
+        """Keep the parts."""
+        self.parts = list(parts)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image of the data set that holds it."""
+        samples, place = self.parts[index]
+        return samples[place]
+
+
+def numbers_without(samples: SampleDataset, others: SampleDataset) -> list[int]:
+    """Numbers of the images that are no file of the others; without paths, all.
+
+    Images of one array or video are told apart by their numbers.
+    """
+    if not (isinstance(samples, ImageSources) and isinstance(others, ImageSources)):
+        return list(range(len(samples)))
+    known = {
+        (os.path.realpath(others.path(index)), _frame(others.name(index)))
+        for index in range(len(others))
+    }
+    return [
+        index
+        for index in range(len(samples))
+        if (os.path.realpath(samples.path(index)), _frame(samples.name(index))) not in known
+    ]
+
+
 def samples_of(
     images: Any, argument: str, *, size: tuple[int, int] | None, channels: int | None
 ) -> SampleDataset:
@@ -157,6 +196,12 @@ def digest_of_images(samples: SampleDataset) -> str | None:
     if isinstance(images, Tensor):
         return hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
     return None
+
+
+def _frame(name: str) -> str:
+    """The number of an image within its array or video; nothing for a file of its own."""
+    last = name.rpartition("/")[2]
+    return last if last.isdecimal() else ""
 
 
 def _is_paths(images: object) -> bool:

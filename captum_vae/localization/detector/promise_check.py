@@ -12,6 +12,9 @@ from captum_vae.localization.detector.image_calibration import ImageCalibration
 from captum_vae.localization.detector.pixel_calibration import PixelThreshold
 from captum_vae.localization.detector.prediction import Predictions
 
+_UNLIKE_NEW = 0.01
+"""P-value below which images that are not called anomalous are said to be unlike these."""
+
 _UNLIKE = 0.05
 """P-value below which images are said to be unlike those that calibrated."""
 
@@ -205,6 +208,39 @@ def unlike_calibration(scores: Sequence[float], image: ImageCalibration) -> floa
     if image.unit == "clips":
         return None
     return float(mannwhitneyu(image.scores, scores).pvalue)
+
+
+def unlike_where_normal(scores: Sequence[float], image: ImageCalibration) -> str:
+    """A warning where images that are not called anomalous score higher than normal ones did.
+
+    Anomalous images are among the new ones, so only scores below the threshold of the verdict are
+    compared, with the calibration's below it. The images may then have been taken in another way,
+    so that the promises do not hold; or many are slightly anomalous. Which, only a look tells.
+
+    Args:
+        scores: Scores of new images, those called anomalous among them.
+        image: The calibration.
+
+    Returns:
+        The warning; empty where there is no evidence (p at or above .01), and for clips.
+    """
+    from scipy.stats import mannwhitneyu
+
+    if image.unit == "clips":
+        return ""
+    below = [score for score in scores if score <= image.threshold]
+    known = image.scores[image.scores <= image.threshold]
+    if not below or not len(known):
+        return ""
+    p_value = float(mannwhitneyu(known, below, alternative="less").pvalue)
+    if p_value >= _UNLIKE_NEW:
+        return ""
+    return (
+        f"the {len(below)} images that are not called anomalous score higher than the normal ones "
+        f"that calibrated (p = {p_value:.2g}): they were taken differently, and there are more "
+        "false alarms than promised, or many are slightly anomalous; detector.check(images) on new "
+        "images known to be normal tells"
+    )
 
 
 def _seen(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.sample import SampleDataset
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choosing import candidate_scorers, choose, split_held_out
 from captum_vae.localization.detector.default_layers import default_layers
+from captum_vae.localization.detector.normal_images import Joined
 from captum_vae.localization.detector.scorer_record import ScorerRecord
 from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
@@ -157,20 +158,6 @@ def _built(
     return ScorerRecord(one, options).build(model, posterior)
 
 
-class _Joined(SampleDataset):
-    """Images of two data sets, in a given order."""
-
-    def __init__(self, parts: Sequence[tuple[SampleDataset, int]]) -> None:
-        self.parts = list(parts)
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __getitem__(self, index: int) -> Sample:
-        samples, place = self.parts[index]
-        return samples[place]
-
-
 def _interleaved(fitting: SampleDataset, choosing: SampleDataset) -> tuple[SampleDataset, float]:
     """Both parts as one, ordered so that ``choose`` paints on the second and fits on the first."""
     count = len(fitting) + len(choosing)
@@ -181,4 +168,4 @@ def _interleaved(fitting: SampleDataset, choosing: SampleDataset) -> tuple[Sampl
         parts[place] = (fitting, number)
     for number, place in enumerate(held_out):
         parts[place] = (choosing, number)
-    return _Joined(parts), share
+    return Joined(parts), share

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.samples import evenly_spaced
@@ -39,6 +39,65 @@ class Split:
         return len(set(self.clip_of))
 
 
+def split_apart(
+    count: int,
+    clips: Sequence[str] | None,
+    apart: int,
+    apart_clips: Sequence[str] | None,
+    promise: Promise,
+    *,
+    choose: bool,
+) -> Split:
+    """Split normal images where others, kept apart, calibrate.
+
+    Args:
+        count: How many normal images there are.
+        clips: The clip of every one of them; None where images are independent.
+        apart: How many images calibrate; they are numbered from ``count`` on.
+        apart_clips: The clip of every one of these.
+        promise: Says the share to choose on, the most images of each part, and the seed.
+        choose: Whether a part is needed to choose on.
+
+    Raises:
+        ValueError: There are too few normal images or clips to fit and to choose on.
+    """
+    units = _units_of(count, clips)
+    if len(units) < 1 + choose:
+        raise ValueError(
+            f"normal holds {len(units)} {'images' if clips is None else 'clips'}; wanted at least "
+            "2, since those that fit and choose are not the same"
+        )
+    order = list(units)
+    random.Random(promise.seed).shuffle(order)
+    choosing = min(max(round(promise.choosing * len(units)), 1), len(units) - 1) if choose else 0
+    fitting = [index for name in _in_order(units, order[choosing:]) for index in units[name]]
+    calibrating = evenly_spaced(list(range(apart)), promise.calibrated)
+    names: Sequence[object] = range(apart) if apart_clips is None else apart_clips
+    numbers: dict[object, int] = {}
+    return Split(
+        tuple(evenly_spaced(fitting, promise.fitted)),
+        tuple(sorted(index for name in order[:choosing] for index in units[name])),
+        tuple(count + index for index in calibrating),
+        "images" if apart_clips is None else "clips",
+        tuple(numbers.setdefault(names[index], len(numbers)) for index in calibrating),
+    )
+
+
+def _in_order(units: Mapping[object, Any], names: Sequence[object]) -> list[object]:
+    """The names in the order in which the units stand."""
+    wanted = set(names)
+    return [name for name in units if name in wanted]
+
+
+def _units_of(count: int, clips: Sequence[str] | None) -> dict[object, list[int]]:
+    """The numbers of the images of each image or clip."""
+    names: Sequence[object] = range(count) if clips is None else clips
+    units: dict[object, list[int]] = {}
+    for index, name in enumerate(names):
+        units.setdefault(name, []).append(index)
+    return units
+
+
 def split_normal(
     count: int, clips: Sequence[str] | None, promise: Promise, *, choose: bool
 ) -> Split:
@@ -54,10 +113,7 @@ def split_normal(
     Raises:
         ValueError: There are too few images or clips to have some for each part.
     """
-    names: Sequence[object] = range(count) if clips is None else clips
-    units: dict[object, list[int]] = {}
-    for index, name in enumerate(names):
-        units.setdefault(name, []).append(index)
+    units = _units_of(count, clips)
     total, kind = len(units), "images" if clips is None else "clips"
     least = 3 if choose else 2
     if total < least:
@@ -73,8 +129,8 @@ def split_normal(
     order = list(units)
     random.Random(promise.seed).shuffle(order)
     parts = order[:calibrating], order[calibrating : calibrating + choosing]
-    fitting = set(order[calibrating + choosing :])
-    rest = [index for name in units if name in fitting for index in units[name]]
+    fitting = order[calibrating + choosing :]
+    rest = [index for name in _in_order(units, fitting) for index in units[name]]
     chosen = evenly_spaced(
         [(place, index) for place, name in enumerate(parts[0]) for index in units[name]],
         promise.calibrated,

@@ -13,6 +13,7 @@ from captum_vae import AnomalyDetector
 from captum_vae.data import Sample, SampleDataset
 from captum_vae.localization import ReconstructionError
 from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.detector.promise_check import unlike_where_normal
 from captum_vae.localization.detector.splitting import split_normal
 from captum_vae.models import ConvVAE
 
@@ -138,11 +139,59 @@ def test_every_score_rule_keeps_its_promise_and_finds_the_spot(vae, score):
     assert "promised 0.1 at most, seen" in str(check)
 
 
+class Remembering:
+    """Scores by the nearest image of a model's training, as a model trained on it too long does."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def fit(self, normal):
+        return self
+
+    def score(self, images):
+        nearest = (images[:, None] - self.images).square().mean((2, 3, 4)).argmin(1)
+        return (images - self.images[nearest]).abs().mean(1)
+
+
+def test_images_kept_from_a_models_training_calibrate_it(vae):
+    trained, kept, new = striped(60), striped(60, seed=8), striped(60, seed=9)
+    scorer = Remembering(trained)
+    with pytest.warns(UserWarning, match="whether the model was trained"):
+        naive = AnomalyDetector(vae, scorer).fit(trained)
+    assert naive.predict(new).anomalous.double().mean() > 0.9
+    made = AnomalyDetector(vae, scorer).fit(trained, calibration=kept)
+    facts = made.fitted.facts["normal"]
+    assert (facts["fitted"], facts["calibrated"]) == (60, 60) and not made.remarks
+    check = made.check(new)
+    assert check.pixels.kept and check.images.kept
+
+
+def test_calibration_files_that_lie_among_the_normal_ones_do_not_fit(vae, tmp_path):
+    for number, one in enumerate((striped(45)[:, 0] * 255).byte().numpy()):
+        Image.fromarray(one).save(tmp_path / f"{number}.png")
+    kept = [str(tmp_path / f"{number}.png") for number in range(20)]
+    made = AnomalyDetector(vae, "mean_image").fit(tmp_path, calibration=kept)
+    facts = made.fitted.facts["normal"]
+    assert (facts["fitted"], facts["calibrated"]) == (25, 20)
+    with pytest.raises(ValueError, match="calibration holds all images"):
+        AnomalyDetector(vae, "mean_image").fit(kept, calibration=kept)
+
+
 def test_images_taken_differently_are_told_from_those_that_calibrated(detector):
     alike, brighter = striped(60, seed=5), (striped(60, seed=6) + 0.05).clamp(0, 1)
     assert detector.check(alike).unlike > 0.05
     check = detector.check(brighter)
     assert check.unlike < 1e-4 and "taken differently" in str(check)
+
+
+def test_new_images_that_score_higher_without_being_called_anomalous_are_told_of(detector):
+    image = detector.fitted.image
+    alike = detector.predict(striped(60, seed=5, spots=range(20))).scores.tolist()
+    assert unlike_where_normal(alike, image) == ""
+    half = image.scores[image.scores <= image.threshold]
+    shifted = [*alike[:20], *np.repeat(half[: len(half) // 3], 5).tolist()]
+    assert "taken differently" in unlike_where_normal(shifted, image)
+    assert unlike_where_normal([], image) == ""
 
 
 def test_maps_of_several_scorers_are_averaged_on_a_common_scale(vae):
