@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from captum_vae import AnomalyDetector
-from captum_vae.attr.export import NotExportableError
-from tests.localization.detector.test_detector import striped
+from tests.localization.detector.test_detector import Remembering, striped
 from tests.localization.detector.test_saving import SCORERS, package
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -80,9 +79,8 @@ def test_a_program_of_torch_export_gives_the_same(tmp_path):
 
 
 def test_what_cannot_be_recorded_is_refused(tmp_path):
-    options = {"layers": "encoder.conv1", "method": "normal_difference"}
-    detector = AnomalyDetector(package(), "latent_attention", options=options).fit(striped(60))
-    with pytest.raises(NotExportableError):
+    detector = AnomalyDetector(package(), Remembering(striped(2))).fit(striped(60))
+    with pytest.raises(TypeError, match="Remembering is a scorer of another package"):
         detector.export(tmp_path / "d.onnx")
     assert not (tmp_path / "d.onnx").exists()
     with pytest.raises(ValueError, match=r"call fit\(normal images\)"):
