@@ -29,9 +29,6 @@ FAINT = 0.25
 ROWS_PER_PICTURE = 5
 """Images in one figure, so that column titles stay in sight."""
 
-PIXELS_PER_INCH = 74
-"""Of a figure on the page; below that its smallest words cannot be read."""
-
 
 def scale_of(maps: Tensor) -> ColorScale:
     """From 0, or the lowest value if it is negative, to the highest."""
@@ -178,7 +175,6 @@ class Drawing:
                     alt=f"Images as rows ({names}), each above its heat maps; maps as columns "
                     f"({', '.join(title.replace(chr(10), ' ') for title in self.titles)}).",
                     caption="",
-                    legible_width=round(figure.get_figwidth() * PIXELS_PER_INCH),
                 )
             )
         return pictures

@@ -15,6 +15,12 @@ from captum_vae.report.tables import Table, unbroken
 from captum_vae.report.template import PAGE, SCRIPTS
 from captum_vae.report.text import legible
 
+LEGIBLE_PIXELS_PER_INCH = 74
+"""CSS pixels for each inch of a drawing; below that its smallest words cannot be read."""
+
+_HEADER = 512
+"""Bytes of a PNG in which its resolution stands, before the pixels."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -24,13 +30,15 @@ class Picture:
         path: The picture's file, in the page's folder or below it.
         alt: What it shows, for those who cannot see it.
         caption: How to read it.
-        legible_width: CSS pixels to which it may shrink; a narrower page scrolls it sideways.
+        legible_width: CSS pixels to which it may shrink; a narrower page scrolls it sideways. None
+            takes what keeps the smallest words of a drawing legible, where the PNG states its
+            resolution; 0 lets it shrink.
     """
 
     path: Path
     alt: str
     caption: str
-    legible_width: int = 0
+    legible_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ def write_page(
     environment.globals["link"] = lambda place: _relative(path.parent / place, path.parent)
     environment.filters["unbroken"] = unbroken
     environment.globals["size"] = lambda picture: _size(picture.path)
+    environment.globals["legible_width_of"] = _legible_width
     text = environment.from_string(PAGE).render(
         title=title,
         lead=lead,
@@ -128,6 +137,20 @@ def _size(picture: Path) -> tuple[int, int]:
     """Width and height in pixels, which keep the page from jumping while it loads."""
     with reading(picture, "a PNG or SVG picture"):
         return _svg_size(picture) if picture.suffix == ".svg" else _png_size(picture)
+
+
+def _legible_width(picture: Picture) -> int:
+    """CSS pixels below which the picture scrolls; 0 lets it shrink."""
+    if picture.legible_width is not None or picture.path.suffix == ".svg":
+        return picture.legible_width or 0
+    with open(picture.path, "rb") as file:
+        header = file.read(_HEADER)
+    place = header.find(b"pHYs")
+    if place < 0:
+        return 0
+    per_metre = struct.unpack(">I", header[place + 4 : place + 8])[0]
+    (width,) = struct.unpack(">I", header[16:20])
+    return round(width / (per_metre * 0.0254) * LEGIBLE_PIXELS_PER_INCH) if per_metre else 0
 
 
 def _svg_size(picture: Path) -> tuple[int, int]:

@@ -33,7 +33,7 @@ PAGE = """\
     --ground: #111114; --accent: #8ab8ff; }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
+body { margin: 0; overflow-wrap: break-word; background: var(--ground); color: var(--ink);
   font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 3rem 2.5rem 2rem; background: var(--paper);
   min-height: 100vh; }
@@ -48,6 +48,7 @@ figure { margin: 1rem 0 0; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figcaption { max-width: 44rem; margin-top: .6rem; font-size: .92rem; color: var(--soft); }
 .wide { overflow-x: auto; }
+:is(.picture, .wide, a):focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; margin-top: .8rem; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem 1.4rem .35rem 0;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
@@ -59,7 +60,7 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
 @media (max-width: 40rem) {
   main { padding: 1.5rem 1rem; }
   th, td { padding-right: .8rem; }
-  table:not(:has(th:nth-child(3))) td { overflow-wrap: anywhere; }
+  table:not(:has(th:nth-child(3))) td:not(:first-child) { overflow-wrap: anywhere; }
 }
 @media print {
   @page { margin: 16mm; }
@@ -101,16 +102,18 @@ scales and thresholds. Without it, what follows is all.</p></noscript>
 {% for picture in section.pictures %}
 {% set place = source(picture) %}
 {% set width, height = size(picture) %}
+{% set legible_width = legible_width_of(picture) %}
 <figure>
-<div class="picture">
+<div class="picture"
+{%- if legible_width %} tabindex="0" role="group" aria-label="wide picture"{% endif %}>
 <img src="{{ place }}" alt="{{ picture.alt }}" width="{{ width }}" height="{{ height }}"
-{%- if picture.legible_width %} style="min-width: {{ picture.legible_width }}px"{% endif %}>
+{%- if legible_width %} style="min-width: {{ legible_width }}px"{% endif %}>
 </div>
 <figcaption>{{ picture.caption }}</figcaption>
 </figure>
 {% endfor %}
 {% for table in section.tables %}
-<div class="wide">
+<div class="wide" tabindex="0" role="group" aria-label="table: {{ section.title }}">
 <table>
 <thead><tr>{% for name in table.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>

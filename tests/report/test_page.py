@@ -28,7 +28,10 @@ def test_a_page_is_whole(tmp_path: Path, picture: Picture) -> None:
 def test_pictures_are_relative_with_alt_text_and_size(tmp_path: Path, picture: Picture) -> None:
     shown = written(tmp_path, Section("S", pictures=[picture])).pictures
     alt = 'a "quoted" alt'
-    assert shown == [{"src": "figures/a b.png", "alt": alt, "width": "300", "height": "200"}]
+    # 300 pixels at 100 an inch are 3 inches, legible down to 74 CSS pixels for each.
+    style = "min-width: 222px"
+    size = {"width": "300", "height": "200", "style": style}
+    assert shown == [{"src": "figures/a b.png", "alt": alt, **size}]
 
 
 def test_a_moved_page_still_shows_its_pictures(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_any_name_is_text_on_a_page(kind: str, tmp_path: Path) -> None:
         )
     )
     assert page.faults == []
-    assert page.pictures[0].keys() == {"src", "alt", "width", "height"}
+    assert page.pictures[0].keys() == {"src", "alt", "width", "height", "style"}
     expected = " ".join(legible(name).split())
     assert " ".join(page.text.split()).count(expected) >= 7
     assert (page.pictures[0]["alt"] or "").split() == (legible(name) or "alt").split()

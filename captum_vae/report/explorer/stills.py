@@ -25,8 +25,6 @@ _COLUMNS = 6
 _SIDE = 256
 """Pixels that a still needs of an image; larger ones are shrunk before they are kept."""
 
-_PIXELS_PER_INCH = 74
-
 
 @dataclass(frozen=True)
 class _Still:
@@ -112,7 +110,6 @@ class Stills:
                     save_picture(figure, folder / f"{start:04d}.png"),
                     f"Images and their maps side by side, a row each: {names}",
                     "",
-                    legible_width=round(figure.get_figwidth() * _PIXELS_PER_INCH),
                 )
             )
         which = "those of the highest score" if self._scored else "the first ones"

@@ -9,6 +9,16 @@ import pytest
 import torch
 
 from captum_vae.metrics import PixelMetrics
+from captum_vae.report import (
+    GridRow,
+    Picture,
+    Section,
+    Strip,
+    Table,
+    draw_map_grid,
+    save_picture,
+    write_page,
+)
 from tests.report.explorer import browser, pages
 from tests.report.hostile import NAMES
 
@@ -726,6 +736,38 @@ def test_axe_finds_nothing_serious(
         assert serious(chromium, source) == []
     finally:
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_axe_finds_nothing_serious_on_a_page_without_explorer(
+    chromium: Any, width: int, tmp_path: Path
+) -> None:
+    source = axe_source()
+    figure = draw_map_grid(
+        [GridRow("digits", [Strip([pages.photograph(n) for n in range(12)])])] * 2,
+        column_titles=[[f"digit {n}" for n in range(12)]],
+        bar_label="value",
+    )
+    picture = Picture(save_picture(figure, tmp_path / "wide.png"), "twelve digits", "A caption.")
+    cells = [["a claim of many words", "its source", "0.123 [0.100, 0.150]"] * 3] * 4
+    commit = "captum_vae, commit " + "0123456789abcdef" * 3
+    page = write_page(
+        tmp_path / "index.html",
+        title="What was measured",
+        lead="A page of tables and pictures.",
+        sections=[
+            Section("Claims", tables=[Table([f"column {n}" for n in range(9)], cells)]),
+            Section("Figures", ["Text."], pictures=[picture], code="captum-vae demo"),
+        ],
+        footer=commit,
+    )
+    browser.show(chromium, page, width=width)
+    assert serious(chromium, source) == []
+    # What is wide scrolls by itself, and its smallest words stay legible.
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = chromium.execute_script("return document.querySelector('img').clientWidth")
+    assert shown >= min(figure.get_figwidth() * 74 - 1, 1280)
 
 
 def serious(driver: Any, source: str) -> list[tuple[str, str, str]]:

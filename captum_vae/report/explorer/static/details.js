@@ -18,7 +18,7 @@
   const dialog = el("dialog", { class: "enlarged", onclose: () => app.state.now.enlarged && app.state.set({ enlarged: null }) });
 
   function fact(name, value, full) {
-    return [el("dt", {}, name), el("dd", { title: full === undefined ? "" : String(full) }, value)];
+    return [el("div", {}, el("dt", {}, name), el("dd", { title: full === undefined ? "" : String(full) }, value))];
   }
 
   function drawFacts(image, entry) {
