@@ -183,11 +183,18 @@ class Evaluation:
 
         An undefined value is an empty cell; the last column gives the reasons.
         """
+        return self._number_table().csv()
+
+    def records(self) -> list[dict[str, object]]:
+        """The numbers of :meth:`to_csv`, a dict per scorer, which ``pandas.DataFrame`` takes."""
+        return self._number_table().records()
+
+    def _number_table(self) -> Table:
         ends = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
         columns = ["scorer", "candidate", "smoothing_sigma", *ends, *IMAGE_METRICS]
         columns += ["threshold", *(f"{name}_at_threshold" for name in AT_THRESHOLD)]
         rows = [_numbers(row, self.candidates.get(row.name, "")) for row in self.rows]
-        return Table([*columns, "seconds", "undefined"], rows).csv()
+        return Table([*columns, "seconds", "undefined"], rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number for JSON; undefined values are None and carry their reason."""

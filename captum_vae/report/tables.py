@@ -65,6 +65,10 @@ class Table:
         lines = [list(self.columns), ["---"] * len(self.columns), *self.cells]
         return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 
+    def records(self) -> list[dict[str, object]]:
+        """A dict of each row by column, numbers as numbers: ``pandas.DataFrame`` takes the list."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
     def csv(self) -> str:
         """The table as CSV with numbers in full; None and NaN are empty cells."""
         buffer = io.StringIO()

@@ -37,6 +37,12 @@ def test_a_table_of_columns_alone_renders() -> None:
     assert Table(["a", "b"], []).csv() == "a,b\n"
 
 
+def test_a_data_frame_takes_the_records_in_one_line() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(Table(["scorer", "auroc"], [["a", 0.5], ["b", 0.25]]).records())
+    assert list(frame.columns) == ["scorer", "auroc"] and frame["auroc"].sum() == 0.75
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
