@@ -29,7 +29,6 @@ PAGES = [
 
 DEFINITIONS = {
     "with 95% intervals": "a confidence level",
-    "with the 95% interval of the rate": "a confidence level",
     "the mean of the highest 1% of its map": "a score's definition",
     "for alpha = 0.05": "an example",
     "looks every five seconds": "an example",
