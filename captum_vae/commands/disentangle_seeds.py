@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from captum_vae.attr.options import Rectifier
 from captum_vae.checks import LARGEST_SEED, check_choice, checked_seed, whole_number
 from captum_vae.experiments.seed_run import SeedRun, Variant
 from captum_vae.losses.options import Aggregation, Gate
 from captum_vae.training.configuration import (
+    Accelerator,
     CudaGraph,
     Precision,
     ScoreName,
@@ -37,7 +38,7 @@ def disentangle_seeds(
     protocol: VoteProtocolName = "publish",
     samples: int = 50_000,
     precision: Precision = "float32",
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Accelerator = "auto",
     processes: int = 2,
     stacked: bool = False,
     cuda_graph: CudaGraph = "off",
@@ -69,7 +70,7 @@ def disentangle_seeds(
         samples: Images encoded for the scores.
         precision: Precision of the training: float32, or bfloat16 for autocast, which halves a
             step's time on CPUs with AMX; scores are always float32.
-        device: Where to run: cpu or cuda.
+        device: Where to run: auto, cpu or cuda.
         processes: How many runs go on at the same time, with one CPU thread each.
         stacked: Whether the seeds of a variant are trained together, in one process for all of them
             on a GPU and in ``processes`` of them on the CPU, where that takes about 0.6 of the

@@ -169,6 +169,8 @@ def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any]) -> list[str]:
         argument = waiting.pop(0)
         name, equals, value = argument.partition("=")
         option = name.removeprefix("--").replace("-", "_")
+        # Python spells an argument named like a keyword, such as lambda, with a line at its end.
+        option = f"{option}_" if f"{option}_" in kinds else option
         if name.startswith("--") and option in kinds:
             kind = kinds[option]
             item = _item(kind)

@@ -142,12 +142,16 @@ def rotate_image(image: Tensor, degrees: float, *, padding: Padding = "black") -
         raise ValueError(f"image has the shape {tuple(image.shape)}; wanted (C, h, w), none 0")
     grid = _rotation_grid(image.shape[-2], image.shape[-1], degrees).to(image)
     # Zero padding of the difference to the corner's colour fills with that colour.
-    fill = image[:, :1, :1] if padding == "corner" else image.new_zeros(())
+    fill = image[:, :1, :1] if padding == "corner" else None
     mode = {"reflect": "reflection", "edge": "border"}.get(padding, "zeros")
     rotated = F.grid_sample(
-        (image - fill)[None], grid, mode="bilinear", padding_mode=mode, align_corners=False
-    )
-    return (rotated[0] + fill).clamp(0, 1)
+        (image if fill is None else image - fill)[None],
+        grid,
+        mode="bilinear",
+        padding_mode=mode,
+        align_corners=False,
+    )[0]
+    return (rotated if fill is None else rotated + fill).clamp_(0, 1)
 
 
 def rotate_mask(mask: Tensor, degrees: float) -> Tensor:
@@ -166,6 +170,9 @@ def rotate_mask(mask: Tensor, degrees: float) -> Tensor:
     """
     check_mask("mask", mask)
     degrees = real_number("degrees", degrees)
+    if not mask.any():
+        # The mask of a normal image, whichever way it is turned.
+        return mask.clone()
     grid = _rotation_grid(mask.shape[0], mask.shape[1], degrees).to(mask.device)
     pixels = mask.to(torch.float32)[None, None]
     rotated = F.grid_sample(pixels, grid, mode="nearest", padding_mode="zeros", align_corners=False)

@@ -6,14 +6,15 @@ test images; the claims are judged by the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
+from captum_vae.checks import check_choice, whole_number
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.experiments.anomaly_maps import (
     METHODS,
@@ -29,14 +30,16 @@ from captum_vae.experiments.anomaly_maps import (
     published_maps,
     published_name,
     row_name,
+    tried_maps,
 )
 from captum_vae.experiments.judging import compared, judge
-from captum_vae.experiments.map_figures import draw_examples
+from captum_vae.experiments.map_figures import draw_examples, draw_layers
 from captum_vae.experiments.measured_maps import METRICS, MeasuredMaps, measured
 from captum_vae.experiments.results import Cell, Findings, Illustration, ResultTable
 from captum_vae.experiments.specification import Budget, Specification
+from captum_vae.experiments.training_variant import OBJECTIVES, TrainingVariant
 from captum_vae.experiments.verdicts import doubted
-from captum_vae.experiments.work import Work, steps_of
+from captum_vae.experiments.work import Training, Work, check_epochs, steps_of
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.model_pass import ModelPass
 from captum_vae.localization.options import Frames, ScoreScale
@@ -44,7 +47,6 @@ from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
 from captum_vae.localization.scorer import Scorer
 from captum_vae.metrics.localization.pixel_counts import Units
-from captum_vae.models import GaussianVAE
 from captum_vae.posterior import as_adapter
 from captum_vae.progress import stage
 from captum_vae.report.estimate import Estimate
@@ -60,9 +62,11 @@ class AnomalySettings:
     Attributes:
         model: The name of the VAE.
         options: The VAE's arguments.
+        training: The loss and the initialisation, ``published`` or ``ours``; see
+            :data:`~captum_vae.experiments.training_variant.OBJECTIVES`.
         steps: Optimizer steps of each training; 0 trains for ``epochs``.
-        epochs: Passes over the training images.
-        warmup_steps: Steps over which the KL's weight climbs.
+        epochs: Passes over the training images, augmented ones included.
+        warmup_steps: Steps over which the KL's weight climbs, in the variant ``ours``.
         batch_size: Images per step.
         learning_rate: The learning rate of Adam.
         precision: The precision of the training.
@@ -72,12 +76,18 @@ class AnomalySettings:
         smoothing: The sigmas to choose from, in pixels of the mask.
         scales: The scales of the maps to choose from.
         resamples: Resamples of the bootstrap.
+        workers: Processes that load the training images; they do not change the result.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
     """
 
     model: str
     options: Mapping[str, Any]
+    training: TrainingVariant = "ours"
     steps: int
-    epochs: int = 0
+    epochs: float = 0
     warmup_steps: int
     batch_size: int
     learning_rate: float
@@ -88,6 +98,17 @@ class AnomalySettings:
     smoothing: tuple[float, ...]
     scales: tuple[ScoreScale, ...] = ("none", "location")
     resamples: int = 1000
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what a command line may replace."""
+        check_choice("training", self.training, get_args(TrainingVariant))
+        whole_number("workers", self.workers, least=0)
+        check_epochs(self.epochs, self.steps)
+
+    def objective(self) -> ObjectiveConfig:
+        """What a VAE is trained to minimise."""
+        return OBJECTIVES[self.training].objective(self.learning_rate, self.warmup_steps)
 
 
 @dataclass(frozen=True)
@@ -155,7 +176,10 @@ class AnomalyStudy:
         choices: What is chosen without labels.
         units: What intervals resample.
         batch_size: Images per pass of a measurement.
-        example: The published map that is drawn.
+        tried_layers: The layers of the maps that replication b tried besides.
+        tried_methods: The methods of those maps.
+        examples: The published maps that are drawn.
+        figure: Whether all layers and methods are drawn besides, as in replication b's Figure 3.
         shown: How many test images are drawn, each of another clip or kind of defect.
         shown_of_each: Which image of a clip or kind of defect is drawn.
         file: The name of the picture, a template that may hold ``{place}``.
@@ -175,7 +199,9 @@ class AnomalyStudy:
     protocols: Mapping[str, Frames]
     units: Units
     batch_size: int
-    example: str
+    tried_layers: Mapping[str, str]
+    tried_methods: Sequence[str]
+    examples: Sequence[str]
     shown: int
     file: str
     stand_in: str
@@ -183,42 +209,72 @@ class AnomalyStudy:
     data: Callable[[Any, Sequence[MeasuredPlace]], str]
     tables: Callable[[Sequence[MeasuredPlace]], list[ResultTable]]
     values: Callable[[Any, Sequence[MeasuredPlace]], dict[str, Any]]
-    published_images: Callable[[int], int]
+    published_images: Callable[[int], float]
     shrunk: Mapping[str, Frames] = field(default_factory=dict)
     choices: Sequence[ChoiceNames] = (OURS,)
     shown_of_each: Literal["first", "middle"] = "first"
+    figure: bool = False
 
-    def run(self, settings: AnomalySettings, data_root: Path | None, work: Work) -> Findings:
-        """Train a VAE per place, measure every map there, and judge the claims."""
+    def run(
+        self, settings: AnomalySettings, data_root: Path | None, work: Work
+    ) -> Iterator[Findings]:
+        """Train a VAE per place, measure every map there, and judge the claims after each."""
+        places = self.places(settings, data_root, work.seed)
+        work.announce([self._training(settings, place) for place in places])
         parts: list[MeasuredPlace] = []
         figures: list[Illustration] = []
-        for place in self.places(settings, data_root, work.seed):
+        for place in places:
             part, draw = self._measured(settings, place, work)
             parts.append(part)
             if part.variant == parts[0].variant:
-                figures.append(draw())
-        doubts = work.doubts(rendered=self.stand_in if data_root is None else "")
-        values = {"s": settings, "paper": self.settings["paper"], **self.values(settings, parts)}
+                figures += draw()
+            yield self._findings(settings, data_root, parts, figures, len(places), work)
+
+    def _findings(
+        self,
+        settings: AnomalySettings,
+        data_root: Path | None,
+        parts: Sequence[MeasuredPlace],
+        figures: Sequence[Illustration],
+        planned: int,
+        work: Work,
+    ) -> Findings:
+        share = min(
+            part.steps * settings.batch_size / self.published_images(part.training)
+            for part in parts
+        )
+        doubts = work.doubts(rendered=self.stand_in if data_root is None else "", share=share)
+        training = OBJECTIVES[settings.training].words.format(s=settings)
+        values = {
+            "s": settings,
+            "paper": self.settings["paper"],
+            "loss": training,
+            "other_training": "; ".join(
+                f"--training {name}: {other.words.format(s=settings)}"
+                for name, other in OBJECTIVES.items()
+            ),
+            **self.values(settings, parts),
+        }
         return Findings(
             data=self.data(settings, parts),
             verdicts=doubted(judge(self.specification, parts), doubts),
             tables=self.tables(parts),
-            figures=figures,
+            figures=[*figures],
             protocol=self.specification.protocol_words(**values),
             charts=self.specification.drawn(**values),
-            training_share=min(
-                part.steps * settings.batch_size / self.published_images(part.training)
-                for part in parts
-            ),
+            training_share=share,
+            training=training,
+            doubts=doubts,
+            finished=(len(parts), planned),
         )
 
     def _measured(
         self, settings: AnomalySettings, place: Place, work: Work
-    ) -> tuple[MeasuredPlace, Callable[[], Illustration]]:
-        """Train, choose without labels, measure every map, and draw two of them."""
+    ) -> tuple[MeasuredPlace, Callable[[], list[Illustration]]]:
+        """Train, choose without labels, measure every map, and draw some of them."""
         training = cast(SampleDataset, build_dataset(place.normal))
-        steps = steps_of(settings.steps, settings.epochs, settings.batch_size, len(training))
-        vae = self._trained(settings, place, steps, work)
+        planned = self._training(settings, place)
+        vae = work.trained(*planned)
         chosen = self._chosen(settings, place, vae, training, work)
         maps = self.maps(vae, chosen)
         rows = self.rows(vae, maps, training)
@@ -245,7 +301,8 @@ class AnomalyStudy:
             )
 
         variants = [choice.variant for choice in chosen]
-        plain = asdict(settings)
+        # A cell of a part of the categories is one of the whole, too.
+        plain = {k: v for k, v in asdict(settings).items() if k not in ("categories", "workers")}
         part = MeasuredPlace(
             name=place.name,
             cell=work.stored(
@@ -260,21 +317,27 @@ class AnomalyStudy:
             chosen=chosen,
             maps=[anomaly_map.name for anomaly_map in maps],
             training=len(training),
-            steps=steps,
+            steps=planned.trainer.steps,
         )
         return part, partial(self._drawn, place, maps, chosen[0], normal, work)
 
-    def _trained(
-        self, settings: AnomalySettings, place: Place, steps: int, work: Work
-    ) -> GaussianVAE:
-        return work.trained(
+    def _training(self, settings: AnomalySettings, place: Place) -> Training:
+        images = len(cast(SampleDataset, build_dataset(place.training)))
+        return Training(
             place.training_title,
-            ModelConfig(settings.model, dict(settings.options), "data"),
-            place.training,
-            ObjectiveConfig(
-                warmup_steps=settings.warmup_steps, learning_rate=settings.learning_rate
+            ModelConfig(
+                settings.model,
+                dict(settings.options),
+                OBJECTIVES[settings.training].initialization,
             ),
-            Trainer(steps=steps, batch_size=settings.batch_size, precision=settings.precision),
+            place.training,
+            settings.objective(),
+            Trainer(
+                steps=steps_of(settings.steps, settings.epochs, settings.batch_size, images),
+                batch_size=settings.batch_size,
+                precision=settings.precision,
+                workers=settings.workers,
+            ),
         )
 
     def _chosen(
@@ -322,6 +385,7 @@ class AnomalyStudy:
         return [
             *pixel,
             *published_maps(vae, self.published_layers),
+            *tried_maps(vae, self.tried_layers, self.tried_methods),
             *baseline_maps(vae, self.layers),
             *(anomaly_map for choice in chosen for anomaly_map in choice.beside(pixel)),
         ]
@@ -368,17 +432,44 @@ class AnomalyStudy:
         chosen: ChosenMaps,
         normal: SampleDataset,
         work: Work,
-    ) -> Illustration:
-        return draw_examples(
-            work,
-            [next(m for m in maps if m.name == self.example), chosen.ours],
-            normal,
-            place.test,
-            one_of_each(place.test, self.shown, self.shown_of_each),
-            file=self.file.format(place=place.name),
-            caption=f"{place.title}: the map as published, and ours with a baseline. Each map has "
-            "one colour scale for all images; its two numbers stand underneath.",
-        )
+    ) -> list[Illustration]:
+        shown = one_of_each(place.test, self.shown, self.shown_of_each)
+        file = self.file.format(place=place.name)
+        by_name = {m.name: m for m in maps}
+        drawn = [
+            draw_examples(
+                work,
+                [*(by_name[name] for name in self.examples), chosen.ours],
+                normal,
+                place.test,
+                shown,
+                file=file,
+                caption=f"{place.title}: maps as published, and ours with a baseline. Each map has "
+                "one colour scale for all images; its two numbers stand underneath.",
+            )
+        ]
+        if self.figure:
+            drawn.append(
+                draw_layers(
+                    work,
+                    {
+                        layer: [by_name[name] for name in self.published if _is_of(layer, name)]
+                        for layer in self.published_layers
+                    },
+                    place.test,
+                    shown[:2],
+                    file=file.replace(".png", "_layers.png"),
+                    caption=f"{place.title}: maps as published, layers as rows, methods and "
+                    "rectifiers as columns, as in replication b's Figure 3. Colours run from the "
+                    "lowest to the highest value of the images that stand together; both numbers "
+                    "are printed under them.",
+                )
+            )
+        return drawn
+
+
+PARTS = {"training": "training", "epochs": "epochs", "workers": "workers"}
+"""The options of every anomaly experiment, with the settings that they replace."""
 
 
 def one_of_each(
@@ -392,6 +483,10 @@ def one_of_each(
             defective.setdefault(sample.group, []).append(index)
     found = list(defective.values())[:count]
     return [indices[len(indices) // 2 if which == "middle" else 0] for indices in found]
+
+
+def _is_of(layer: str, name: str) -> bool:
+    return name.startswith(f"{layer}, ")
 
 
 def choice_table(specification: Specification, found: Mapping[str, ChosenMaps]) -> ResultTable:

@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from captum_vae.attr.options import Rectifier
+from captum_vae.attr.options import Order, Rectifier
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.work import Work
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choosing import candidate_scorers, choose
 from captum_vae.localization.feature_scorers import FeatureDifference
 from captum_vae.localization.layer_scorers import LatentAttention, Method
+from captum_vae.localization.model_pass import ModelPass, NormalImages
 from captum_vae.localization.options import ScoreScale
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
-from captum_vae.localization.scorer import Scorer
+from captum_vae.localization.scorer import Fitting, Scorer
 from captum_vae.progress import stage
 
 METHODS: dict[str, Method] = {"1": "per_dimension", "2": "mean_sum"}
@@ -31,6 +33,9 @@ RECONSTRUCTION = "reconstruction error"
 MEAN_IMAGE = "mean image"
 CHOSEN = "ours, chosen without labels"
 SMOOTHED = ", smoothed like ours"
+CHANNELWISE = ", per channel"
+NORMALISED = ", normalised"
+_ORDERS: tuple[Order, ...] = ("after_sum", "channelwise")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,59 @@ def published_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap
         for number, method in METHODS.items()
         for rectifier in RECTIFIERS
     ]
+
+
+def tried_maps(
+    vae: nn.Module, layers: Mapping[str, str], methods: Sequence[str] = tuple(METHODS)
+) -> list[AnomalyMap]:
+    """What replication b tried besides: rectified per channel before the sum, and normalised.
+
+    Its code rectifies per channel; the normalisation (section 4.2: it did not improve the scores)
+    is that of the authors' code, to 0..1 over each image by itself.
+
+    Args:
+        vae: The model.
+        layers: The dotted names of encoder layers by their names in the tables.
+        methods: The methods, by the replications' numbers.
+    """
+    maps = []
+    for name, layer in layers.items():
+        for number in methods:
+            for rectifier in RECTIFIERS:
+                title = published_name(name, number, rectifier)
+                plain, per_channel = (
+                    LatentAttention(
+                        vae, layer, method=METHODS[number], rectifier=rectifier, order=order
+                    )
+                    for order in _ORDERS
+                )
+                maps.append(AnomalyMap(title + CHANNELWISE, per_channel))
+                maps.append(AnomalyMap(title + NORMALISED, NormalisedMap(plain)))
+    return maps
+
+
+class NormalisedMap(Scorer):
+    """Another scorer's maps, each brought to 0..1 by its own lowest and highest value.
+
+    Scores of two images are then no longer comparable, which is why replication b left it out. A
+    constant map becomes 0.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        """Take the maps of a scorer that learns nothing from normal images."""
+        super().__init__(scorer.model, posterior=scorer.adapter)
+        self.scorer = scorer
+        self.layers = scorer.layers
+
+    def fit_normal(self, normal: NormalImages) -> Fitting | None:
+        """Learn what the other scorer learns."""
+        return self.scorer.fit_normal(normal)
+
+    def unscaled_maps(self, shared: ModelPass) -> Tensor:
+        """Maps (B, h, w) in [0, 1]."""
+        maps = self.scorer.score_pass(shared)
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        return torch.where(high > low, (maps - low) / (high - low), torch.zeros_like(maps))
 
 
 def baseline_maps(vae: nn.Module, layers: Mapping[str, str]) -> list[AnomalyMap]:

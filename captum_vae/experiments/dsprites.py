@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from captum_vae.attr.options import Rectifier
-from captum_vae.experiments.dsprites_findings import MeasuredRuns, Run, result_tables
+from captum_vae.checks import real_number, whole_number
+from captum_vae.data.dsprites_factors import IMAGE_COUNT
+from captum_vae.experiments.dsprites_findings import (
+    HEADLINE_GAMMA,
+    MeasuredRuns,
+    Run,
+    result_tables,
+)
 from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import judge
 from captum_vae.experiments.results import Findings
-from captum_vae.experiments.seed_run import SeedRun, Variant
-from captum_vae.experiments.seed_runs import Execution, run_experiments
+from captum_vae.experiments.seed_run import FactorInitialization, SeedRun, Variant
+from captum_vae.experiments.seed_runs import Execution, run_grid
 from captum_vae.experiments.specification import Specification
-from captum_vae.experiments.verdicts import not_testable
-from captum_vae.experiments.work import Work, digest
+from captum_vae.experiments.verdicts import doubted
+from captum_vae.experiments.work import Work, check_epochs, digest, steps_of
 from captum_vae.losses.options import Aggregation
+from captum_vae.metrics.disentanglement.votes import VOTE_PROTOCOLS
 from captum_vae.training.configuration import Precision, VoteProtocolName
 
-ENOUGH = 0.1
-"""Share of the published steps below which a run says nothing on the published claims."""
-
-SHARED = ("steps", "batch_size", "weight", "learning_rate", "samples", "protocol", "precision")
+SHARED = ("batch_size", "learning_rate", "samples", "protocol", "precision")
 """The settings that every run of the grid has in common."""
 
 SPECIFICATION = Specification.read("dsprites")
@@ -34,22 +39,33 @@ class DSpritesSettings:
     """Settings of the dSprites experiment.
 
     Attributes:
-        steps: Optimizer steps of each training; 300,000 as published.
+        steps: Optimizer steps of each training, 300,000 as published; 0 trains for ``epochs``.
+        epochs: Passes over the 737,280 images.
         seeds: How many seeds each model is trained on.
         gammas: The weights of the total correlation.
+        weights: Lambda, the weights of the overlap. Those other than 1 are for the mean over pairs
+            under ReLU alone, and for gamma 40 alone where the gammas hold it, as in replication a.
         aggregations: How the overlap is aggregated over pairs of dimensions.
         rectifiers: The rectifiers of the maps.
+        initializations: How weights start; those other than PyTorch's are for FactorVAE alone, and
+            for gamma 40 alone where the gammas hold it.
         processes: How many runs go on at the same time.
 
     The others are those of :class:`~captum_vae.experiments.seed_run.SeedRun`, for every run.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
     """
 
     steps: int
     seeds: int
     gammas: tuple[float, ...]
+    epochs: float = 0
+    weights: tuple[float, ...] = (1.0,)
     aggregations: tuple[Aggregation, ...] = ("mean", "sum")
     rectifiers: tuple[Rectifier, ...] = ("relu", "abs")
-    weight: float = 1.0
+    initializations: tuple[FactorInitialization, ...] = ("pytorch",)
     batch_size: int = 64
     learning_rate: float = 1e-4
     samples: int = 50_000
@@ -57,30 +73,53 @@ class DSpritesSettings:
     processes: int = 2
     precision: Precision = "float32"
 
+    def __post_init__(self) -> None:
+        """Check what a command line may replace."""
+        whole_number("seeds", self.seeds, least=1, most=100)
+        whole_number("workers", self.processes, least=1)
+        check_epochs(self.epochs, self.steps)
+        for name, values in (("gamma", self.gammas), ("lambda_", self.weights)):
+            if not values:
+                raise ValueError(f"{name} is empty; wanted at least one number")
+            for value in values:
+                real_number(name, value, least=0)
+        for name, words in (
+            ("aggregation", self.aggregations),
+            ("rectifier", self.rectifiers),
+            ("initialization", self.initializations),
+        ):
+            if not words:
+                raise ValueError(f"{name} is empty; wanted at least one")
 
-def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Findings:
+    @property
+    def length(self) -> int:
+        """Optimizer steps of each training."""
+        return steps_of(self.steps, self.epochs, self.batch_size, IMAGE_COUNT)
+
+
+def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Iterator[Findings]:
     """Train and score the grid; dSprites is drawn by the renderer, whatever the data folder."""
-    runs = []
-    for folder, experiments in grid(settings, work).items():
-        rows = run_experiments(experiments, work.models / folder, Execution(settings.processes))
-        for experiment, row in zip(experiments, rows, strict=True):
-            runs.append(Run(experiment, row))
-            work.trainings.append(_training(runs[-1], settings.steps))
+    folders = {work.models / name: runs for name, runs in grid(settings, work).items()}
+    planned = sum(map(len, folders.values()))
     paper = EXPERIMENT.settings["paper"]
-    measured = MeasuredRuns(runs)
-    verdicts = judge(SPECIFICATION, [measured])
-    if settings.steps < ENOUGH * paper.steps:
-        # A score is one of the end of training, unlike a map, which any VAE has that reconstructs.
-        why = f"trained for {settings.steps:,} of the published {paper.steps:,} steps"
-        verdicts = {name: not_testable(verdict, why) for name, verdict in verdicts.items()}
-    return Findings(
-        "dSprites, all 737,280 images drawn by this package's renderer",
-        verdicts,
-        result_tables(SPECIFICATION, measured),
-        protocol=SPECIFICATION.protocol_words(s=settings, paper=paper),
-        charts=SPECIFICATION.drawn(),
-        training_share=settings.steps * settings.batch_size / (paper.steps * paper.batch_size),
-    )
+    share = settings.length * settings.batch_size / (paper.length * paper.batch_size)
+    for finished in run_grid(folders, Execution(settings.processes)):
+        runs = [Run(experiment, row) for experiment, row in finished]
+        work.trainings[:] = [_training(run, settings.length) for run in runs]
+        measured = MeasuredRuns(runs)
+        doubts = work.doubts(share=share)
+        yield Findings(
+            "dSprites, all 737,280 images drawn by this package's renderer",
+            doubted(judge(SPECIFICATION, [measured]), doubts),
+            result_tables(SPECIFICATION, measured),
+            protocol=SPECIFICATION.protocol_words(
+                s=settings, paper=paper, votes=VOTE_PROTOCOLS[settings.protocol]
+            ),
+            charts=SPECIFICATION.drawn(),
+            training_share=share,
+            doubts=doubts,
+            finished=(len(runs), planned),
+        )
 
 
 def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
@@ -90,29 +129,49 @@ def grid(settings: DSpritesSettings, work: Work) -> dict[str, list[SeedRun]]:
     share a folder with the paper's own choice, the mean over pairs and ReLU.
     """
     folders: dict[str, list[SeedRun]] = {}
-    shared = {name: getattr(settings, name) for name in SHARED}
+
+    def add(variants: Sequence[Variant], gamma: float, **options: Any) -> None:
+        experiments = [
+            SeedRun(
+                variant=variant,
+                seed=work.seed + seed,
+                steps=settings.length,
+                gamma=gamma,
+                device=work.accelerator,
+                **{name: getattr(settings, name) for name in SHARED},
+                **options,
+            )
+            for variant in variants
+            for seed in range(settings.seeds)
+        ]
+        told_apart = asdict(experiments[0])
+        for name in ("variant", "seed", "device"):
+            del told_apart[name]
+        if told_apart["initialization"] == "pytorch":
+            # As before there was a choice, so that what was trained then is found.
+            del told_apart["initialization"]
+        folders[f"dsprites-{digest(told_apart)}"] = experiments
+
     for gamma in settings.gammas:
+        published = "mean" in settings.aggregations and "relu" in settings.rectifiers
+        faithful = published and 1.0 in settings.weights
+        own: list[Variant] = ["factorvae", "paper", "normalised"]
+        if not faithful:
+            own.remove("paper")
+        if "pytorch" in settings.initializations:
+            add(own, gamma)
         for aggregation in settings.aggregations:
             for rectifier in settings.rectifiers:
-                own = (aggregation, rectifier) == ("mean", "relu")
-                variants: Sequence[Variant] = ("factorvae", "paper", "normalised")
-                experiments = [
-                    SeedRun(
-                        variant=variant,
-                        seed=work.seed + seed,
-                        gamma=gamma,
-                        aggregation=aggregation,
-                        **shared,
-                        device="cuda" if work.device.type == "cuda" else "cpu",
-                        rectifier=None if own else rectifier,
-                    )
-                    for variant in (variants if own else variants[1:2])
-                    for seed in range(settings.seeds)
-                ]
-                told_apart = asdict(experiments[0])
-                for name in ("variant", "seed", "device"):
-                    del told_apart[name]
-                folders[f"dsprites-{digest(told_apart)}"] = experiments
+                if (aggregation, rectifier) != ("mean", "relu") and 1.0 in settings.weights:
+                    add(["paper"], gamma, aggregation=aggregation, rectifier=rectifier)
+        if gamma != HEADLINE_GAMMA and HEADLINE_GAMMA in settings.gammas:
+            continue
+        for weight in settings.weights:
+            if published and weight != 1.0:
+                add(["paper"], gamma, weight=weight)
+        for initialization in settings.initializations:
+            if initialization != "pytorch":
+                add(["factorvae"], gamma, initialization=initialization)
     return folders
 
 
@@ -129,4 +188,19 @@ def _training(run: Run, steps: int) -> dict[str, Any]:
     }
 
 
-EXPERIMENT = Experiment(SPECIFICATION, SPECIFICATION.settings(DSpritesSettings), run)
+EXPERIMENT = Experiment(
+    SPECIFICATION,
+    SPECIFICATION.settings(DSpritesSettings),
+    run,
+    {
+        "gamma": "gammas",
+        "seeds": "seeds",
+        "lambda_": "weights",
+        "aggregation": "aggregations",
+        "rectifier": "rectifiers",
+        "initialization": "initializations",
+        "epochs": "epochs",
+        "workers": "processes",
+    },
+    published_data=False,
+)

@@ -100,6 +100,56 @@ def draw_examples(
     return replace(Illustration.of(picture, work.out), explorer=page)
 
 
+def draw_layers(
+    work: Work,
+    maps: Mapping[str, Sequence[AnomalyMap]],
+    test: SampleDataset,
+    indices: Sequence[int],
+    *,
+    file: str,
+    caption: str,
+) -> Illustration:
+    """A picture of layers as rows and methods with rectifiers as columns, over the same images.
+
+    Args:
+        work: It gives the folder and the device.
+        maps: The maps of each layer, which learn nothing from normal images; those of every layer
+            are named alike but for the layer.
+        test: The test images with masks.
+        indices: Which test images are shown.
+        file: The picture's file, below the work's folder.
+        caption: The picture's caption.
+    """
+    batch = collate_samples([test[index] for index in indices])
+    images = batch.image.to(work.device)
+    size = (images.shape[2], images.shape[3])
+    shown = list(images)
+    truths = [resize_maps(m[None].float(), size)[0] for m in batch.mask if m is not None]
+    methods = [m.name.partition(", ")[2] for m in next(iter(maps.values()))]
+    grid = [
+        GridRow("image", [Strip(shown)] * len(methods)),
+        GridRow("truth", [Strip(truths)] * len(methods)),
+    ]
+    for layer, of_layer in maps.items():
+        scorers = [m.scorer for m in of_layer]
+        scored = {id(scorer): found for scorer, found, _ in score_batch(scorers, images)}
+        strips = [Strip(shown, list(resize_maps(scored[id(scorer)], size))) for scorer in scorers]
+        grid.append(GridRow(layer, strips))
+    names = ["\n".join(name.split("/")[-2:]) for name in batch.name]
+    drawn = draw_map_grid(
+        grid,
+        strip_titles=methods,
+        column_titles=[names] * len(methods),
+        bar_label="anomaly score, within each group of images",
+    )
+    picture = Picture(
+        save_picture(drawn, work.out / file),
+        "anomaly maps of the same test images, layers as rows, methods and rectifiers as columns",
+        caption,
+    )
+    return Illustration.of(picture, work.out)
+
+
 def _explore(
     work: Work,
     lines: Mapping[str, tuple[AnomalyScorer, Protocol]],

@@ -15,6 +15,7 @@ from captum_vae.data import MVTec, SyntheticDefects, mvtec_categories
 from captum_vae.data.augment import Padding
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
+    PARTS,
     AnomalySettings,
     AnomalyStudy,
     MeasuredPlace,
@@ -22,7 +23,12 @@ from captum_vae.experiments.anomaly import (
     choice_table,
     minus,
 )
-from captum_vae.experiments.anomaly_maps import CHOSEN, RECONSTRUCTION, published_name
+from captum_vae.experiments.anomaly_maps import (
+    CHOSEN,
+    RECONSTRUCTION,
+    RECTIFIERS,
+    published_name,
+)
 from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import best
 from captum_vae.experiments.measured_maps import METRICS
@@ -38,6 +44,8 @@ PUBLISHED_LAYERS = {
     "layer4.1.conv2": "encoder.backbone.layer4.1.conv2",
 }
 """Replication a's choice, and the last convolution, replication b's."""
+
+LAST = "layer4.1.conv2"
 
 LAYERS = {**PUBLISHED_LAYERS, "layer3": "encoder.backbone.layer3"}
 
@@ -60,6 +68,7 @@ class MVTecSettings(AnomalySettings):
         padding: What fills the corners of rotated images.
         twice: The category that is trained with both paddings, black and corner.
         rendered: How many images of a rendered texture there are, in training and in test.
+        categories: The categories to train on; empty for all that are at hand.
     """
 
     image_size: int
@@ -69,6 +78,7 @@ class MVTecSettings(AnomalySettings):
     padding: Padding = "black"
     twice: str = "leather"
     rendered: int = 24
+    categories: tuple[str, ...] = ()
 
 
 SPECIFICATION = Specification.read("mvtec")
@@ -85,9 +95,11 @@ def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) 
 
     Raises:
         FileNotFoundError: There is no such folder, or no category in it.
+        ValueError: The settings name a category that is not there.
     """
     if data_root is None:
-        found = [_rendered(texture, settings, seed) for texture in ("grain", "weave")]
+        names = _wanted(settings, ("grain", "weave"), "the rendered textures")
+        found = [_rendered(texture, settings, seed) for texture in names]
     else:
         root = data_root / "mvtec_ad"
         names = mvtec_categories(root)
@@ -95,6 +107,7 @@ def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) 
             raise FileNotFoundError(
                 f"{root} holds no category of MVTec AD: no folder with train/good"
             )
+        names = _wanted(settings, names, str(root))
         options = {"image_size": settings.image_size, "image_channels": 3}
         found = [
             _place(
@@ -113,6 +126,17 @@ def find_categories(settings: MVTecSettings, data_root: Path | None, seed: int) 
         if place.name == settings.twice
     ]
     return [*found, *twice]
+
+
+def _wanted(settings: MVTecSettings, names: Sequence[str], where: str) -> list[str]:
+    """The categories that the settings name, of those that there are; all where they name none."""
+    missing = [name for name in settings.categories if name not in names]
+    if missing:
+        raise ValueError(
+            f"category is {', '.join(missing)}, which {where} does not hold; wanted some of "
+            f"{', '.join(names)}"
+        )
+    return [name for name in names if not settings.categories or name in settings.categories]
 
 
 def _place(name: str, settings: MVTecSettings, normal: DataConfig, test: SampleDataset) -> Place:
@@ -148,10 +172,9 @@ def _data(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> str:
 
 
 def _values(settings: MVTecSettings, parts: Sequence[MeasuredPlace]) -> dict[str, Any]:
-    paper = SETTINGS["paper"]
     return {
-        "epochs": settings.steps * settings.batch_size / settings.augmented,
-        "paper_epochs": paper.steps * paper.batch_size / paper.augmented,
+        "steps": parts[0].steps,
+        "epochs": parts[0].steps * settings.batch_size / settings.augmented,
         "chosen": "; ".join(
             f"{part.name}: {part.chosen[0].variant}"
             for part in parts
@@ -170,6 +193,7 @@ def result_tables(parts: Sequence[MeasuredPlace]) -> list[ResultTable]:
         f"pixel AUROC, {DEFECTIVE}": partial(_level, "auroc", DEFECTIVE),
     }
     return [
+        like_for_like(parts),
         _beside(found, "auroc"),
         _beside(found, "best_iou"),
         SPECIFICATION.table("maps", [(part, name) for part in found for name in part.maps], maps),
@@ -218,6 +242,41 @@ def _beside(found: Sequence[MeasuredPlace], metric: BesideMetric) -> ResultTable
     return SPECIFICATION.table(metric, found, cells)
 
 
+def like_for_like(parts: Sequence[MeasuredPlace]) -> ResultTable:
+    """Method 2 at the last convolution, as replication b took them, beside its two columns.
+
+    Its leather was trained on images whose corners were filled with their own colour, all others
+    on black corners; ours is that of the run on the same corners.
+    """
+    wanted = [part for part in parts if part.variant == _padding_of_b(part.name)]
+
+    def published(metric: BesideMetric, rectifier: str, part: MeasuredPlace) -> float | None:
+        return published_number(
+            "mvtec_ad",
+            _COLUMNS[metric],
+            source="replication-b",
+            category=part.name,
+            rectifier=rectifier,
+        )
+
+    def ours(metric: BesideMetric, rectifier: str, part: MeasuredPlace) -> Estimate:
+        return part.level(published_name(LAST, "2", rectifier), metric, DEFECTIVE)
+
+    cells: dict[str, Callable[[MeasuredPlace], Cell]] = {
+        "category": lambda part: part.name,
+        "corners": lambda part: part.variant,
+    }
+    for metric, words in _WORDS.items():
+        for rectifier in RECTIFIERS:
+            cells[f"replication b, {words}, {rectifier}"] = partial(published, metric, rectifier)
+            cells[f"ours, {words}, {rectifier}"] = partial(ours, metric, rectifier)
+    return SPECIFICATION.table("like_for_like", wanted, cells)
+
+
+def _padding_of_b(category: str) -> Padding:
+    return "corner" if category == "leather" else "black"
+
+
 def _paddings(first: MeasuredPlace, second: MeasuredPlace) -> ResultTable:
     cells: dict[str, Callable[[str], Cell]] = {"map": lambda name: name}
     for metric, words in _WORDS.items():
@@ -231,10 +290,12 @@ STUDY = AnomalyStudy(
     settings=SETTINGS,
     layers=LAYERS,
     published_layers=PUBLISHED_LAYERS,
+    tried_layers={LAST: PUBLISHED_LAYERS[LAST]},
+    tried_methods=("2",),
     protocols={ALL_IMAGES: "with_masks", DEFECTIVE: "anomalous"},
     units="images",
     batch_size=8,
-    example=published_name("layer4.1.conv2", "2", "relu"),
+    examples=tuple(published_name(LAST, "2", rectifier) for rectifier in RECTIFIERS),
     shown=3,
     file="mvtec_{place}.png",
     stand_in="rendered textures, not on MVTec AD",
@@ -242,7 +303,7 @@ STUDY = AnomalyStudy(
     data=_data,
     tables=result_tables,
     values=_values,
-    published_images=lambda training: SETTINGS["paper"].steps * SETTINGS["paper"].batch_size,
+    published_images=lambda training: SETTINGS["paper"].epochs * SETTINGS["paper"].augmented,
 )
 
-EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run)
+EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run, {**PARTS, "category": "categories"})

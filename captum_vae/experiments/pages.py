@@ -16,7 +16,8 @@ from captum_vae.report.estimate import Estimate
 _BUDGETS = {
     "smoke": "Scale smoke: it shows that everything runs; its numbers mean nothing.",
     "cpu": "Scale cpu: what a laptop measures in minutes.",
-    "paper": "Scale paper: models, image sizes and lengths of training as published.",
+    "paper": "Scale paper: models, image sizes and lengths of training as published, unless an "
+    "option replaces them.",
 }
 CHARTS = "charts"
 """The folder of the charts beside the pages."""
@@ -94,7 +95,9 @@ def markdown_page(
     """
     lines = [f"# {results['title']}", "", results["about"], ""]
     lines += [_circumstances(results), ""]
-    lines += ["## Claims and verdicts", "", _claims(results).markdown(), ""]
+    lines += ["## Claims and verdicts", ""]
+    lines += [line for said in _doubts(results) for line in (said, "")]
+    lines += [_claims(results).markdown(), ""]
     for table in results["tables"]:
         lines += [f"## {table['title']}", ""]
         lines += [table["note"], ""] if table["note"] else []
@@ -147,7 +150,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
 
 
 def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
-    sections = [Section("Claims and verdicts", tables=[_claims(results)])]
+    sections = [Section("Claims and verdicts", _doubts(results), tables=[_claims(results)])]
     for table in results["tables"]:
         notes = [table["note"]] if table["note"] else []
         charts = [
@@ -179,10 +182,24 @@ def _circumstances(results: Mapping[str, Any]) -> str:
     share = results.get("training_share")
     if share is not None:
         words.append(
-            f"Trained on {share:.2g} times as many images as published; the verdicts judge the "
-            "VAEs as trained here."
+            f"Trained on {share:.2g} times as many images as published"
+            + ("." if results.get("doubts") else "; the verdicts judge the VAEs as trained here.")
+        )
+    if results.get("training"):
+        words.append(f"Trained {results['training']}.")
+    done, planned = results.get("finished") or (0, 0)
+    if done < planned:
+        words.append(
+            f"Unfinished: {done} of {planned} parts are measured, and the verdicts are on those; "
+            "run the command again to continue."
         )
     return " ".join([*words, f"Data: {results['data']}."])
+
+
+def _doubts(results: Mapping[str, Any]) -> list[str]:
+    """Why no claim can be tested, in a sentence; none where claims can be."""
+    doubts = "; ".join(results.get("doubts") or ())
+    return [f"No claim is testable here: {doubts}."] if doubts else []
 
 
 def _claims(results: Mapping[str, Any]) -> Table:

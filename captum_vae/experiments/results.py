@@ -79,6 +79,10 @@ class Findings:
         protocol: What was compared with what, as pairs of words.
         training_share: Images seen in training, as a share of those seen as published; the least
             of all trainings.
+        training: The loss and the initialisation in words, where there is more than one way.
+        doubts: Why no claim can be tested, said once for all of them; empty where claims can be.
+        finished: How many parts (digits, scenes, categories, runs of a grid) have been measured,
+            and how many there are to be.
     """
 
     data: str
@@ -88,3 +92,6 @@ class Findings:
     figures: Sequence[Illustration] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)
     training_share: float | None = None
+    training: str = ""
+    doubts: Sequence[str] = ()
+    finished: tuple[int, int] | None = None

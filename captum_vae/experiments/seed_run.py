@@ -8,10 +8,19 @@ from typing import Literal, get_args
 from captum_vae.attr.options import Rectifier
 from captum_vae.checks import check_choice, checked_seed, real_number, whole_number
 from captum_vae.losses.options import Aggregation, Gate
-from captum_vae.training.configuration import Precision, ScoreName, VoteProtocolName
+from captum_vae.training.configuration import (
+    Accelerator,
+    Precision,
+    ScoreName,
+    VoteProtocolName,
+)
 
 Variant = Literal["factorvae", "paper", "normalised", "replication"]
 
+FactorInitialization = Literal["pytorch", "normal", "kaiming"]
+"""How a FactorVAE's weights start: PyTorch's default (kaiming uniform), or one of the two of the
+code that replication b adapted, normal of standard deviation 0.02 and kaiming normal, both with
+biases at 0 and transposed convolutions as PyTorch leaves them."""
 
 _CHOICES = {
     "variant": get_args(Variant),
@@ -19,7 +28,8 @@ _CHOICES = {
     "gate": get_args(Gate),
     "protocol": get_args(VoteProtocolName),
     "precision": get_args(Precision),
-    "device": ("cpu", "cuda"),
+    "device": get_args(Accelerator),
+    "initialization": get_args(FactorInitialization),
     "rectifier": (None, *get_args(Rectifier)),
 }
 """The words that options may be."""
@@ -45,9 +55,10 @@ class SeedRun:
         protocol: The protocol of the votes.
         samples: Images encoded for the scores.
         precision: The precision of the training; scores are always float32.
-        device: Where to run: cpu or cuda.
+        device: Where to run: auto, cpu or cuda.
         rectifier: The rectifier of the maps; None takes the one that the variant's mode is made
             for.
+        initialization: How weights start: pytorch, normal or kaiming.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -69,8 +80,9 @@ class SeedRun:
     protocol: VoteProtocolName = "publish"
     samples: int = 50_000
     precision: Precision = "float32"
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Accelerator = "auto"
     rectifier: Rectifier | None = None
+    initialization: FactorInitialization = "pytorch"
 
     def __post_init__(self) -> None:
         """Check what would otherwise fail after the training."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from captum_vae.data import DSprites
+from captum_vae.experiments.cost import Planned, StepCost, announcement, step_cost
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
-from captum_vae.experiments.seed_run import SeedRun
-from captum_vae.experiments.work import read_record, write_record
+from captum_vae.experiments.seed_run import FactorInitialization, SeedRun
+from captum_vae.experiments.work import chosen_device, read_record, write_record
 from captum_vae.files import holding, write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.options import Mode
@@ -37,7 +39,7 @@ from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer, Trai
 from captum_vae.training.configuration import CudaGraph, TrainerConfig
 from captum_vae.training.logs import say
 from captum_vae.training.model_scores import score_model
-from captum_vae.training.random_state import seed_everything
+from captum_vae.training.random_state import isolated_randomness, seed_everything
 from captum_vae.training.stacked import StackedRun, fit_stacked
 
 
@@ -83,7 +85,7 @@ def compare_seeds(
         settings = asdict(experiments[0])
         del settings["variant"], settings["seed"]
         results = {
-            **run_record(torch.device(experiments[0].device)),
+            **run_record(chosen_device(experiments[0].device)),
             "seconds": round(time.perf_counter() - started, 1),
             "settings": settings,
             "stacked": execution.stacked,
@@ -106,23 +108,87 @@ def run_experiments(
         ValueError: A finished run in ``out`` had other settings.
         DamagedFileError: What a finished run left in ``out`` cannot be read.
     """
-    waiting = [experiment for experiment in experiments if _finished(experiment, out) is None]
-    stage(f"{len(experiments) - len(waiting)} of {len(experiments)} runs are done")
+    *_, finished = run_grid({out: experiments}, execution)
+    return [row for _, row in finished]
+
+
+Finished = list[tuple[SeedRun, dict[str, Any]]]
+"""Runs with their rows."""
+
+
+def run_grid(folders: Mapping[Path, Sequence[SeedRun]], execution: Execution) -> Iterator[Finished]:
+    """Run what is not done yet, some at a time, and say beforehand what it will take.
+
+    Args:
+        folders: The runs by the folder that they go to.
+        execution: How the runs are carried out.
+
+    Yields:
+        The runs that have finished so far, in order: once at first if there are some, and after
+        every share of runs that finishes.
+
+    Raises:
+        ValueError: A finished run had other settings.
+        DamagedFileError: What a finished run left cannot be read.
+    """
+    runs = [(experiment, out) for out, of_folder in folders.items() for experiment in of_folder]
+    done = {place: row for place, run in enumerate(runs) if (row := _finished(*run)) is not None}
+    waiting = [run for place, run in enumerate(runs) if place not in done]
+    stage(f"{len(done)} of {len(runs)} runs are done")
+    _announce([experiment for experiment, _ in waiting], len(done), execution.processes)
+    if done:
+        yield [(runs[place][0], done[place]) for place in sorted(done)]
+    if not waiting:
+        return
+    shares = [([experiment], out) for experiment, out in waiting]
+    if execution.stacked:
+        shares = [
+            (share, out)
+            for out in folders
+            for share in _shares([e for e, at in waiting if at == out], execution.processes)
+        ]
     # A forked child would inherit the parent's thread pools, which then hang.
     with ProcessPoolExecutor(execution.processes, mp_context=get_context("spawn")) as pool:
-        shares = [[experiment] for experiment in waiting]
-        if execution.stacked:
-            shares = _shares(waiting, execution.processes)
-        futures = {pool.submit(run_share, share, out, execution): share for share in shares}
+        futures = {
+            pool.submit(run_share, share, out, execution): (share, out) for share, out in shares
+        }
         try:
             for future in as_completed(futures):
-                for experiment, row in zip(futures[future], future.result(), strict=True):
+                share, out = futures[future]
+                for experiment, row in zip(share, future.result(), strict=True):
+                    done[runs.index((experiment, out))] = row
                     stage(f"{experiment.name}: {_numbers(row)} after {row['seconds']:.0f} s")
+                yield [(runs[place][0], done[place]) for place in sorted(done)]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    rows = [_finished(experiment, out) for experiment in experiments]
-    return [row for row in rows if row is not None]
+
+
+def _announce(waiting: Sequence[SeedRun], done: int, processes: int) -> None:
+    """Say what runs will take, by a few steps of every variant, on one thread as they run."""
+    if not waiting:
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        costs: dict[str, StepCost] = {}
+        data = DSprites()
+        for run in waiting:
+            if run.variant not in costs:
+                with isolated_randomness(run.seed):
+                    costs[run.variant] = step_cost(
+                        _model(run),
+                        data,
+                        _objective(run),
+                        images=len(data),
+                        batch_size=run.batch_size,
+                        device=chosen_device(run.device),
+                        precision=run.precision,
+                    )
+    finally:
+        torch.set_num_threads(threads)
+    planned = [Planned(1, run.steps, costs[run.variant]) for run in waiting]
+    stage(announcement(planned, done, chosen_device(waiting[0].device), processes))
 
 
 def run_share(
@@ -173,7 +239,7 @@ def _shares(waiting: Sequence[SeedRun], processes: int) -> list[list[SeedRun]]:
         kinds.setdefault(replace(experiment, seed=0), []).append(experiment)
     shares = []
     for alike in kinds.values():
-        parts = 1 if alike[0].device == "cuda" else processes
+        parts = 1 if chosen_device(alike[0].device).type == "cuda" else processes
         shares += [alike[i::parts] for i in range(parts)]
     return [share for share in shares if share]
 
@@ -181,17 +247,7 @@ def _shares(waiting: Sequence[SeedRun], processes: int) -> list[list[SeedRun]]:
 def build_run(experiment: SeedRun) -> tuple[FactorVAE, FactorVAEObjective]:
     """The model of a run before its first step, and what it minimises."""
     seed_everything(experiment.seed)
-    # On the CPU this layout makes a step of this model a quarter faster.
-    model = FactorVAE(experiment.latent_dims, output="logits").to(memory_format=torch.channels_last)
-    objective = FactorVAEObjective(
-        ELBO("bernoulli", scale="logits"),
-        gamma=experiment.gamma,
-        discriminator=FactorDiscriminator(experiment.latent_dims),
-        learning_rate=experiment.learning_rate,
-        discriminator_learning_rate=experiment.learning_rate,
-        extra_terms=_extra_terms(experiment),
-    )
-    return model, objective
+    return _model(experiment), _objective(experiment)
 
 
 def _scored(
@@ -212,7 +268,7 @@ def _scored(
         protocol=experiment.protocol,
         samples=experiment.samples,
         seed=experiment.seed,
-        device=experiment.device,
+        device=str(chosen_device(experiment.device)),
     )
     row = {
         "version": code.version,
@@ -230,6 +286,42 @@ def _scored(
         out / experiment.name / "result.json", {"experiment": asdict(experiment), "row": row}
     )
     return row
+
+
+def _model(experiment: SeedRun) -> FactorVAE:
+    # On the CPU this layout makes a step of this model a quarter faster.
+    model = FactorVAE(experiment.latent_dims, output="logits").to(memory_format=torch.channels_last)
+    initialize(model, experiment.initialization)
+    return model
+
+
+def _objective(experiment: SeedRun) -> FactorVAEObjective:
+    discriminator = FactorDiscriminator(experiment.latent_dims)
+    initialize(discriminator, experiment.initialization)
+    return FactorVAEObjective(
+        ELBO("bernoulli", scale="logits"),
+        gamma=experiment.gamma,
+        discriminator=discriminator,
+        learning_rate=experiment.learning_rate,
+        discriminator_learning_rate=experiment.learning_rate,
+        extra_terms=_extra_terms(experiment),
+    )
+
+
+def initialize(module: nn.Module, how: FactorInitialization) -> None:
+    """Draw weights as the code that replication b adapted does; ``pytorch`` leaves them.
+
+    Convolutions and Linear layers get normal weights, of standard deviation 0.02 or kaiming's for
+    ReLU, and biases of 0; transposed convolutions stay as PyTorch drew them.
+    """
+    for layer in module.modules():
+        if how != "pytorch" and isinstance(layer, (nn.Linear, nn.Conv2d)):
+            if how == "normal":
+                nn.init.normal_(layer.weight, 0.0, 0.02)
+            else:
+                nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _extra_terms(experiment: SeedRun) -> dict[str, AttentionTerm]:
@@ -251,8 +343,10 @@ def _finished(experiment: SeedRun, out: Path) -> dict[str, Any] | None:
         return None
     stored = read_record(path, "the result of a finished run")
     wanted = json.loads(json.dumps(asdict(experiment)))
-    # A run is not repeated because another device is at hand.
-    done = {**stored["experiment"], "device": wanted["device"]}
+    # A run is not repeated because another device is at hand, and what runs did not know of when
+    # they were made was as it is by default.
+    later = {"initialization": "pytorch"}
+    done = {**later, **stored["experiment"], "device": wanted["device"]}
     if done != wanted:
         changed = {k: v for k, v in done.items() if wanted.get(k) != v}
         raise ValueError(

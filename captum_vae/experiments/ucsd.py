@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 from captum_vae.data import UCSD
 from captum_vae.data.sample import SampleDataset
 from captum_vae.experiments.anomaly import (
+    PARTS,
     AnomalySettings,
     AnomalyStudy,
     MeasuredPlace,
@@ -238,12 +239,15 @@ STUDY = AnomalyStudy(
     settings=SETTINGS,
     layers=LAYERS,
     published_layers=LAYERS,
+    tried_layers=LAYERS,
+    tried_methods=("1", "2"),
     protocols=dict(zip(PROTOCOLS, ("with_masks", "anomalous"), strict=True)),
     shrunk=dict(zip(SHRUNK, ("with_masks", "anomalous"), strict=True)),
     choices=(OURS, UNSCALED),
     units="groups",
     batch_size=16,
-    example=published_name("conv2", "1", "relu"),
+    examples=(published_name("conv2", "1", "relu"),),
+    figure=True,
     shown=4,
     shown_of_each="middle",
     file="ucsd_maps.png",
@@ -255,4 +259,4 @@ STUDY = AnomalyStudy(
     published_images=lambda training: SETTINGS["paper"].epochs * training,
 )
 
-EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run)
+EXPERIMENT = Experiment(SPECIFICATION, SETTINGS, STUDY.run, PARTS)

@@ -15,6 +15,10 @@ _ORDER: tuple[Outcome, ...] = ("refuted", "not testable here", "undecided", "con
 """The first that any part of a claim has is the claim's."""
 
 
+ENOUGH = 0.1
+"""Share of the published training below which no claim is tested: the VAE is another one."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the numbers say about a claim.
@@ -113,17 +117,18 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict(outcome, "; ".join(verdict.because for verdict in verdicts))
 
 
-def not_testable(verdict: Verdict, why: str) -> Verdict:
+def not_testable(verdict: Verdict, why: str = "") -> Verdict:
     """What was measured does not bear on the claim: say why, and what it would have said.
 
     Args:
         verdict: The verdict on the numbers at hand.
-        why: The reason, such as "measured on rendered scenes, not on UCSD Ped1".
+        why: The reason, such as "measured on rendered scenes, not on UCSD Ped1"; empty where it is
+            said once for all claims.
     """
     alone = f"by the numbers alone {verdict.outcome}: {verdict.because}"
     if verdict.outcome == "not testable here":
         alone = verdict.because
-    return Verdict("not testable here", f"{why}; {alone}")
+    return Verdict("not testable here", f"{why}; {alone}" if why else alone)
 
 
 def apart(first: Estimate, second: Estimate) -> Estimate:
@@ -152,11 +157,11 @@ def doubted(verdicts: Mapping[str, Verdict], doubts: Sequence[str]) -> dict[str,
 
     Args:
         verdicts: The verdicts by claim.
-        doubts: Reasons such as "measured on rendered scenes, not on UCSD"; without any, the
-            verdicts stay.
+        doubts: Reasons such as "measured on rendered scenes, not on UCSD", which the page states
+            once; without any, the verdicts stay.
     """
     return {
-        name: not_testable(verdict, "; ".join(doubts))
+        name: not_testable(verdict)
         if doubts and verdict.outcome != "not testable here"
         else verdict
         for name, verdict in verdicts.items()

@@ -7,27 +7,55 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from captum_vae.checks import real_number
+from captum_vae.experiments.cost import Planned, StepCost, announcement, step_cost
+from captum_vae.experiments.verdicts import ENOUGH
 from captum_vae.files import reading, write_json
 from captum_vae.models import GaussianVAE
 from captum_vae.progress import stage
 from captum_vae.provenance import Code
 from captum_vae.training.batches import image_of
-from captum_vae.training.building import build_dataset, sample_images, train
+from captum_vae.training.building import (
+    build_dataset,
+    build_objective,
+    build_vae,
+    sample_images,
+    train,
+)
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.configuration import Accelerator, DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.load import load_vae
+from captum_vae.training.random_state import isolated_randomness
 from captum_vae.training.trainer import Trainer
 
 _NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
 """Options of the trainer that leave its result as it is, or nearly so."""
+
+
+class Training(NamedTuple):
+    """A training as :meth:`Work.trained` takes it.
+
+    Attributes:
+        name: What the training is called in the results.
+        model: Which VAE to train, as ``captum-vae fit`` describes it.
+        data: What to train on.
+        objective: What to minimise.
+        trainer: Steps, batches and precision.
+    """
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    objective: ObjectiveConfig
+    trainer: Trainer
 
 
 @dataclass
@@ -56,21 +84,25 @@ class Work:
     @property
     def device(self) -> torch.device:
         """Where models and images go."""
-        cuda = self.accelerator == "cuda" or (
-            self.accelerator == "auto" and torch.cuda.is_available()
-        )
-        return torch.device("cuda" if cuda else "cpu")
+        return chosen_device(self.accelerator)
 
-    def doubts(self, *, rendered: str = "") -> list[str]:
-        """Why verdicts would mean nothing: other data, or a VAE that has learned nothing.
+    def doubts(self, *, rendered: str = "", share: float = 1.0) -> list[str]:
+        """Why verdicts would mean nothing: other data, too short a training, or nothing learned.
 
         A VAE has learned nothing if it left no dimension active, so that its maps are noise, or if
-        the mean of its training images reconstructs them as well as it does.
+        the mean of its training images reconstructs them as well as it does. After a training of
+        less than :data:`ENOUGH` of the published one that is no finding, and not said.
 
         Args:
             rendered: What was measured on in place of the published data; empty if on those.
+            share: Images seen in training, as a share of those seen as published.
         """
         doubts = [f"measured on {rendered}"] if rendered else []
+        if share < ENOUGH:
+            return [
+                *doubts,
+                f"trained on {share:.2g} times as many images as published, below {ENOUGH:g}",
+            ]
         collapsed = [t["name"] for t in self.trainings if not t["active_dimensions"]["active"]]
         if collapsed:
             doubts.append(f"no dimension is active in the VAE of {', '.join(collapsed)}")
@@ -81,6 +113,62 @@ class Work:
                 f"VAE of {', '.join(unlearned)}"
             )
         return doubts
+
+    def announce(self, trainings: Sequence[Training]) -> None:
+        """Say what the trainings that are not done yet will take, by a few steps of each kind."""
+        with isolated_randomness(self.seed):
+            stage(self._announcement(trainings))
+
+    def _announcement(self, trainings: Sequence[Training]) -> str:
+        planned: list[Planned] = []
+        costs: dict[str, StepCost] = {}
+        done = 0
+        for training in trainings:
+            _, model, data, objective, trainer = training
+            dataset = build_dataset(data)
+            shape = image_of(dataset[0]).shape
+            if self._is_done(self._folder(training, dataset)):
+                done += 1
+                continue
+            kind = digest(
+                [asdict(model), asdict(objective), list(shape), data.augment, trainer.batch_size]
+            )
+            if kind not in costs:
+                vae = build_vae(model, shape)
+                costs[kind] = step_cost(
+                    vae,
+                    dataset,
+                    build_objective(objective, vae),
+                    images=len(cast(Sized, dataset)),
+                    batch_size=trainer.batch_size,
+                    device=self.device,
+                    precision=trainer.precision,
+                )
+            planned.append(Planned(1, trainer.steps, costs[kind]))
+        return announcement(planned, done, self.device)
+
+    def _folder(self, training: Training, dataset: Any) -> Path:
+        return self.models / f"{training.model.name}-{digest(self._settled(training, dataset))}"
+
+    def _settled(self, training: Training, dataset: Any) -> dict[str, Any]:
+        """What the outcome of a training depends on."""
+        _, model, data, objective, trainer = training
+        kept = {
+            **{k: v for k, v in asdict(trainer).items() if k not in (*_NOT_RESULT, "progress")},
+            "seed": self.seed,
+        }
+        return {
+            "model": asdict(model),
+            "data": {k: v for k, v in asdict(data).items() if k != "root"},
+            "images": len(cast(Sized, dataset)),
+            "shape": list(image_of(dataset[0]).shape),
+            "objective": asdict(objective),
+            "trainer": kept,
+        }
+
+    @staticmethod
+    def _is_done(folder: Path) -> bool:
+        return (folder / "training.json").is_file() and (folder / "weights.pt").is_file()
 
     def trained(
         self,
@@ -112,18 +200,10 @@ class Work:
         """
         trainer = replace(trainer, seed=self.seed, accelerator=self.accelerator, keep=1)
         dataset = build_dataset(data)
-        kept = {k: v for k, v in asdict(trainer).items() if k not in (*_NOT_RESULT, "progress")}
-        configuration = {
-            "model": asdict(model),
-            "data": {k: v for k, v in asdict(data).items() if k != "root"},
-            "images": len(cast(Sized, dataset)),
-            "shape": list(image_of(dataset[0]).shape),
-            "objective": asdict(objective),
-            "trainer": kept,
-        }
-        folder = self.models / f"{model.name}-{digest(configuration)}"
+        training = Training(name, model, data, objective, trainer)
+        folder = self._folder(training, dataset)
         weights, record = folder / "weights.pt", folder / "training.json"
-        if not (record.is_file() and weights.is_file()):
+        if not self._is_done(folder):
             stage(f"training: {name}, {trainer.steps} steps")
             started = time.perf_counter()
             _, _, result = train(model, data, objective, trainer, out=folder)
@@ -138,15 +218,15 @@ class Work:
                 "version": self.code.version,
                 "commit": self.code.commit,
                 "seconds": round(time.perf_counter() - started, 1),
-                "configuration": configuration,
+                "configuration": self._settled(training, dataset),
             }
             explained = explained_variance(self._loaded(weights), sample_images(dataset))
             write_record(record, {**outcome, "explained_variance": explained})
             shutil.rmtree(folder / "checkpoints")
         vae = self._loaded(weights)
-        trained = read_record(record, "the record of a training")
-        self.trainings.append({"name": name, "model": folder.name, **trained})
-        active = trained["active_dimensions"]
+        outcome = read_record(record, "the record of a training")
+        self.trainings.append({"name": name, "model": folder.name, **outcome})
+        active = outcome["active_dimensions"]
         stage(f"{name}: {active['active']} of {active['dimensions']} dimensions active")
         return vae
 
@@ -174,9 +254,37 @@ class Work:
         return read_record(path, "a finished cell of this experiment")
 
 
-def steps_of(steps: int, epochs: int, batch_size: int, images: int) -> int:
-    """Optimizer steps of a training: ``steps``, or if 0 those of so many epochs of the images."""
-    return steps or round(epochs * images / batch_size)
+def chosen_device(accelerator: Accelerator) -> torch.device:
+    """The device that auto, cpu or cuda stand for here.
+
+    Raises:
+        ValueError: CUDA is asked for, and there is no such device.
+    """
+    found = torch.cuda.is_available()
+    if accelerator == "cuda" and not found:
+        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device; use 'cpu' or 'auto'")
+    return torch.device("cuda" if found and accelerator != "cpu" else "cpu")
+
+
+def check_epochs(epochs: float, steps: int) -> None:
+    """Refuse a length in epochs that is no number, negative, or 0 where it is the length.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    if steps:
+        real_number("epochs", epochs, least=0)
+    else:
+        real_number("epochs", epochs, above=0)
+
+
+def steps_of(steps: int, epochs: float, batch_size: int, images: int) -> int:
+    """Optimizer steps of a training: ``steps``, or if 0 those of so many epochs of the images.
+
+    At least one, however short the epochs.
+    """
+    return steps or max(1, round(epochs * images / batch_size))
 
 
 def explained_variance(vae: Any, images: Tensor) -> float:

@@ -39,7 +39,7 @@ Initialization = Literal["pytorch", "data"]
 ScoreName = Literal["factor_vae", "beta_vae", "mig", "dci", "sap", "modularity"]
 """A disentanglement score; see :mod:`captum_vae.metrics.disentanglement`."""
 
-VoteProtocolName = Literal["paper", "publish", "dlib"]
+VoteProtocolName = Literal["paper", "publish", "dlib", "replication_b"]
 """How many votes factor_vae and beta_vae take; see :class:`captum_vae.metrics.VoteProtocol`."""
 
 PruneRule = Literal["std", "kl"]

@@ -79,7 +79,8 @@ def score_model(
         model: A VAE in eval mode, on ``device``.
         data: Images with their factor classes.
         metrics: Names of the scores, of :data:`captum_vae.metrics.disentanglement.METRICS`.
-        protocol: How many votes factor_vae and beta_vae take: paper, publish or dlib.
+        protocol: How many votes factor_vae and beta_vae take: paper, publish, dlib
+            or replication_b.
         samples: Number of random images to encode.
         prune: By what a dimension is left out of the vote: the standard deviation of its mean, as
             published, or its KL.

@@ -22,6 +22,7 @@ from captum_vae.experiments.anomaly_maps import (
     pixel_maps,
     published_maps,
     row_name,
+    tried_maps,
 )
 from captum_vae.experiments.judging import compared, judge
 from captum_vae.experiments.mvtec_rendered import RenderedTexture
@@ -161,9 +162,38 @@ def test_mvtecs_published_figures_stand_beside_ours_with_the_shortfall() -> None
     assert table["bottle", "minus paper (chosen)"] == pytest.approx(0.03)
     assert table["zipper", "paper"] is table["zipper", "minus paper"] is None
     assert cells(mvtec.STUDY, parts, "best_iou")["bottle", "minus paper"] == pytest.approx(0.03)
+    like = cells(mvtec.STUDY, parts, "like_for_like")
+    assert like["bottle", "replication b, pixel AUROC, abs"] == 0.46
+    assert like["bottle", "ours, pixel AUROC, abs"].value == 0.6
+    assert like["bottle", "replication b, best IoU, relu"] == 0.08
+    assert like["bottle", "ours, best IoU, relu"].value == 0.25
     paddings = cells(mvtec.STUDY, parts, "padding")
     assert paddings[LAST_ABS, "pixel AUROC, black"].value == 0.6
     assert paddings[LAST_ABS, "pixel AUROC, corner"].value == 0.7
+
+
+def test_replication_bs_leather_stands_beside_the_run_with_coloured_corners() -> None:
+    parts = [
+        measured(mvtec.STUDY, "leather", {LAST_ABS: 0.6}, "black"),
+        measured(mvtec.STUDY, "leather", {LAST_ABS: 0.7}, "corner"),
+    ]
+    like = cells(mvtec.STUDY, parts, "like_for_like")
+    assert like["leather", "corners"] == "corner"
+    assert like["leather", "ours, pixel AUROC, abs"].value == 0.7
+    assert like["leather", "replication b, pixel AUROC, abs"] == 0.67
+
+
+def test_what_replication_b_tried_is_measured_besides(vae: ConvVAE) -> None:
+    maps = {m.name: m.scorer for m in tried_maps(vae, ucsd.LAYERS)}
+    assert len(maps) == 2 * len(ucsd.STUDY.published)
+    scorer = maps["conv2, method 1, abs, per channel"]
+    assert isinstance(scorer, LatentAttention)
+    assert (scorer.options.order, scorer.options.rectifier) == ("channelwise", "abs")
+    images = torch.rand(3, 1, 32, 48)
+    found = maps["conv2, method 2, abs, normalised"].score(images)
+    plain = LatentAttention(vae, "encoder.conv2", method="mean_sum", rectifier="abs").score(images)
+    for mine, raw in zip(found, plain, strict=True):
+        torch.testing.assert_close(mine, (raw - raw.min()) / (raw.max() - raw.min()))
 
 
 def test_the_unscaled_choice_is_the_best_of_its_kind_in_the_same_ranking(
@@ -250,7 +280,7 @@ def test_the_paper_budgets_have_the_published_settings() -> None:
     other = mvtec.SETTINGS["paper"]
     assert (other.model, other.image_size, other.augmented) == ("resnet18", 256, 10_000)
     assert (other.learning_rate, other.batch_size, other.rotation) == (1e-4, 8, 30.0)
-    assert other.steps * other.batch_size == 100 * other.augmented
+    assert (other.steps, other.epochs) == (0, 100)
 
 
 def test_ped1_is_taken_only_where_its_training_clips_are(tmp_path: Path) -> None:

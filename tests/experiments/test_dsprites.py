@@ -87,6 +87,7 @@ def test_ours_stand_in_the_rows_of_their_gamma_and_lambda(tables: Any) -> None:
 def test_the_grid_has_a_row_per_model_with_its_seeds(tables: Any) -> None:
     assert list(tables["grid"]) == [(title, "40", 3) for title in (PLAIN, BEST, FAITHFUL)]
     assert tables["grid"][PLAIN, "40", 3][-1] == 8.0
+    assert tables["grid"][PLAIN, "40", 3][6] == 3
 
 
 def test_scores_stand_against_reconstruction_beside_the_published_ones(tables: Any) -> None:
@@ -95,6 +96,29 @@ def test_scores_stand_against_reconstruction_beside_the_published_ones(tables: A
     # Of replication a's weights the first is that of ours.
     assert rows["replication a, AD-FactorVAE", "40"] == [Estimate(31.5), 0.82]
     assert rows[FAITHFUL, "40"][0] == Estimate(38.0, 38.0, 38.0)
+
+
+def test_scores_are_filtered_by_the_reconstruction_as_in_replication_b() -> None:
+    bad = run("paper", 3, 0.9)
+    off = Run(bad.experiment, {**bad.row, "reconstruction_nats": 41.5})
+    near = Run(bad.experiment, {**bad.row, "seed": 4, "reconstruction_nats": 40.5})
+    # FactorVAE's mean is 38 nats: 41.5 is more than 3 above it, 40.5 is not.
+    measured = MeasuredRuns([*RUNS, off, near])
+    assert measured.filtered(FAITHFUL, 40.0) == [0.71, 0.82, 0.78, 0.9]
+    assert MeasuredRuns([off]).filtered(FAITHFUL, 40.0) == []
+
+
+def test_gamma_100_diverging_is_a_claim() -> None:
+    diverged = [
+        Run(
+            SeedRun("factorvae", seed, steps=1, batch_size=8, gamma=100.0),
+            {"seed": seed, "reconstruction_nats": 150.0 + seed},
+        )
+        for seed in range(3)
+    ]
+    verdicts = judge(SPECIFICATION, [MeasuredRuns([*RUNS, *diverged])])
+    assert verdicts["gamma_100"].outcome == "confirmed"
+    assert judge(SPECIFICATION, [MeasuredRuns(RUNS)])["gamma_100"].outcome == "not testable here"
 
 
 @pytest.mark.parametrize(
@@ -114,8 +138,9 @@ def test_a_run_knows_its_model(variant: Any, rectifier: Any, title: str) -> None
 def test_what_does_not_vary_is_trained_only_once_per_gamma(tmp_path: Path) -> None:
     folders = grid(EXPERIMENT.settings["paper"], Work(tmp_path, tmp_path, "cpu"))
     runs = [run for experiments in folders.values() for run in experiments]
-    # Per gamma and seed: FactorVAE, the normalised overlap, and 2 x 2 of the paper's.
-    assert len(runs) == 5 * 8 * (1 + 1 + 4)
-    assert sum(run.variant == "factorvae" for run in runs) == 5 * 8
+    # Per gamma and seed: FactorVAE, the normalised overlap, and 2 x 2 of the paper's; at gamma 40
+    # three other lambdas and two other initialisations besides.
+    assert len(runs) == 5 * 8 * (1 + 1 + 4) + 8 * (3 + 2)
+    assert sum(run.variant == "factorvae" for run in runs) == 5 * 8 + 8 * 2
     for experiments in folders.values():
         assert len({(run.variant, run.seed) for run in experiments}) == len(experiments)

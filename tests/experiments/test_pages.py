@@ -43,7 +43,7 @@ EXPERIMENT = Experiment(
         [Claim("better", "A is better than B | C.", "somebody", "above")],
     ),
     settings={"smoke": Settings(2, ("conv1", "conv2"))},
-    run=lambda settings, data, work: FINDINGS,
+    run=lambda settings, data, work: iter([FINDINGS]),
 )
 FINDINGS = Findings(
     data="drawn dots",
@@ -91,7 +91,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_page_is_regenerated_from_the_json_byte_for_byte(folder: Path) -> None:
-    write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder, folder / "copy.json")
+    write_results(
+        EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS),
+        folder,
+        folder / "copy.json",
+    )
     pages = ["index.html", "results.md", "scores.csv", "charts/layers.svg"]
     written = {page: (folder / page).read_bytes() for page in pages}
     assert (folder / "copy.json").read_bytes() == (folder / "results.json").read_bytes()
@@ -102,7 +106,9 @@ def test_every_page_is_regenerated_from_the_json_byte_for_byte(folder: Path) -> 
 
 
 def test_the_html_page_is_whole_and_states_claim_verdict_and_numbers(folder: Path) -> None:
-    path = write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder)
+    path = write_results(
+        EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS), folder
+    )
     assert Page(path).faults == []
     text = path.read_text().replace("\N{NO-BREAK SPACE}", " ")
     for words in (
@@ -118,7 +124,7 @@ def test_the_html_page_is_whole_and_states_claim_verdict_and_numbers(folder: Pat
 
 
 def test_markdown_rows_have_as_many_cells_as_their_header() -> None:
-    text = markdown_page(EXPERIMENT.results("smoke", FINDINGS, FACTS))
+    text = markdown_page(EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS))
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 4
     for block in blocks:
@@ -129,7 +135,7 @@ def test_markdown_rows_have_as_many_cells_as_their_header() -> None:
 
 
 def test_markdown_shows_figures_from_the_folder_that_is_named_or_none() -> None:
-    results = EXPERIMENT.results("smoke", FINDINGS, FACTS)
+    results = EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS)
     assert "![dots](../images/toy/figures/dots.png)" in markdown_page(
         results, figures="../images/toy"
     )
@@ -137,7 +143,9 @@ def test_markdown_shows_figures_from_the_folder_that_is_named_or_none() -> None:
 
 
 def test_a_chart_stands_beside_its_table_on_both_pages(folder: Path) -> None:
-    text = write_results(EXPERIMENT.results("smoke", FINDINGS, FACTS), folder).read_text()
+    text = write_results(
+        EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS), folder
+    ).read_text()
     scores = text.index("<h2>Scores</h2>")
     chart = text.index('<img src="charts/layers.svg" alt="dots" width="736"')
     assert scores < chart < text.index("<td>conv1</td>")
@@ -148,7 +156,7 @@ def test_a_chart_stands_beside_its_table_on_both_pages(folder: Path) -> None:
 
 
 def test_results_written_before_there_were_charts_still_make_pages(folder: Path) -> None:
-    results = EXPERIMENT.results("smoke", FINDINGS, FACTS)
+    results = EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS)
     del results["charts"]
     assert Page(write_results(results, folder)).faults == []
     assert not (folder / "charts").exists()
@@ -156,7 +164,7 @@ def test_results_written_before_there_were_charts_still_make_pages(folder: Path)
 
 def test_a_chart_can_be_shown_in_a_way_of_ones_own() -> None:
     text = markdown_page(
-        EXPERIMENT.results("smoke", FINDINGS, FACTS),
+        EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], FINDINGS, FACTS),
         chart_block=lambda chart, table: f"{chart.name} of {len(table['rows'])} rows",
     )
     assert "\nlayers of 2 rows\n" in text
@@ -176,7 +184,7 @@ def test_csv_holds_the_numbers_in_full_with_both_ends() -> None:
 def test_results_need_one_verdict_per_claim() -> None:
     findings = Findings("dots", {"worse": Verdict("refuted", "")}, [])
     with pytest.raises(ValueError, match=r"claims \['better'\] and verdicts on \['worse'\]"):
-        EXPERIMENT.results("smoke", findings, FACTS)
+        EXPERIMENT.results("smoke", EXPERIMENT.settings["smoke"], findings, FACTS)
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("reproduce_*.json")), ids=lambda p: p.stem)

@@ -24,6 +24,18 @@ def test_smoke_and_runs_without_a_folder_take_rendered_data(
     assert data_folder("paper", None) == tmp_path
 
 
+@pytest.mark.parametrize("name", ["mnist", "ucsd", "mvtec"])
+def test_the_published_scale_refuses_to_train_on_stand_ins(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CAPTUM_VAE_DATA", raising=False)
+    assert main(["reproduce", name, "--scale", "paper", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "data is missing: scale paper measures on the published data" in error
+    assert "from --data or the environment variable CAPTUM_VAE_DATA" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing is no folder; wanted one that holds"):
         data_folder("cpu", tmp_path / "missing")
@@ -45,6 +57,14 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (["mnist", "--scale", "smoke", "--out", "FILE/x"], "x is a file, or lies below one"),
         (["mnist", "--scale", "smoke", "--report_json", "."], "report_json is ., a folder; wanted"),
         (["mnist", "--scale", "cpu", "--data", "."], "mnist"),
+        (["mnist", "--gamma", "40"], "--gamma is [40.0], which mnist does not have"),
+        (["dsprites", "--gamma", "forty"], "forty']; wanted numbers"),
+        (["dsprites", "--lambda", "-1"], "must be at least 0"),
+        (["dsprites", "--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["dsprites", "--initialization", "zeros"], "zeros"),
+        (["mvtec", "--training", "theirs"], "--training is theirs; wanted one of published, ours"),
+        (["ucsd", "--epochs", "0"], "--epochs 0"),
+        (["mnist", "--weights", "{1: gone.pth}", "--scale", "smoke"], "gone.pth"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -109,6 +129,11 @@ def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
     def nothing(*_: object, **__: object) -> None:
         raise AssertionError("trained or measured again")
 
+    assert results["doubts"]
+    assert results["finished"][0] == results["finished"][1]
+    page = (out / "results.md").read_text()
+    # The reasons stand once, above the claims.
+    assert page.count(results["doubts"][-1]) == 1
     monkeypatch.setattr("captum_vae.experiments.work.train", nothing)
     monkeypatch.setattr("captum_vae.experiments.mnist.measured", nothing)
     monkeypatch.setattr("captum_vae.experiments.seed_runs.run_share", nothing)
@@ -116,6 +141,38 @@ def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
     again = load_results(out / "results.json")
     for part in ("claims", "tables", "trainings"):
         assert again[part] == results[part]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_the_page_of_what_it_has_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captum_vae.experiments import mnist
+
+    class Killed(BaseException):
+        """Stands for a signal."""
+
+    measured, calls = mnist.measured, []
+
+    def killed_at_the_second_digit(*args: object, **options: object) -> object:
+        calls.append(1)
+        # A digit is measured as a whole, with a stroke pasted and with one erased.
+        if len(calls) == 4:
+            raise Killed
+        return measured(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mnist, "measured", killed_at_the_second_digit)
+    command = ["reproduce", "mnist", "--scale", "smoke", "--out", str(tmp_path), "--device", "cpu"]
+    with pytest.raises(Killed):
+        main(command)
+    results = load_results(tmp_path / "results.json")
+    assert results["finished"] == [1, 2]
+    assert [table["name"] for table in results["tables"]] == ["strokes_digit_1"]
+    assert "Unfinished: 1 of 2 parts are measured" in (tmp_path / "index.html").read_text()
+    assert main(command) == 0
+    # The first digit was not measured again: three calls for the second one.
+    assert len(calls) == 4 + 3
+    assert load_results(tmp_path / "results.json")["finished"] == [2, 2]
 
 
 @pytest.mark.slow

@@ -60,7 +60,9 @@ def test_the_committed_results_are_on_the_claims_of_the_specification(name: str)
     specification, results = Specification.read(name), stored(name)
     assert (specification.title, specification.about) == (results["title"], results["about"])
     claims = [(claim.name, claim.text, claim.source) for claim in specification.claims]
-    assert claims == [(c["name"], c["text"], c["source"]) for c in results["claims"]]
+    stated = [(c["name"], c["text"], c["source"]) for c in results["claims"]]
+    # A claim that is newer than the results stands in the file alone.
+    assert [claim for claim in claims if claim in stated] == stated
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_vae.experiments import work as work_module
-from captum_vae.experiments.work import Work, digest, explained_variance, steps_of
+from captum_vae.experiments.cost import Planned, StepCost, announcement
+from captum_vae.experiments.work import Training, Work, digest, explained_variance, steps_of
 from captum_vae.files import DamagedFileError
 from captum_vae.models import GaussianVAE
 from captum_vae.provenance import Code
@@ -250,6 +252,35 @@ def test_doubts_name_rendered_data_and_models_that_have_learned_nothing(work: Wo
     assert rendered == "measured on textures, not on MVTec AD"
     assert collapsed == "no dimension is active in the VAE of bottle"
     assert unlearned.endswith("the reconstruction by the VAE of screw, zipper")
+
+
+def test_a_short_training_is_not_told_that_it_collapsed(work: Work) -> None:
+    work.trainings.append({"name": "tile", "active_dimensions": {"active": 0}})
+    (said,) = work.doubts(share=0.002)
+    assert said == "trained on 0.002 times as many images as published, below 0.1"
+
+
+def test_trainings_are_announced_with_their_time_and_memory(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = Training("tiny", MODEL, DATA, OBJECTIVE, TRAINER)
+    state = torch.get_rng_state()
+    work.announce([planned, planned])
+    assert torch.equal(torch.get_rng_state(), state)
+    said = capsys.readouterr().out
+    assert re.match(r"2 trainings to do, 12 steps in all: about \d+ s on cpu and \d\.\d GB", said)
+    train(work)
+    capsys.readouterr()
+    work.announce([planned])
+    assert capsys.readouterr().out == "0 trainings to do; 1 are kept from before\n"
+
+
+def test_a_cost_of_many_steps_is_told_in_hours() -> None:
+    planned = [Planned(3, 1000, StepCost(12.0, 10**9)), Planned(1, 1000, StepCost(36.0, 2 * 10**9))]
+    said = announcement(planned, 0, torch.device("cpu"), processes=2)
+    # 3 * 12,000 s + 36,000 s, two at a time.
+    assert "4 trainings to do, 4,000 steps in all, 2 at a time: about 10.0 hours on cpu" in said
+    assert "and 4.0 GB of its memory" in said
 
 
 class Shrinks(nn.Module):

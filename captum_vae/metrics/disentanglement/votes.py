@@ -45,9 +45,11 @@ VOTE_PROTOCOLS = {
     "paper": VoteProtocol(100, 800, 800),
     "publish": VoteProtocol(100, 800, 5_000),
     "dlib": VoteProtocol(64, 10_000, 5_000),
+    "replication_b": VoteProtocol(100, 800, 200),
 }
 """``paper``: Kim and Mnih 2018, with as many fresh votes; ``publish``: more of those, for a smaller
-error; ``dlib``: disentanglement_lib (Locatello et al. 2019)."""
+error; ``dlib``: disentanglement_lib (Locatello et al. 2019); ``replication_b``: 200 fresh votes, as
+in table 1 of the second replication of Liu et al. 2020."""
 
 
 class Votes(NamedTuple):
