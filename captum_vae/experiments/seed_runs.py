@@ -188,7 +188,7 @@ def _announce(waiting: Sequence[SeedRun], done: int, processes: int) -> None:
     finally:
         torch.set_num_threads(threads)
     planned = [Planned(1, run.steps, costs[run.variant]) for run in waiting]
-    stage(announcement(planned, done, chosen_device(waiting[0].device), processes))
+    say(announcement(planned, done, chosen_device(waiting[0].device), processes))
 
 
 def run_share(

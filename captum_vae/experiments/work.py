@@ -33,6 +33,7 @@ from captum_vae.training.building import (
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.configuration import Accelerator, DataConfig, ModelConfig, ObjectiveConfig
 from captum_vae.training.load import load_vae
+from captum_vae.training.logs import say
 from captum_vae.training.random_state import isolated_randomness
 from captum_vae.training.trainer import Trainer
 
@@ -117,7 +118,7 @@ class Work:
     def announce(self, trainings: Sequence[Training]) -> None:
         """Say what the trainings that are not done yet will take, by a few steps of each kind."""
         with isolated_randomness(self.seed):
-            stage(self._announcement(trainings))
+            say(self._announcement(trainings))
 
     def _announcement(self, trainings: Sequence[Training]) -> str:
         planned: list[Planned] = []
