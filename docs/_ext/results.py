@@ -70,11 +70,31 @@ def files(patterns: str) -> list[Path]:
     return [path for path in found if not any(fnmatch(path.name, p) for p in claimed)]
 
 
+_SPELLED = {
+    "ad": "AD",
+    "cpu": "on a CPU",
+    "dsprites": "dSprites",
+    "mnist": "MNIST",
+    "mvtec": "MVTec AD",
+    "ped2": "Ped2",
+    "resnet18": "ResNet18",
+    "ucsd": "UCSD",
+}
+"""Words of the files' names that are written otherwise in a title."""
+
+
+def title_of(stem: str) -> str:
+    """A heading in words from a file's name: localization_ped2 is Localization Ped2."""
+    words = " ".join(_SPELLED.get(word, word) for word in stem.split("_"))
+    return words[:1].upper() + words[1:]
+
+
 def section(path: Path, link: str) -> str:
     """One file: a heading, where it comes from, and its content."""
     result = json.loads(path.read_text(encoding="utf-8"))
     renderer = renderer_of(path.name, result)
-    return f"## {path.stem}\n\n{renderer(result)}\n\nFrom {{download}}`{path.name} <{link}>`.\n"
+    title = title_of(path.stem)
+    return f"## {title}\n\n{renderer(result)}\n\nFrom {{download}}`{path.name} <{link}>`.\n"
 
 
 def renderer_of(name: str, result: Result) -> Callable[[Result], str]:
