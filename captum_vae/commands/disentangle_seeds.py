@@ -73,8 +73,8 @@ def disentangle_seeds(
         device: Where to run: auto, cpu or cuda.
         processes: How many runs go on at the same time, with one CPU thread each.
         stacked: Whether the seeds of a variant are trained together, in one process for all of them
-            on a GPU and in ``processes`` of them on the CPU, where that takes about 0.6 of the
-            processor time of runs by themselves. Results and checkpoints are the same to rounding.
+            on a GPU and in ``processes`` of them on the CPU. Results and checkpoints are the same
+            to rounding.
         cuda_graph: With on, a step of stacked runs is recorded as a CUDA graph and replayed.
         save_every: Steps between checkpoints; one of a run holds 67 MB.
         report_json: A second file for the results.
