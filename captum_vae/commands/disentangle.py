@@ -18,7 +18,7 @@ def disentangle(
     samples: int = 50_000,
     prune: PruneRule = "std",
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     report_json: str | None = None,
     figure: str | None = None,
     layer: str | None = None,
@@ -35,7 +35,7 @@ def disentangle(
         prune: By what a dimension is left out of the vote: std of its mean (below 0.05, as
             published), or kl (up to 0.01 nats).
         seed: Seed of the images drawn and of the votes.
-        device: Where the model runs: cpu, or a CUDA device such as cuda:0.
+        device: Where the model runs: auto, cpu, or a CUDA device such as cuda:0.
         report_json: File for the report; by default disentanglement.json beside the checkpoint.
         figure: PNG file for latent traversals beside attention maps; none by default.
         layer: Encoder layer of these maps; by default its last convolution.
@@ -47,6 +47,7 @@ def disentangle(
     """
     import torch
 
+    from captum_vae.commands.model_source import chosen_device
     from captum_vae.data import DSprites
     from captum_vae.data.dsprites_factors import FACTOR_NAMES
     from captum_vae.files import write_json
@@ -56,6 +57,8 @@ def disentangle(
     from captum_vae.training.logs import say
     from captum_vae.training.model_scores import score_model
 
+    if device == "auto":
+        device = str(chosen_device("auto"))
     path = find_checkpoint(checkpoint)
     state = read_checkpoint(path)
     model: Any = load_vae(path, device=device)

@@ -68,7 +68,8 @@ def fit(
     for path in paths:
         write_json(path, report)
     say(result.active.table())
-    result.active.warn_if_collapsed()
+    # A model in closed form has had no step, and learned all the same.
+    result.active.warn_if_collapsed(result.step or None)
     weights = (
         f"weights in {result.checkpoint} (load them with captum_vae.training.load_vae({out!r})), "
         f"report in {paths[0]}"

@@ -134,7 +134,7 @@ def run_demo(settings: DemoSettings, folder: Path, device: Accelerator) -> None:
         report["pictures"] = [f"figures/{picture.path.name}" for picture in pictures.values()]
         write_json(folder / "report.json", report)
         page = write_demo_page(folder / "report.html", report, pictures)
-    result.active.warn_if_collapsed()
+    result.active.warn_if_collapsed(result.step)
     say(f"done in {time.perf_counter() - started:.0f} s: open {page}")
 
 

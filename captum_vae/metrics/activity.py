@@ -16,6 +16,9 @@ from captum_vae.losses.elbo import kl_per_dimension
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.posterior.usage import ACTIVE_KL, ACTIVE_STD, is_active
 
+SHORT = 1000
+"""Steps below which a posterior without an active dimension is not called collapsed."""
+
 
 @dataclass(frozen=True)
 class ActiveDimensions:
@@ -78,9 +81,24 @@ class ActiveDimensions:
             )
         return "\n".join(lines)
 
-    def warn_if_collapsed(self) -> None:
-        """Warn with :class:`CollapsedPosteriorWarning` when no dimension is active."""
-        if self.count == 0:
+    def warn_if_collapsed(self, steps: int | None = None) -> None:
+        """Warn with :class:`CollapsedPosteriorWarning` when no dimension is active.
+
+        Args:
+            steps: Optimisation steps that the model has had, if known. Under 1,000 of them nothing
+                tells a collapsed posterior from one that has not learned yet, and a UserWarning
+                says so instead.
+        """
+        if self.count:
+            return
+        if steps is not None and steps < SHORT:
+            warnings.warn(
+                f"no latent dimension is active after {steps} steps, too few to tell whether the "
+                "posterior collapses or has not learned yet; attention maps of this model are "
+                "noise: train longer",
+                stacklevel=2,
+            )
+        else:
             warnings.warn(
                 f"none of the {self.kl.numel()} latent dimensions is active: the posterior "
                 f"collapsed (largest KL {self.kl.max():.4f} nats, largest std of the mean "

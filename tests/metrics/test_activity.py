@@ -73,6 +73,15 @@ def test_collapsed_posterior_warns() -> None:
         active_dimensions(torch.zeros(5, 3), torch.zeros(5, 3)).warn_if_collapsed()
 
 
+def test_a_short_training_is_not_called_collapsed():
+    unused = active_dimensions(torch.zeros(5, 3), torch.zeros(5, 3))
+    with pytest.warns(UserWarning, match="after 30 steps, too few") as caught:
+        unused.warn_if_collapsed(30)
+    assert not any(issubclass(w.category, CollapsedPosteriorWarning) for w in caught)
+    with pytest.warns(CollapsedPosteriorWarning):
+        unused.warn_if_collapsed(1000)
+
+
 def test_no_image_is_an_error() -> None:
     with pytest.raises(ValueError, match="no image"):
         ActiveDimensionAccumulator().compute()
