@@ -243,8 +243,8 @@ def promises_kept() -> str:
         pixels, images = (round(found[kind]["seen"] * units) for kind in ("pixels", "images"))
         most = found["images"]["expected_high"] * units
         words.append(
-            f"{images} and {pixels} of {units} {found['images']['unit']} of {name} (up to {most:.0f} "
-            "to be expected)"
+            f"{images} and {pixels} of {units} {found['images']['unit']} of {name} "
+            f"(up to {most:.0f} to be expected)"
         )
     return f"That was so for {listed(words)}."
 
