@@ -239,17 +239,22 @@ def promises_kept() -> str:
     for name in DETECTED:
         found = result(f"detector_{name}")["promised_and_seen"]
         assert found["pixel_rate"] == 0.005 and found["images"]["promised"] == 0.05
-        units = found["images"]["units"]
-        pixels, images = (round(found[kind]["seen"] * units) for kind in ("pixels", "images"))
-        most = found["images"]["expected_high"] * units
-        words.append(
-            f"{images} and {pixels} of {units} {found['images']['unit']} of {name} "
-            f"(up to {most:.0f} to be expected)"
-        )
+        images, pixels = found["images"], found["pixels"]
+        units = images["units"]
+        if images["unit"] == "clips":
+            words.append(
+                f"{images['seen']:.2f} and {pixels['seen']:.2f} of the normal frames of {units} "
+                f"clips of {name} (up to {images['expected_high']:.2f} to be expected)"
+            )
+        else:
+            words.append(
+                f"{images['seen'] * units:.0f} and {pixels['seen'] * units:.0f} of {units} images "
+                f"of {name} (up to {images['expected_high'] * units:.0f} to be expected)"
+            )
     return f"That was so for {listed(words)}."
 
 
-DETECTED = ("bottle", "hazelnut", "transistor", "tile")
+DETECTED = ("bottle", "hazelnut", "transistor", "tile", "ped2")
 
 SENTENCES = [
     Sentence("README.md", cost_of_a_detector),
