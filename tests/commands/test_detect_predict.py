@@ -223,7 +223,14 @@ def test_a_bad_command_line_is_one_line_with_status_2(folder, capsys, arguments,
     assert words in said and said.count("\n") == 1, said
 
 
-SCRIPT = "import sys; from captum_vae.commands.main import main; sys.exit(main(sys.argv[1:]))"
+SCRIPT = """
+import signal
+import sys
+# A shell that starts the tests in the background has them, and so this, ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from captum_vae.commands.main import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def started(folder, arguments):

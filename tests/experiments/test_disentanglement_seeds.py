@@ -153,7 +153,7 @@ def test_variants_start_from_the_same_weights_and_finished_runs_are_kept(
     assert logs[0]["nll"] == pytest.approx(logs[1]["nll"], rel=1e-4)
     assert "attention_overlap" in logs[1] and "attention_overlap" not in logs[0]
     assert main(arguments) == 0
-    assert "2 of 2 runs are done" in capsys.readouterr().out
+    assert "2 of 2 runs are done" in capsys.readouterr().err
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == first["runs"]
     assert main([*arguments, "--gamma=20"]) == 2
     assert "holds a run with other settings ({'gamma': 40.0})" in capsys.readouterr().err
