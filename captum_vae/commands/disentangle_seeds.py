@@ -72,9 +72,8 @@ def disentangle_seeds(
             step's time on CPUs with AMX; scores are always float32.
         device: Where to run: auto, cpu or cuda.
         processes: How many runs go on at the same time, with one CPU thread each.
-        stacked: Whether the seeds of a variant are trained together, in one process for all of them
-            on a GPU and in ``processes`` of them on the CPU. Results and checkpoints are the same
-            to rounding.
+        stacked: Whether the seeds of a variant are trained together, in one process on a GPU and in
+            as many as processes says on the CPU. Results and checkpoints are the same to rounding.
         cuda_graph: With on, a step of stacked runs is recorded as a CUDA graph and replayed.
         save_every: Steps between checkpoints; one of a run holds 67 MB.
         report_json: A second file for the results.
