@@ -101,6 +101,16 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def peak_memory() -> int | None:
+    """The most memory in bytes that the process took so far; None on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def commit() -> str | None:
     """The checked-out commit of this package, with ``+changes`` if files differ from it.
 

@@ -103,7 +103,7 @@ def detect(
     from pathlib import Path
 
     from captum_vae.checks import whole_number
-    from captum_vae.commands.model_source import chosen_device, source_model, source_of
+    from captum_vae.commands.model_source import source_model, source_of
     from captum_vae.data.loading import naming_dead_loaders
     from captum_vae.data.sources import ImageSources
     from captum_vae.files import holding, write_json
@@ -111,6 +111,7 @@ def detect(
     from captum_vae.localization.detector.prediction_page import write_detector_page
     from captum_vae.plugins import import_object
     from captum_vae.provenance import run_record
+    from captum_vae.training.devices import chosen_device
     from captum_vae.training.logs import say
 
     if (backbone is None) == (model is None):

@@ -47,12 +47,12 @@ def disentangle(
     """
     import torch
 
-    from captum_vae.commands.model_source import chosen_device
     from captum_vae.data import DSprites
     from captum_vae.data.dsprites_factors import FACTOR_NAMES
     from captum_vae.files import write_json
     from captum_vae.provenance import run_record
     from captum_vae.training.checkpoint import find_checkpoint, read_checkpoint
+    from captum_vae.training.devices import chosen_device
     from captum_vae.training.load import load_vae
     from captum_vae.training.logs import say
     from captum_vae.training.model_scores import score_model

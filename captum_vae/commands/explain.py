@@ -85,7 +85,6 @@ def explain(
 
     from captum_vae.checks import whole_number
     from captum_vae.commands.model_source import (
-        chosen_device,
         detector_layer,
         is_detector,
         source_model,
@@ -94,6 +93,7 @@ def explain(
     from captum_vae.commands.options import as_typed
     from captum_vae.explain import explaining, page
     from captum_vae.plugins import import_object
+    from captum_vae.training.devices import chosen_device
     from captum_vae.training.logs import say
 
     for name, number in (("shown_dims", shown_dims), ("shown_images", shown_images)):

@@ -73,9 +73,10 @@ def export(
     """
     from pathlib import Path
 
-    from captum_vae.commands.model_source import chosen_device, source_model, source_of
+    from captum_vae.commands.model_source import source_model, source_of
     from captum_vae.explain.exporting import export_maps
     from captum_vae.plugins import import_object
+    from captum_vae.training.devices import chosen_device
     from captum_vae.training.logs import say
 
     endings: dict[str, Format] = {".onnx": "onnx", ".pt2": "torch"}

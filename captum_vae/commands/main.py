@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from captum_vae.progress import detail, reporting
-from captum_vae.provenance import running
+from captum_vae.provenance import peak_memory, running
 from captum_vae.version import __version__
 
 
@@ -183,13 +183,8 @@ def _tell_circumstances(options: Mapping[str, object]) -> None:
 
 def _peak_memory() -> str:
     """The most memory that the process took; nothing on systems that do not tell."""
-    try:
-        import resource
-    except ImportError:
-        return ""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    mebibytes = peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-    return f", {mebibytes:.0f} MiB at most"
+    peak = peak_memory()
+    return "" if peak is None else f", {peak / 2**20:.0f} MiB at most"
 
 
 def command_function(name: str) -> Callable[..., None]:

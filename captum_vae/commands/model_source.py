@@ -10,10 +10,7 @@ from captum_vae.commands.model_option import ModelSource
 from captum_vae.plugins import import_object
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-    from captum_vae.training.configuration import Accelerator
 
 
 def source_model(source: ModelSource, argument: str = "model.factory") -> nn.Module:
@@ -111,16 +108,3 @@ def source_of(words: str, options: dict[str, Any]) -> ModelSource:
     if ":" in words:
         return ModelSource(factory=words, options=options)
     raise ValueError(f"model is {words!r}, which is no file or folder; {wanted}")
-
-
-def chosen_device(accelerator: Accelerator) -> torch.device:
-    """The device that a command runs its model on.
-
-    Raises:
-        ValueError: CUDA is asked for and PyTorch finds none.
-    """
-    import torch
-
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device; use cpu or auto")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

@@ -72,7 +72,7 @@ def predict(
     import torch.distributed as dist
 
     from captum_vae.checks import real_number, whole_number
-    from captum_vae.commands.model_source import chosen_device, source_model, source_of
+    from captum_vae.commands.model_source import source_model, source_of
     from captum_vae.data.sources import ImageSources
     from captum_vae.files import holding
     from captum_vae.localization.detector.detector import AnomalyDetector
@@ -89,7 +89,7 @@ def predict(
     from captum_vae.localization.detector.saving import read_record
     from captum_vae.progress import progress_bar
     from captum_vae.provenance import run_record
-    from captum_vae.training.devices import start_fabric
+    from captum_vae.training.devices import chosen_device, start_fabric
     from captum_vae.training.logs import say
 
     for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):

@@ -220,11 +220,12 @@ class AnomalyStudy:
     ) -> Iterator[Findings]:
         """Train a VAE per place, measure every map there, and judge the claims after each."""
         places = self.places(settings, data_root, work.seed)
-        work.announce([self._training(settings, place) for place in places])
+        trainings = [self._training(settings, place) for place in places]
+        work.announce(trainings)
         parts: list[MeasuredPlace] = []
         figures: list[Illustration] = []
-        for place in places:
-            part, draw = self._measured(settings, place, work)
+        for place, planned in zip(places, trainings, strict=True):
+            part, draw = self._measured(settings, place, planned, work)
             parts.append(part)
             if part.variant == parts[0].variant:
                 figures += draw()
@@ -269,12 +270,11 @@ class AnomalyStudy:
         )
 
     def _measured(
-        self, settings: AnomalySettings, place: Place, work: Work
+        self, settings: AnomalySettings, place: Place, planned: Training, work: Work
     ) -> tuple[MeasuredPlace, Callable[[], list[Illustration]]]:
         """Train, choose without labels, measure every map, and draw some of them."""
         training = cast(SampleDataset, build_dataset(place.normal))
-        planned = self._training(settings, place)
-        vae = work.trained(*planned)
+        vae = work.trained(planned)
         chosen = self._chosen(settings, place, vae, training, work)
         maps = self.maps(vae, chosen)
         rows = self.rows(vae, maps, training)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from captum_vae.provenance import peak_memory
 from captum_vae.training.batches import BatchOrder, SeededImages
 from captum_vae.training.configuration import Precision
 from captum_vae.training.objectives import VAEObjective
@@ -29,11 +28,12 @@ class StepCost:
 
     Attributes:
         seconds: Wall time of a step, reading its images included.
-        memory: Peak memory of the process in bytes, or of the device where that is CUDA.
+        memory: Peak memory of the process in bytes, or of the device where that is CUDA; None on
+            systems that do not tell.
     """
 
     seconds: float
-    memory: int
+    memory: int | None
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,13 @@ def announcement(
     steps = sum(kind.count * kind.steps for kind in kinds)
     seconds = sum(kind.count * kind.steps * kind.cost.seconds for kind in kinds)
     at_once = min(processes, count)
-    memory = max(kind.cost.memory for kind in kinds) * at_once
+    known = [kind.cost.memory for kind in kinds if kind.cost.memory is not None]
+    memory = f" and {max(known) * at_once / 1e9:.1f} GB of its memory" if known else ""
     together = f", {at_once} at a time" if at_once > 1 else ""
     return (
         f"{count} trainings to do, {steps:,} steps in all{together}: about "
-        f"{_duration(seconds / at_once)} on {device.type} and {memory / 1e9:.1f} GB of its memory, "
-        f"by {_STEPS} steps of each kind; measuring comes on top{kept}"
+        f"{_duration(seconds / at_once)} on {device.type}{memory}, by {_STEPS} "
+        f"steps of each kind; measuring comes on top{kept}"
     )
 
 
@@ -140,11 +141,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_memory()
 
 
 def _wait(device: torch.device) -> None:

@@ -98,10 +98,13 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Iterator[Find
         )
         for normal, others in DIGITS.items()
     }
-    trainings = {
-        normal: _training(settings, demo, len(read_digits(demo, "train", normal)))
+    counts = {
+        normal: len(read_digits(demo, "train", normal))
         for normal, demo in demos.items()
         if normal not in settings.weights
+    }
+    trainings = {
+        normal: _training(settings, demos[normal], images) for normal, images in counts.items()
     }
     # A file that does not fit is noticed before the other VAE is trained.
     given = {normal: load_authors_mnist(path) for normal, path in settings.weights.items()}
@@ -112,9 +115,8 @@ def run(settings: MNISTSettings, data: Path | None, work: Work) -> Iterator[Find
             vae: GaussianVAE = given[normal].to(work.device)
             work.trainings.append(_given(settings.weights[normal], vae, demo))
         else:
-            vae = work.trained(*trainings[normal])
-            images = len(read_digits(demo, "train", normal))
-            lengths.append((trainings[normal].trainer.steps, images))
+            vae = work.trained(trainings[normal])
+            lengths.append((trainings[normal].trainer.steps, counts[normal]))
         plain = {k: v for k, v in asdict(settings).items() if k not in ("workers", "weights")}
         key = [plain, work.trainings[-1]["model"], compared(SPECIFICATION, ())]
         cell = work.stored(f"digit_{normal}", key, partial(_measure, settings, demo, vae, work))

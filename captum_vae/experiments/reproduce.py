@@ -18,12 +18,13 @@ from captum_vae.experiments.experiment import Experiment
 from captum_vae.experiments.judging import check_rules
 from captum_vae.experiments.pages import write_results
 from captum_vae.experiments.specification import Budget
-from captum_vae.experiments.work import Work, chosen_device
+from captum_vae.experiments.work import Work
 from captum_vae.files import holding
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.progress import stage
 from captum_vae.provenance import run_record
 from captum_vae.training.configuration import Accelerator
+from captum_vae.training.devices import chosen_device
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import seed_everything
 

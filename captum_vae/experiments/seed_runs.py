@@ -28,7 +28,7 @@ from captum_vae.data import DSprites
 from captum_vae.experiments.cost import Planned, StepCost, announcement, step_cost
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
 from captum_vae.experiments.seed_run import FactorInitialization, SeedRun
-from captum_vae.experiments.work import chosen_device, read_record, write_record
+from captum_vae.experiments.work import read_record, write_record
 from captum_vae.files import holding, write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.options import Mode
@@ -37,6 +37,7 @@ from captum_vae.progress import stage
 from captum_vae.provenance import Code, run_record
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer, TrainingResult
 from captum_vae.training.configuration import CudaGraph, TrainerConfig
+from captum_vae.training.devices import chosen_device
 from captum_vae.training.logs import say
 from captum_vae.training.model_scores import score_model
 from captum_vae.training.random_state import isolated_randomness, seed_everything

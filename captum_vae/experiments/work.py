@@ -32,12 +32,15 @@ from captum_vae.training.building import (
 )
 from captum_vae.training.checkpoint import read_checkpoint, write_checkpoint
 from captum_vae.training.configuration import Accelerator, DataConfig, ModelConfig, ObjectiveConfig
+from captum_vae.training.devices import chosen_device
 from captum_vae.training.load import load_vae
 from captum_vae.training.logs import say
 from captum_vae.training.random_state import isolated_randomness
 from captum_vae.training.trainer import Trainer
 
-_NOT_RESULT = ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger")
+_NOT_RESULT = frozenset(
+    ("accelerator", "compile", "workers", "save_every", "keep", "log_every", "logger", "progress")
+)
 """Options of the trainer that leave its result as it is, or nearly so."""
 
 
@@ -155,7 +158,7 @@ class Work:
         """What the outcome of a training depends on."""
         _, model, data, objective, trainer = training
         kept = {
-            **{k: v for k, v in asdict(trainer).items() if k not in (*_NOT_RESULT, "progress")},
+            **{k: v for k, v in asdict(trainer).items() if k not in _NOT_RESULT},
             "seed": self.seed,
         }
         return {
@@ -171,25 +174,11 @@ class Work:
     def _is_done(folder: Path) -> bool:
         return (folder / "training.json").is_file() and (folder / "weights.pt").is_file()
 
-    def trained(
-        self,
-        name: str,
-        model: ModelConfig,
-        data: DataConfig,
-        objective: ObjectiveConfig,
-        trainer: Trainer,
-    ) -> GaussianVAE:
-        """The model that the configurations describe: from the cache, or trained now.
+    def trained(self, training: Training) -> GaussianVAE:
+        """The model that a training describes: from the cache, or trained now.
 
-        Configurations with the same outcome share a model: where the data lie, and how often is
-        logged or saved, does not count. The trainer's seed and accelerator are this object's.
-
-        Args:
-            name: What the training is called in the results.
-            model: Which VAE to train, as ``captum-vae fit`` describes it.
-            data: What to train on.
-            objective: What to minimise.
-            trainer: Steps, batches and precision.
+        Trainings with the same outcome share a model: where the data lie, and how often is logged
+        or saved, does not count. The trainer's seed and accelerator are this object's.
 
         Returns:
             The VAE in eval mode on :attr:`device`.
@@ -199,9 +188,9 @@ class Work:
             FileNotFoundError: The data are not there.
             DamagedFileError: What is stored of the training cannot be read.
         """
+        name, model, data, objective, trainer = training
         trainer = replace(trainer, seed=self.seed, accelerator=self.accelerator, keep=1)
         dataset = build_dataset(data)
-        training = Training(name, model, data, objective, trainer)
         folder = self._folder(training, dataset)
         weights, record = folder / "weights.pt", folder / "training.json"
         if not self._is_done(folder):
@@ -253,18 +242,6 @@ class Work:
         if not path.is_file():
             write_record(path, compute())
         return read_record(path, "a finished cell of this experiment")
-
-
-def chosen_device(accelerator: Accelerator) -> torch.device:
-    """The device that auto, cpu or cuda stand for here.
-
-    Raises:
-        ValueError: CUDA is asked for, and there is no such device.
-    """
-    found = torch.cuda.is_available()
-    if accelerator == "cuda" and not found:
-        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device; use 'cpu' or 'auto'")
-    return torch.device("cuda" if found and accelerator != "cpu" else "cpu")
 
 
 def check_epochs(epochs: float, steps: int) -> None:

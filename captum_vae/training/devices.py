@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
+def chosen_device(accelerator: Accelerator, name: str = "device") -> torch.device:
+    """The device that auto, cpu or cuda stand for here.
+
+    Args:
+        accelerator: What was asked for.
+        name: What the caller calls it, for the message.
+
+    Raises:
+        ValueError: CUDA is asked for and PyTorch finds none.
+    """
+    found = torch.cuda.is_available()
+    if accelerator == "cuda" and not found:
+        raise ValueError(f"{name}='cuda', but PyTorch finds no CUDA device; use 'cpu' or 'auto'")
+    return torch.device("cuda" if found and accelerator != "cpu" else "cpu")
+
+
 def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":
     """Pick the device, join the processes that torchrun started, and set the precision.
 
@@ -31,16 +47,11 @@ def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":
         from lightning.fabric import Fabric
     except ImportError as error:
         raise ImportError("training needs lightning: pip install 'captum-vae[train]'") from error
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "accelerator='cuda', but PyTorch finds no CUDA device; use 'cpu' or 'auto'"
-        )
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = chosen_device(accelerator, "accelerator").type
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
     fabric = Fabric(
-        accelerator=accelerator,
+        accelerator=kind,
         devices=local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",

@@ -39,6 +39,7 @@ from captum_vae.training.checkpoint import (
 from captum_vae.training.configuration import CudaGraph, TrainerConfig
 from captum_vae.training.contract import check_arguments, check_encoder, first_image
 from captum_vae.training.data_digest import data_digest
+from captum_vae.training.devices import chosen_device
 from captum_vae.training.interrupts import Interrupts
 from captum_vae.training.logs import RunLog, say
 from captum_vae.training.memory import keep_freed_memory
@@ -108,7 +109,7 @@ def fit_stacked(
     if not runs:
         raise ValueError("runs is empty; wanted at least one")
     check_choice("cuda_graph", cuda_graph, get_args(CudaGraph))
-    device = _device(config)
+    device = chosen_device(config.accelerator, "accelerator")
     if cuda_graph == "on" and device.type != "cuda":
         raise ValueError("cuda_graph='on' needs a CUDA device; leave it off on the CPU")
     if config.compile == "on":
@@ -180,7 +181,7 @@ class _Training:
             self.states.append(
                 TrainingState(run.model, run.objective, optimizers, settings, device)
             )
-        self.randomness = [_fresh_randomness(run.seed, device) for run in runs]
+        self.randomness = [_fresh_randomness(run.seed) for run in runs]
         self.start = self._resume()
         self.checkpoints: list[Path] = [
             checkpoint_path(run.out / "checkpoints", self.start) for run in runs
@@ -427,16 +428,7 @@ class _Graph:
         return {name: value.clone() for name, value in self._losses.items()}
 
 
-def _device(config: TrainerConfig) -> torch.device:
-    if config.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "accelerator='cuda', but PyTorch finds no CUDA device; use 'cpu' or 'auto'"
-        )
-    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
-
-
-def _fresh_randomness(seed: int, device: torch.device) -> dict[str, Any]:
+def _fresh_randomness(seed: int) -> dict[str, Any]:
     """The generators' states with which a single run of a seed starts."""
     with isolated_randomness(0):
         seed_everything(seed)

@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 def train(work: Work, **changes: Any) -> GaussianVAE:
     chosen = {"model": MODEL, "data": DATA, "objective": OBJECTIVE, "trainer": TRAINER, **changes}
-    return work.trained("tiny", **chosen)
+    return work.trained(Training("tiny", **chosen))
 
 
 @pytest.fixture
