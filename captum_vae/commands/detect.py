@@ -173,12 +173,17 @@ def detect(
     with naming_dead_loaders(), holding(out):
         size, wanted = detector.wanted_images
         normal = ImageSources(list(images), image_size=size, channels=wanted, every=every)
-        detector.fit(normal, batch_size=batch_size, workers=workers, progress="auto")
+        apart = None
+        if calibration is not None:
+            apart = ImageSources(list(calibration), image_size=size, channels=wanted, every=every)
+        detector.fit(
+            normal, calibration=apart, batch_size=batch_size, workers=workers, progress="auto"
+        )
         check = None
         if unseen is not None:
             size, wanted = detector.wanted_images
-            kept = ImageSources(list(unseen), image_size=size, channels=wanted, every=every)
-            check = detector.check(kept, batch_size=batch_size, progress="auto")
+            new = ImageSources(list(unseen), image_size=size, channels=wanted, every=every)
+            check = detector.check(new, batch_size=batch_size, progress="auto")
         folder = detector.save(out)
         facts = run_record(place, seed=seed)
         if check is not None:

@@ -80,6 +80,15 @@ def test_detect_saves_a_detector_its_page_and_promised_against_seen(made):
     assert "promised" in page and "on unseen normal images" in page
 
 
+def test_images_given_for_calibration_calibrate(folder, capsys):
+    command = [*DETECT, "--images", "good", "--calibration", "apart", "--out", "other"]
+    assert main([*command, "--report", "none"]) == 0
+    facts = AnomalyDetector.load("other").fitted.facts["normal"]
+    assert (facts["fitted"], facts["calibrated"], facts["trained"]) == (60, 30, "")
+    assert main([*DETECT, "--images", "good", "--calibration", "none", "--out", "third"]) == 2
+    assert "none does not exist" in capsys.readouterr().err
+
+
 def test_predictions_are_those_of_python_in_every_form(folder, capsys):
     assert main([*PREDICT, "--maps", "tiff", "--coco"]) == 0
     said = capsys.readouterr().out

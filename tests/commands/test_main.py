@@ -1,5 +1,7 @@
 """The command line: what it lists, what it refuses in one line, and a run through it."""
 
+import ast
+import inspect
 import json
 import os
 import subprocess
@@ -54,6 +56,15 @@ def test_help_lists_every_command_with_its_line(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     for name, command in cli.COMMANDS.items():
         assert name in shown and command.doc in shown
+
+
+@pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"completion"}))
+def test_every_option_of_a_command_is_read_by_it(name: str) -> None:
+    """An option that is in the help alone would be ignored in silence (one shell has no choice)."""
+    function = cli.command_function(name)
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not set(inspect.signature(function).parameters) - read
 
 
 def test_help_imports_nothing_heavy() -> None:
