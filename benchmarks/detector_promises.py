@@ -42,11 +42,11 @@ SETS = ("bottle", "hazelnut", "transistor", "tile", "ped2")
 SIZE = 256
 
 
-def read(name: str, data: Path, split: Any) -> Any:
+def read(name: str, data: Path, split: Any, cache: Any = "none") -> Any:
     if name == "ped2":
-        return UCSD(data / "ucsd", "ped2", split, image_size=SIZE, image_channels=3, cache="none")
+        return UCSD(data / "ucsd", "ped2", split, image_size=SIZE, image_channels=3, cache=cache)
     root = data / "magnetic_tile" / "mt" if name == "tile" else data / "mvtec_ad" / name
-    return MVTec(root, split=split, image_size=SIZE, image_channels=3, cache="none")
+    return MVTec(root, split=split, image_size=SIZE, image_channels=3, cache=cache)
 
 
 def listed(samples: Any, path: Path) -> tuple[Path, list[str]]:
