@@ -10,7 +10,7 @@ from typing import Any
 from captum_vae.localization.candidates import Candidates, Family
 from captum_vae.localization.feature_scorers import FeatureDifference, Mahalanobis
 from captum_vae.localization.layer_scorers import LatentAttention
-from captum_vae.localization.options import Baseline, FeatureDistance
+from captum_vae.localization.options import RESIDUAL_DISTANCE, Baseline, FeatureDistance
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
@@ -71,7 +71,7 @@ def candidate_scorers(
 
 Scorers = list[tuple[str, AnomalyScorer]]
 
-_RESIDUALS: tuple[FeatureDistance, ...] = ("l2_or_mahalanobis", "l2", "mahalanobis", "l1")
+_RESIDUALS: tuple[FeatureDistance, ...] = (RESIDUAL_DISTANCE, "l2", "mahalanobis", "l1")
 """Distances of the explained residual, the default first."""
 
 

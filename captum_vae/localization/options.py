@@ -18,6 +18,10 @@ latent has explained of them."""
 FeatureDistance = Literal["l1", "l2", "mahalanobis", "l2_or_mahalanobis"]
 """What is made of the differences of a place's channels."""
 
+RESIDUAL_DISTANCE: FeatureDistance = "l2_or_mahalanobis"
+"""The distance of the explained residual that is the default, of a choice without labels and of a
+detector on a frozen encoder."""
+
 ChannelScale = Literal["none", "normal"]
 """Whether each channel's difference is divided by its root mean square over normal images."""
 

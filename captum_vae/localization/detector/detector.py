@@ -26,6 +26,7 @@ from captum_vae.localization.detector.scorer_choice import ScorerChoice
 from captum_vae.localization.detector.scorer_record import fitted_state, load_fitted_state
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
+from captum_vae.localization.options import RESIDUAL_DISTANCE
 from captum_vae.localization.protocol import check_smoothing
 from captum_vae.models import LinearFeatureVAE
 from captum_vae.models.encoders import Encoder
@@ -137,9 +138,9 @@ class AnomalyDetector:
                 copied and frozen.
             layers: Dotted names of its layers, whose outputs are (B, K, h, w); None takes a timm
                 model's layers at strides 4, 8 and 16.
-            scorer: "auto", a name, a scorer or several; None takes the distance of the features
-                from what the latent explains of them, the root of the mean square over the
-                channels.
+            scorer: "auto", a name, a scorer or several; None takes the default of "auto", the
+                distance of the features from what the latent explains of them: the larger of the
+                root of the mean square over the channels and the Mahalanobis distance.
             latent_dim: D; "auto" takes the number under which images left out are likeliest.
             image_size: (h, w) or one number that images are resized to.
             channels: 1 or 3.
@@ -175,7 +176,7 @@ class AnomalyDetector:
         named = {"layers": [FEATURES], **others}
         if scorer is None:
             scorer = "feature_difference"
-            named.setdefault("options", {"baselines": "explained", "distance": "l2"})
+            named.setdefault("options", {"baselines": "explained", "distance": RESIDUAL_DISTANCE})
         detector = cls(model, scorer, **named)
         detector._closed_form = True
         return detector

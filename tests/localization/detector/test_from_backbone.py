@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from captum_vae import AnomalyDetector
+from captum_vae.localization import Candidates, candidate_scorers
 from tests.localization.detector.test_detector import striped
 
 LAYERS = ["layer1", "layer2"]
@@ -65,6 +66,20 @@ def test_an_encoder_of_ones_own_is_given_again_and_stays_as_it_was(tmp_path):
         AnomalyDetector.load(tmp_path, encoder(seed=4))
     with pytest.raises(ValueError, match="does not fit the saved detector"):
         AnomalyDetector.load(tmp_path, nn.Sequential(nn.Conv2d(1, 6, 3)))
+
+
+def test_the_map_is_the_default_of_the_choice_without_labels():
+    made = AnomalyDetector.from_backbone(
+        encoder(), ["1", "4"], image_size=32, channels=1, latent_dim=3
+    ).fit(striped(40))
+    (own,) = made.fitted.scorers
+    scorer, _ = next(iter(candidate_scorers(Candidates(["features"]), made.fitted.model).values()))
+    assert type(own) is type(scorer)
+    assert (own.layers, own.baselines, own.distance) == (
+        scorer.layers,
+        scorer.baselines,
+        scorer.distance,
+    )
 
 
 def test_a_layer_that_is_not_there_is_refused_before_any_image_is_read():
