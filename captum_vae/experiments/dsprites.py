@@ -10,6 +10,7 @@ from typing import Any
 from captum_vae.attr.options import Rectifier
 from captum_vae.checks import real_number, whole_number
 from captum_vae.data.dsprites_factors import IMAGE_COUNT
+from captum_vae.experiments.dsprites_figures import TrainedFigures
 from captum_vae.experiments.dsprites_findings import (
     HEADLINE_GAMMA,
     MeasuredRuns,
@@ -101,6 +102,7 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Iterator[F
     """Train and score the grid; dSprites is drawn by the renderer, whatever the data folder."""
     folders = {work.models / name: runs for name, runs in grid(settings, work).items()}
     planned = sum(map(len, folders.values()))
+    figures = TrainedFigures(work, folders)
     paper = EXPERIMENT.settings["paper"]
     share = settings.length * settings.batch_size / (paper.length * paper.batch_size)
     for finished in run_grid(folders, Execution(settings.processes)):
@@ -116,6 +118,7 @@ def run(settings: DSpritesSettings, data: Path | None, work: Work) -> Iterator[F
                 s=settings, paper=paper, votes=VOTE_PROTOCOLS[settings.protocol]
             ),
             charts=SPECIFICATION.drawn(),
+            figures=figures.of(runs),
             training_share=share,
             doubts=doubts,
             finished=(len(runs), planned),

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from captum_vae.data.sample import SampleDataset, collate_samples
 from captum_vae.experiments.anomaly_maps import AnomalyMap
+from captum_vae.experiments.explorers import explore_maps
 from captum_vae.experiments.results import Illustration
 from captum_vae.experiments.work import Work
-from captum_vae.localization.evaluation_explorer import add_images
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.preparation import resize_maps
 from captum_vae.localization.protocol import Protocol
-from captum_vae.localization.samples import SampleSubset, evenly_spaced
-from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scoring import fit_scorers, score_batch
 from captum_vae.report import (
     ColorScale,
@@ -25,10 +23,6 @@ from captum_vae.report import (
     draw_map_grid,
     save_picture,
 )
-from captum_vae.report.explorer import Explorer
-
-EXPLORED = 200
-"""Test images on the page on which they are browsed."""
 
 
 def draw_examples(
@@ -96,8 +90,11 @@ def draw_examples(
         caption,
     )
     lines = {m.name: (m.scorer, replace(protocol, smoothing=m.smoothing)) for m in maps}
-    page = _explore(work, lines, test, Path(file).stem, caption)
-    return replace(Illustration.of(picture, work.out), explorer=page)
+    where = caption.partition(":")[0]
+    page = explore_maps(work, lines, test, name=Path(file).stem, where=where)
+    return replace(
+        Illustration.of(picture, work.out), explorer=page, browses=f"test images: {where}"
+    )
 
 
 def draw_layers(
@@ -148,27 +145,6 @@ def draw_layers(
         caption,
     )
     return Illustration.of(picture, work.out)
-
-
-def _explore(
-    work: Work,
-    lines: Mapping[str, tuple[AnomalyScorer, Protocol]],
-    test: SampleDataset,
-    name: str,
-    caption: str,
-) -> str:
-    """Write a page on which test images and their maps are browsed; its path from the folder."""
-    places = evenly_spaced(range(len(test)), EXPLORED)
-    where = caption.partition(":")[0]
-    folder = work.out / "explore" / name
-    with Explorer(
-        folder,
-        title="Test images and their maps",
-        lead=f"{len(places)} of {len(test)} test images, evenly spaced: {where}.",
-    ) as page:
-        batches = ImageBatches(SampleSubset(test, places), "test", batch_size=8, device=work.device)
-        add_images(page, lines, batches)
-    return (folder / "index.html").relative_to(work.out).as_posix()
 
 
 def _folded(name: str) -> str:

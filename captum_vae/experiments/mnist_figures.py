@@ -15,10 +15,20 @@ from captum_vae.experiments.demo_figures import (
     method_1_rows,
     row_from_zero,
 )
-from captum_vae.experiments.mnist_rows import HEADLINE_LAYER, LAYERS
+from captum_vae.experiments.explorers import DECODED, EXPLORED, explore_dimensions, explore_maps
+from captum_vae.experiments.mnist_rows import (
+    EXPLORED_SCORERS,
+    HEADLINE_LAYER,
+    LAYERS,
+    PROTOCOL,
+    attention_scorers,
+)
 from captum_vae.experiments.results import Illustration
 from captum_vae.experiments.work import Work
+from captum_vae.localization.detector.normal_images import Joined
+from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.samples import SampleSubset, evenly_spaced
+from captum_vae.localization.scoring import fit_scorers
 from captum_vae.models import GaussianVAE
 from captum_vae.report import GridRow, Picture, Strip, draw_map_grid, save_picture
 
@@ -45,14 +55,61 @@ def draw_figures(vae: GaussianVAE, demo: DemoSettings, work: Work) -> list[Illus
     pictures[headline] = draw_reconstruction_baseline(vae, HEADLINE_LAYER, images, folder)
     strokes = f"trained on {demo.normal}, {HEADLINE_LAYER}, changed strokes"
     pictures[strokes] = draw_strokes(vae, demo, work, folder)
+    explorers = {
+        headline: _explore_digits(vae, demo, work),
+        strokes: _explore_strokes(vae, demo, work),
+    }
     return [
         replace(
             Illustration.of(picture, work.out),
             alt=f"VAE {title}: {picture.alt}",
             caption=f"VAE {title}. {picture.caption}",
+            **explorers.get(title, {}),
         )
         for title, picture in pictures.items()
     ]
+
+
+def _explore_digits(vae: GaussianVAE, demo: DemoSettings, work: Work) -> dict[str, str]:
+    """The page of test images of every digit that is shown, with the map of each dimension."""
+    digits = (demo.normal, *demo.others)
+    shares = [
+        (data, place)
+        for data in (read_digits(demo, "test", digit) for digit in digits)
+        for place in evenly_spaced(range(len(data)), DECODED // len(digits))
+    ]
+    page = explore_dimensions(
+        work,
+        vae,
+        Joined(shares),
+        LAYERS,
+        name=f"digit_{demo.normal}_dimensions",
+        source=f"the training on the digit {demo.normal}",
+    )
+    return {
+        "explorer": page,
+        "browses": f"the latent dimensions of the VAE trained on {demo.normal}",
+    }
+
+
+def _explore_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work) -> dict[str, str]:
+    """The page of digits with changed strokes, with their masks and the maps of some scorers."""
+    train, test = (read_digits(demo, split, demo.normal) for split in ("train", "test"))
+    scorers = attention_scorers(vae)
+    chosen = {name: scorers[name] for name in EXPLORED_SCORERS}
+    normal = SampleSubset(train, evenly_spaced(range(len(train)), EXPLORED))
+    fit_scorers(
+        [*chosen.values()], ImageBatches(normal, "normal", batch_size=16, device=work.device), ""
+    )
+    where = f"strokes pasted into or erased from the digit {demo.normal}"
+    page = explore_maps(
+        work,
+        {name: (scorer, PROTOCOL) for name, scorer in chosen.items()},
+        StrokeDefects(test, seed=work.seed),
+        name=f"digit_{demo.normal}_strokes",
+        where=where,
+    )
+    return {"explorer": page, "browses": f"test images: {where}"}
 
 
 def draw_strokes(vae: GaussianVAE, demo: DemoSettings, work: Work, folder: Path) -> Picture:

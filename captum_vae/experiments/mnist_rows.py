@@ -25,6 +25,15 @@ RECTIFIERS: tuple[Rectifier, ...] = ("relu", "abs", "sigmoid")
 BASELINES: tuple[Baseline, ...] = ("reconstruction", "mean_activation")
 PROTOCOL = Protocol(threshold="oracle")
 
+EXPLORED_SCORERS = (
+    "method 1, abs per channel, relative to reconstruction, conv2",
+    "method 1, relu, conv2",
+    "method 2, abs, conv2",
+    "control: feature difference to reconstruction, conv2",
+    RECONSTRUCTION,
+)
+"""The scorers whose maps are browsed image by image."""
+
 
 class Ink:
     """The control without any model: how white a pixel is."""

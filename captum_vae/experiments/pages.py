@@ -164,7 +164,7 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
     ]
     if pictures:
         links = [
-            (f"Browse test images: {figure['caption'].partition(':')[0]}", figure["explorer"])
+            (f"Browse {figure['browses']}", figure["explorer"])
             for figure in results["figures"]
             if figure.get("explorer") and (folder / figure["explorer"]).is_file()
         ]

@@ -52,12 +52,14 @@ class Illustration:
         caption: How to read it.
         explorer: A page on which more of the same is browsed, relative to the page's folder; empty
             where there is none.
+        browses: What is browsed there, in words that follow "Browse".
     """
 
     file: str
     alt: str
     caption: str
     explorer: str = ""
+    browses: str = ""
 
     @classmethod
     def of(cls, picture: Picture, folder: Path) -> Illustration:

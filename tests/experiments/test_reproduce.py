@@ -1,7 +1,9 @@
 """The command: data that stand in, refusals, and a smoke run of the experiments."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from captum_vae.commands.reproduce import reproduce
 from captum_vae.experiments.pages import load_results, write_pages
 from captum_vae.experiments.reproduce import data_folder, load_experiment
 from captum_vae.files import holding
+from tests.report.explorer import browser
 from tests.report.page_check import Page
 
 
@@ -107,6 +110,25 @@ def test_two_runs_in_one_folder_are_refused(
     assert all(f"{tmp_path} is being written by process" in error for error in errors)
 
 
+def check_explorers(out: Path, results: dict[str, Any]) -> None:
+    """The page links explorers; in Chromium, where there is one, each draws without an error."""
+    pages = [figure["explorer"] for figure in results["figures"] if figure["explorer"]]
+    links = {link for link in Page(out / "index.html").links if link.startswith("explore/")}
+    assert pages and set(pages) == links
+    assert all((out / page).is_file() for page in pages)
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        return
+    with browser.opened() as driver:
+        for page in pages:
+            browser.show(driver, out / page)
+            browser.ready(driver)
+            assert browser.errors(driver) == []
+            assert all(url.startswith("file:") for url in browser.requests(driver))
+            if page.endswith("dimensions/index.html") or results["experiment"] == "dsprites":
+                words = driver.find_element("css selector", "#explorer").text
+                assert "reconstruction" in words and "z = -3" in words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "dsprites"])
 def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
@@ -118,6 +140,7 @@ def test_smoke_writes_every_page_and_a_repeated_command_trains_nothing(
     assert main([*command, "--report_json", str(copy)]) == 0
     assert Page(out / "index.html").faults == []
     results = load_results(copy)
+    check_explorers(out, results)
     assert results["command"].startswith(f"captum-vae reproduce {name} --scale smoke")
     assert {claim["verdict"] for claim in results["claims"]} == {"not testable here"}
 
@@ -189,3 +212,4 @@ def test_smoke_runs_on_rendered_data(
     assert {claim["verdict"] for claim in results["claims"]} == {"not testable here"}
     assert len(results["trainings"]) == trainings
     assert all((tmp_path / figure["file"]).is_file() for figure in results["figures"])
+    check_explorers(tmp_path, results)

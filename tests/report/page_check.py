@@ -9,12 +9,13 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Pictures of a page, its text, and tags that are not closed in order."""
+    """Pictures and links of a page, its text, and tags that are not closed in order."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.pictures: list[dict[str, str | None]] = []
+        self.links: list[str] = []
         self.text = ""
         self.faults: list[str] = []
         self._open: list[str] = []
@@ -33,6 +34,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
             self.pictures.append(dict(attrs))
+        if tag == "a":
+            self.links.append(dict(attrs).get("href") or "")
         if tag not in VOID:
             self._open.append(tag)
 
