@@ -164,7 +164,7 @@ def _sections(results: Mapping[str, Any], folder: Path) -> list[Section]:
     ]
     if pictures:
         links = [
-            (f"Browse {figure['browses']}", figure["explorer"])
+            (f"Browse {figure.get('browses', 'test images')}", figure["explorer"])
             for figure in results["figures"]
             if figure.get("explorer") and (folder / figure["explorer"]).is_file()
         ]
