@@ -37,6 +37,10 @@ def command() -> str:
     """The command in a shell's words: of captum-vae where one runs, else of the process."""
     arguments = _arguments.get()
     if arguments is None:
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if spec is not None and sys.argv[0] == spec.origin:
+            module = spec.name.removesuffix(".__main__")
+            return shlex.join(["python", "-m", module, *sys.argv[1:]])
         return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return shlex.join(["captum-vae", *arguments])
 

@@ -183,6 +183,7 @@ def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float
     names = list(dict.fromkeys(dot.series for dot in dots))
     published = [name for name in names if name in chart.published]
     marks = _marks(published, [name for name in names if name not in published])
+    axes.set(xscale=chart.scale, yscale=chart.scale)
     for name, mark in marks.items():
         known = [place for dot in dots if dot.series == name and (place := dot.place)]
         _draw_marks(axes, name, mark, known, linewidth=0.8)
@@ -191,7 +192,8 @@ def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     for dot in dots:
         if dot.place:
-            _draw_dot(axes, dot, dot.place, marks[dot.series]["color"])
+            words = "" if chart.scale == "log" else dot.point
+            _draw_dot(axes, dot, dot.place, marks[dot.series]["color"], words)
     axes.set_xlabel(chart.x)
     axes.set_ylabel(chart.y)
     missing = [f"{dot.series}, {chart.point} {dot.point}" for dot in dots if not dot.place]
@@ -201,15 +203,15 @@ def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float
     return _SCATTER_HEIGHT
 
 
-def _draw_dot(axes: Axes, dot: _Dot, place: tuple[float, float], color: str) -> None:
-    """Its intervals, and what tells it apart."""
+def _draw_dot(axes: Axes, dot: _Dot, place: tuple[float, float], color: str, words: str) -> None:
+    """Its intervals, and what tells it apart in words."""
     look: dict[str, Any] = {"color": color, "linewidth": 1, "alpha": 0.5}
     if dot.x.low is not None and dot.x.high is not None:
         axes.hlines(place[1], dot.x.low, dot.x.high, **look)
     if dot.y.low is not None and dot.y.high is not None:
         axes.vlines(place[0], dot.y.low, dot.y.high, **look)
     axes.annotate(
-        dot.point,
+        words,
         place,
         (5, 4),
         textcoords="offset points",

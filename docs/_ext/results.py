@@ -29,6 +29,7 @@ The pictures hold images of others' data sets and are not committed. The command
 """
 sys.path.insert(0, str(DOCS.parent))
 from benchmarks import summary as speed_summary  # noqa: E402
+from benchmarks.growth.page import markdown as growth_markdown  # noqa: E402
 from captum_vae.experiments.pages import markdown_page  # noqa: E402
 from captum_vae.experiments.seed_comparison import comparison_table  # noqa: E402
 from captum_vae.report.chart_drawing import chart_svg  # noqa: E402
@@ -110,6 +111,8 @@ def renderer_of(name: str, result: Result) -> Callable[[Result], str]:
         return seeds
     if {"experiment", "claims", "tables"} <= result.keys():
         return reproduction
+    if "growths" in result:
+        return growth
     return anything
 
 
@@ -221,6 +224,11 @@ def inline_chart(chart: Chart | Scatter, table: Result) -> str:
         f"<figcaption>{html.escape(chart.caption)}</figcaption>\n"
         "</figure>\n```"
     )
+
+
+def growth(result: Result) -> str:
+    """A result of ``python -m benchmarks.growth``: figures, slopes and points."""
+    return growth_markdown(result, inline_chart)
 
 
 def anything(result: Result) -> str:

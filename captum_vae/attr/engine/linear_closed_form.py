@@ -150,15 +150,28 @@ def _jacobian(
         gradients = gradients_of(codes, edges, dims, create_graph, batched=True)
         dense = _joined([g.flatten(2) for g in gradients], 2).to(dtype)
         return _Jacobian(len(codes), dense=dense)
-    shared = _picked(codes, head.edge, dims).to(dtype)  # (T, ...), the same for every image
     if head.hidden is None:
+        shared = _picked(codes, head.edge, dims).to(dtype)  # (T, ...), the same for every image
         return _Jacobian(len(codes), shared=shared)
     gate = None
     if head.hidden.elementwise:
         gate = _derivative(head.hidden, edges[0], None, create_graph)
         gate = gate.reshape(len(codes), -1).to(dtype)
     weight = head.hidden.linears[0].weight.to(dtype)
-    return _Jacobian(len(codes), shared=shared @ weight, gate=gate)
+    return _Jacobian(len(codes), shared=_rows(codes, head.edge, dims, weight), gate=gate)
+
+
+def _rows(codes: Tensor, edge: GradientEdge, dims: Sequence[int], weight: Tensor) -> Tensor:
+    """V (T, H): derivative of the codes with respect to the input of the Linear that ends in edge.
+
+    Where the codes are its output, V is rows of its weight. A product with one-hot rows would find
+    them too, at a cost that grows with the square of the number of dimensions.
+    """
+    if AutogradPath(codes, edge).connected:
+        return _picked(codes, edge, dims).to(weight.dtype) @ weight
+    if list(dims) == list(range(len(weight))):
+        return weight
+    return torch.stack([weight[dim] for dim in dims])  # no index is sent to the device
 
 
 def _picked(codes: Tensor, edge: GradientEdge, dims: Sequence[int]) -> Tensor:

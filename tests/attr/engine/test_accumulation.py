@@ -11,6 +11,7 @@ from benchmarks.memory import peak_bytes
 from captum_vae import LatentGradCAM
 from captum_vae.attr.engine import accumulation
 from captum_vae.attr.options import Aggregate, Order, Rectifier, Reduction, Weighting
+from captum_vae.models import ConvVAE
 from tests.attr.toys import ToyVAE, assert_equal
 
 AGGREGATES = [aggregate for aggregate in get_args(Aggregate) if aggregate != "none"]
@@ -71,3 +72,13 @@ def test_the_authors_preset_at_1024_pixels_takes_64_mb_beside_its_result(aggrega
     peak = peak_bytes(call)
     assert kept[0].shape == (2, 1, 1024, 1024)
     assert peak - kept[0].nbytes < 64 * 2**20
+
+
+def test_many_dimensions_need_no_square_of_their_number():
+    dims = 2048
+    vae = ConvVAE(dims, image_size=16, channels=(4, 8), hidden=8).eval()
+    cam = LatentGradCAM(vae, "encoder.relu2")
+    x = torch.rand(2, 1, 16, 16)
+    maps = cam.attribute(x)
+    assert peak_bytes(lambda: cam.attribute(x)) < dims * dims  # a quarter of D x D floats
+    assert_equal(cam.attribute(x, target=[3, 2047]), maps[:, [3, 2047]], 1e-6)
