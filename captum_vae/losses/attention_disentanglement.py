@@ -32,8 +32,9 @@ from captum_vae.attr import LatentGradCAM
 from captum_vae.attr.during_training import WatchedForward, watch_forward
 from captum_vae.attr.options import Order, Rectifier
 from captum_vae.checks import check_choice, checked_seed, floating_tensor, whole_number
-from captum_vae.losses.elbo import at_least_float32, kl_per_dimension
+from captum_vae.losses.elbo import kl_per_dimension
 from captum_vae.losses.options import Aggregation, Gate, Mode
+from captum_vae.precision import at_least_float32
 
 MAP_OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {"rectifier": "relu", "order": "after_sum", "channel_weights": "exact"},

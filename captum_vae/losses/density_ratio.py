@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_vae.checks import floating_tensor
-from captum_vae.losses.elbo import at_least_float32
+from captum_vae.precision import at_least_float32
 
 
 def permute_dims(z: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

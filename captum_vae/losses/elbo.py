@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from captum_vae.checks import check_choice, floating_tensor, real_number, whole_number
 from captum_vae.losses.options import Likelihood, OutputScale
 from captum_vae.posterior import standard_normal_kl
+from captum_vae.precision import at_least_float32
 
 
 def bernoulli_nll(
@@ -286,11 +287,6 @@ class ELBO(nn.Module):
         if self.likelihood == "gaussian":
             return gaussian_nll(reconstruction, target, variance=self.variance)
         return optimal_gaussian_nll(reconstruction, target)
-
-
-def at_least_float32(value: Tensor) -> Tensor:
-    """Widen half precision, which is too coarse for sums over an image; leave the rest."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _matching(reconstruction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from captum_vae.checks import check_choice
 from captum_vae.models.base import GaussianVAE
 from captum_vae.models.factor import FactorDiscriminator
 from captum_vae.models.grey_output import DoubledToGrey, doubles_to_grey
+from captum_vae.precision import at_least_float32
 
 Convolutions = Literal["auto", "each", "grouped"]
 """How the convolutions of K copies run: one after another, or as one with K groups."""
@@ -125,11 +126,11 @@ class StackedVAE:
             The channel weights alpha, (K, B, D, C), in float32 or wider.
         """
         assert codes.features is not None
-        features = _wide(codes.features)
+        features = at_least_float32(codes.features)
         copies, images, channels = features.shape[:3]
         positions = features[0, 0, 0].numel()
-        heads = _wide(self.parameters["mean.weight"])
-        first = _wide(self.parameters.get("encoder.fc1.weight", heads))
+        heads = at_least_float32(self.parameters["mean.weight"])
+        first = at_least_float32(self.parameters.get("encoder.fc1.weight", heads))
         by_place = first.reshape(copies, -1, channels, positions)
         if layer == self.last_features()[1]:
             answers = (by_place.sum(3) / positions)[:, None].expand(-1, images, -1, -1)
@@ -226,7 +227,7 @@ class StackedDiscriminator:
         for name in self._names:
             before = _linear(inputs[-1], *self._of(name))
             inputs.append(F.leaky_relu_(before, self._slope))
-        logits = _wide(_linear(inputs[-1], weight, bias))
+        logits = at_least_float32(_linear(inputs[-1], weight, bias))
         log_odds = logits[..., 0] - logits[..., 1]
         joint, shuffled = log_odds[:, :images], log_odds[:, images:]
         loss = 0.5 * (F.softplus(-joint).mean(1) + F.softplus(shuffled).mean(1))
@@ -246,7 +247,7 @@ class StackedDiscriminator:
             if name == self._names[0]:
                 unit = unit[:, :images]
             unit = torch.bmm(unit, self.parameters[f"{name}.weight"].to(unit.dtype))
-        return joint.mean(1), loss, _wide(unit) / images
+        return joint.mean(1), loss, at_least_float32(unit) / images
 
     def write_back(self) -> None:
         """Copy the stacked weights into the models they came from."""
@@ -259,7 +260,7 @@ class StackedDiscriminator:
         weight, bias = self._of(name)
         gradient = gradient.to(given.dtype)
         weight.grad = torch.bmm(gradient.mT, given).to(weight.dtype)
-        bias.grad = _wide(gradient).sum(1).to(bias.dtype)
+        bias.grad = at_least_float32(gradient).sum(1).to(bias.dtype)
 
 
 class _Images:
@@ -334,10 +335,6 @@ def _plus(images: Tensor, bias: Tensor | None) -> Tensor:
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(K, B, I) by K layers of weight (K, O, I) and bias (K, O): (K, B, O)."""
     return torch.baddbmm(bias[:, None], x, weight.mT)
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _stacked(models: Sequence[nn.Module]) -> dict[str, nn.Parameter]:

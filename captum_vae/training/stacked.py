@@ -11,15 +11,14 @@ them are one stack, and a step of K small models launches as many kernels as a s
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from captum_vae.checks import check_choice, whole_number
@@ -45,13 +44,15 @@ from captum_vae.training.logs import RunLog, say
 from captum_vae.training.memory import keep_freed_memory
 from captum_vae.training.objectives import VAEObjective
 from captum_vae.training.random_state import isolated_randomness, random_state, seed_everything
+from captum_vae.training.stacked_adam import stack_adam, unstack_adam
+from captum_vae.training.stacked_execution import EagerStep, GraphedStep
 from captum_vae.training.stacked_inputs import (
     BlockNoise,
     NoiseSource,
     SequentialNoise,
     StackedImages,
 )
-from captum_vae.training.stacked_step import Noise, StackedStep, check_objectives_alike
+from captum_vae.training.stacked_step import StackedStep, check_objectives_alike
 from captum_vae.training.state import TrainingState
 from captum_vae.training.trainer import NonFiniteLossError, TrainingResult
 
@@ -134,6 +135,7 @@ class _Block:
 
     states: list[TrainingState]
     step: StackedStep
+    run: EagerStep
     images: StackedImages
     noise: NoiseSource
     logs: list[RunLog] = field(default_factory=list)
@@ -141,13 +143,13 @@ class _Block:
     def load(self) -> None:
         """Take the optimizers' state over from the single runs'."""
         for name, optimizer in self.step.optimizers.items():
-            _stack_adam(optimizer, [state.optimizers[name] for state in self.states])
+            stack_adam(optimizer, [state.optimizers[name] for state in self.states])
 
     def store(self) -> None:
         """Give weights and optimizers' state back to the single runs'."""
         self.step.write_back()
         for name, optimizer in self.step.optimizers.items():
-            _unstack_adam(optimizer, [state.optimizers[name] for state in self.states])
+            unstack_adam(optimizer, [state.optimizers[name] for state in self.states])
 
 
 class _Training:
@@ -200,14 +202,12 @@ class _Training:
             interrupts = stack.enter_context(Interrupts())
             for block in blocks:
                 block.logs = [stack.enter_context(self._log(state)) for state in block.states]
-            steps: list[Callable[[int], dict[str, Tensor]]] = [
-                _Graph(block, self).run if graph else _Eager(block, self).run for block in blocks
-            ]
             for step in range(self.start, config.steps):
                 done = step + 1
                 logged = done % config.log_every == 0 or done == config.steps
-                for block, run in zip(blocks, steps, strict=True):
-                    losses = run(step)
+                beta = self._beta(step)
+                for block in blocks:
+                    losses = block.run(block.images.batch(step), block.noise.draw(step), beta)
                     # On a GPU reading a value back would stall every step.
                     if logged or self.device.type == "cpu":
                         self._check_finite(block, losses, step)
@@ -271,13 +271,13 @@ class _Training:
         say(f"resuming {len(self.runs)} runs after step {start}")
         return start
 
-    def _block(self, part: slice, convolutions: Convolutions, capturable: bool) -> _Block:
+    def _block(self, part: slice, convolutions: Convolutions, graphed: bool) -> _Block:
         runs, states = self.runs[part], self.states[part]
         step = StackedStep(
             [run.model for run in runs],
             [run.objective for run in runs],
             convolutions=convolutions,
-            capturable=capturable,
+            capturable=graphed,
         )
         seeds = [run.seed for run in runs]
         shape = (self.config.batch_size, runs[0].model.latent_shape[0])
@@ -295,7 +295,8 @@ class _Training:
             batch_size=self.config.batch_size * step.batches_per_step,
             device=self.device,
         )
-        block = _Block(list(states), step, images, noise)
+        run = (GraphedStep if graphed else EagerStep)(step, self.config.precision, self.device)
+        block = _Block(list(states), step, run, images, noise)
         block.load()
         return block
 
@@ -352,80 +353,10 @@ class _Training:
             processes=1,
         )
 
-    def beta(self, step: int) -> float:
+    def _beta(self, step: int) -> float:
         """The weight of the KL at a step."""
         elbo = self.runs[0].objective.elbo
         return float(elbo.beta) * linear_warmup(step, elbo.warmup_steps)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """The precision of a step."""
-        if self.config.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-
-class _Eager:
-    """A step, operation by operation."""
-
-    def __init__(self, block: _Block, training: _Training) -> None:
-        self._block, self._training = block, training
-
-    def run(self, step: int) -> dict[str, Tensor]:
-        """Make the step and return its losses."""
-        block, training = self._block, self._training
-        images, noise = block.images.batch(step), block.noise.draw(step)
-        beta = torch.tensor(training.beta(step), device=training.device)
-        with training.autocast():
-            losses = block.step.gradients(images, noise, beta)
-        block.step.update()
-        return losses
-
-
-class _Graph:
-    """A step recorded as a CUDA graph: inputs are copied into its own memory, then it is replayed.
-
-    The steps that PyTorch asks for before a recording are real steps of the training.
-    """
-
-    WARM_UP = 3
-
-    def __init__(self, block: _Block, training: _Training) -> None:
-        self._block, self._training = block, training
-        self._eager = _Eager(block, training)
-        self._graph: Any = None
-        self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._eager_steps = 0
-        self._losses: dict[str, Tensor] = {}
-
-    def run(self, step: int) -> dict[str, Tensor]:
-        """Make the step and return its losses."""
-        block, training = self._block, self._training
-        if self._eager_steps < self.WARM_UP:
-            self._eager_steps += 1
-            self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
-                losses = self._eager.run(step)
-            torch.cuda.current_stream().wait_stream(self._side)
-            return losses
-        images, noise = block.images.batch(step), block.noise.draw(step)
-        if self._graph is None:
-            self._images = images.clone()
-            self._noise = Noise(*(None if n is None else n.clone() for n in noise))  # type: ignore[arg-type]
-            self._beta = torch.zeros((), device=training.device)
-            for optimizer in block.step.optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                with training.autocast():
-                    self._losses = block.step.gradients(self._images, self._noise, self._beta)
-                block.step.update()
-        self._images.copy_(images)
-        for kept, drawn in zip(self._noise, noise, strict=True):
-            if kept is not None and drawn is not None:
-                kept.copy_(drawn)
-        self._beta.fill_(training.beta(step))
-        self._graph.replay()
-        return {name: value.clone() for name, value in self._losses.items()}
 
 
 def _fresh_randomness(seed: int) -> dict[str, Any]:
@@ -433,40 +364,3 @@ def _fresh_randomness(seed: int) -> dict[str, Any]:
     with isolated_randomness(0):
         seed_everything(seed)
         return random_state(torch.device("cpu"))
-
-
-def _stack_adam(stacked: Optimizer, singles: Sequence[Optimizer]) -> None:
-    """Give a stacked Adam the moments of K Adams; nothing where they have none yet."""
-    parameters = stacked.param_groups[0]["params"]
-    of_singles = [optimizer.param_groups[0]["params"] for optimizer in singles]
-    for place, parameter in enumerate(parameters):
-        states = [
-            optimizer.state[single[place]]
-            for optimizer, single in zip(singles, of_singles, strict=True)
-        ]
-        if not all(states):
-            continue
-        stacked.state[parameter] = {
-            "step": states[0]["step"].detach().clone(),
-            **{
-                name: torch.empty_like(parameter).copy_(torch.stack([s[name] for s in states]))
-                for name in ("exp_avg", "exp_avg_sq")
-            },
-        }
-
-
-def _unstack_adam(stacked: Optimizer, singles: Sequence[Optimizer]) -> None:
-    """Give K Adams the moments of a stacked one."""
-    for place, parameter in enumerate(stacked.param_groups[0]["params"]):
-        state = stacked.state[parameter]
-        if not state:
-            continue
-        for copy, optimizer in enumerate(singles):
-            own = optimizer.param_groups[0]["params"][place]
-            optimizer.state[own] = {
-                "step": state["step"].detach().clone(),
-                **{
-                    name: torch.empty_like(own).copy_(state[name][copy])
-                    for name in ("exp_avg", "exp_avg_sq")
-                },
-            }

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from captum_vae.losses.attention_disentanglement import MAP_OPTIONS, NonFiniteMapsError
-from captum_vae.losses.elbo import ELBO, at_least_float32, free_bits, kl_per_dimension
+from captum_vae.losses.elbo import ELBO, free_bits, kl_per_dimension
 from captum_vae.models import FactorDiscriminator
 from captum_vae.models.base import GaussianVAE
 from captum_vae.models.stacked import (
@@ -27,6 +27,7 @@ from captum_vae.models.stacked import (
     StackedDiscriminator,
     StackedVAE,
 )
+from captum_vae.precision import at_least_float32
 from captum_vae.training.attention_term import AttentionTerm
 from captum_vae.training.objectives import FactorVAEObjective, VAEObjective
 
