@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from captum_vae.lost_processes import LostProcessError, telling_lost_processes
 from captum_vae.progress import detail, reporting
 from captum_vae.provenance import peak_memory, running
 from captum_vae.version import __version__
@@ -77,6 +78,12 @@ EXTRAS = {
 }
 """Packages that only some commands need, and the extra of captum-vae that installs them."""
 
+_AFTER_A_LOSS = (
+    "start the same command again: fit and predict go on from what they have saved, other commands "
+    "begin anew, and both end with what an undisturbed run gives"
+)
+"""What to do when one of several processes was lost."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``captum-vae`` with ``arguments`` (those of the process by default).
@@ -90,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             try:
-                return _dispatch(arguments)
+                with telling_lost_processes(_AFTER_A_LOSS):
+                    return _dispatch(arguments)
             finally:
                 # A pipe that is closed is noticed here, not when Python exits.
                 sys.stdout.flush()
@@ -101,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # on closing the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except LostProcessError:
+            return 2
         # What people type and feed in can fail anywhere, also in a model or data set of their own.
         except Exception as error:
             if os.environ.get("CAPTUM_VAE_TRACEBACK") == "1":

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from captum_vae.checks import check_choice
 from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.files import holding
+from captum_vae.lost_processes import stopping_in_agreement, telling_lost_processes
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.provenance import run_record
 from captum_vae.training.active_report import measure_active_dimensions
@@ -150,6 +151,8 @@ class Trainer(TrainerConfig):
                 cannot share a batch, another run is writing to ``out``, or the one that it holds
                 is not this one or is damaged.
             NonFiniteLossError: The loss became NaN or infinite.
+            LostProcessError: Another of the processes that train together was killed or crashed;
+                the same run started again continues at its last checkpoint.
             OSError: A checkpoint could not be written, or a process that loads images died.
         """
         check_arguments(model, dataset, objective, out)
@@ -166,7 +169,15 @@ class Trainer(TrainerConfig):
                 "processes that share it"
             )
         # The other processes read what the first writes, and wait for it at every checkpoint.
-        with naming_dead_loaders(), holding(out) if fabric.is_global_zero else nullcontext():
+        advice = (
+            f"{str(out)!r} holds everything up to the last checkpoint: start the same command "
+            "again to continue there"
+        )
+        with (
+            telling_lost_processes(advice),
+            naming_dead_loaders(),
+            holding(out) if fabric.is_global_zero else nullcontext(),
+        ):
             return self._fit(fabric, model, dataset, objective, Path(out), resume, image, on_step)
 
     def _fit(
@@ -335,6 +346,7 @@ class _Run:
                 "same command again to continue",
                 active=fabric.is_global_zero,
             )
+            stopping_in_agreement()
             signal.raise_signal(stop)
         return log.last
 
