@@ -36,6 +36,7 @@ from captum_vae.models import FactorDiscriminator, FactorVAE
 from captum_vae.progress import stage
 from captum_vae.provenance import Code, run_record
 from captum_vae.training import AttentionTerm, FactorVAEObjective, Trainer, TrainingResult
+from captum_vae.training.checkpoint import keep_model_alone
 from captum_vae.training.configuration import CudaGraph, TrainerConfig
 from captum_vae.training.devices import chosen_device
 from captum_vae.training.logs import say
@@ -286,6 +287,8 @@ def _scored(
     write_record(
         out / experiment.name / "result.json", {"experiment": asdict(experiment), "row": row}
     )
+    # A finished run is not trained further, and many of them are kept.
+    keep_model_alone(result.checkpoint)
     return row
 
 

@@ -12,6 +12,7 @@ from captum_vae.experiments.seed_run import SeedRun
 from captum_vae.experiments.seed_runs import Execution, run_experiments
 from captum_vae.experiments.work import write_record
 from captum_vae.files import DamagedFileError
+from captum_vae.training import load_vae
 
 
 def row(variant: str, seed: int, score: float) -> dict[str, object]:
@@ -152,6 +153,9 @@ def test_variants_start_from_the_same_weights_and_finished_runs_are_kept(
     ]
     assert logs[0]["nll"] == pytest.approx(logs[1]["nll"], rel=1e-4)
     assert "attention_overlap" in logs[1] and "attention_overlap" not in logs[0]
+    (checkpoint,) = (tmp_path / "factorvae" / "seed_0" / "checkpoints").iterdir()
+    assert checkpoint.stat().st_size < 3e6
+    assert load_vae(checkpoint).config["latent_dims"] == 4
     assert main(arguments) == 0
     assert "2 of 2 runs are done" in capsys.readouterr().err
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == first["runs"]

@@ -23,6 +23,7 @@ from captum_vae.training.checkpoint import (
     check_resumable,
     checkpoint_path,
     find_checkpoint,
+    keep_model_alone,
     list_checkpoints,
     prune_checkpoints,
     read_checkpoint,
@@ -179,6 +180,17 @@ def test_damage_names_the_good_checkpoint_beside_it(tmp_path: Path) -> None:
 def test_a_checkpoint_without_what_a_run_needs_is_not_resumed_from(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no objective to resume from"):
         check_resumable(read_checkpoint(save(tmp_path, 3)))
+
+
+def test_of_a_finished_run_the_model_alone_can_be_kept(run: Path) -> None:
+    before, size = load_vae(run), find_checkpoint(run).stat().st_size
+    keep_model_alone(find_checkpoint(run))
+    assert find_checkpoint(run).stat().st_size < size / 2
+    for one, other in zip(load_vae(run).parameters(), before.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert read_checkpoint(run)["step"] == 14
+    with pytest.raises(ValueError, match="it has no objective to resume from"):
+        check_resumable(read_checkpoint(run))
 
 
 STRAYS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
