@@ -1,22 +1,30 @@
-"""Seeds trained in one process against runs by themselves: processor time, and how far apart.
+"""Seeds trained in one process against as many runs by themselves: processor time, and how alike.
 
-One command, some minutes on one core::
+One command, about half an hour on one core::
 
     python -m benchmarks.stacked_seeds --out docs/results/stacked_seeds_cpu.json
 
-Both ways train the dSprites models of ``captum-vae disentangle-seeds``, one after the other in
-one process with one thread. ``single`` is the trainer as ``disentangle-seeds`` runs it; it is timed
-before freed memory is kept (as single runs are) and after (``single_keeping_memory``), so that the
-saving of the allocator and that of the work can be told apart.
+Every run is a process of its own with one thread: it imports the package, draws dSprites, trains
+the model that ``captum-vae disentangle-seeds`` trains (``vae`` without the discriminator and its
+second batch), writes log and checkpoint and measures the active dimensions. ``single`` is K such
+processes of one seed each by :class:`~captum_vae.training.Trainer`, ``stacked`` one process of K
+seeds by :func:`~captum_vae.training.stacked.fit_stacked`. The two take turns. Whole processes
+are told as the system accounts for them, and beside them the seconds a step within the training,
+to which a long run tends. ``single_keeping_memory`` is a single run in which freed memory is kept,
+as stacked runs keep it, so that the allocator's part of the gain is told apart.
 """
 
 import argparse
 import json
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,111 +32,152 @@ from captum_vae.data import DSprites
 from captum_vae.experiments.seed_run import SeedRun
 from captum_vae.experiments.seed_runs import build_run
 from captum_vae.files import write_json
+from captum_vae.losses import ELBO
+from captum_vae.models.base import GaussianVAE
 from captum_vae.provenance import run_record
-from captum_vae.training import Trainer
+from captum_vae.training import Trainer, VAEObjective
 from captum_vae.training.configuration import TrainerConfig
 from captum_vae.training.memory import keep_freed_memory
 from captum_vae.training.stacked import StackedRun, fit_stacked
 
-VARIANTS = ("factorvae", "normalised", "paper", "replication")
+VARIANTS = ("vae", "factorvae", "normalised")
+WAYS = ("single", "single_keeping_memory", "stacked")
 
 
-def measure(variant: str, seeds: int, steps: int, batch_size: int) -> dict[str, object]:
-    """Processor seconds a seed and step of each way, and the largest differences at the end."""
-    runs = [
-        SeedRun(variant, seed, steps=steps, batch_size=batch_size, gamma=40.0)  # type: ignore[arg-type]
-        for seed in range(seeds)
-    ]
-    data = DSprites()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-
-        def single(name: str) -> list[torch.nn.Module]:
-            models = []
-            for run in runs:
-                model, objective = build_run(run)
-                trainer = Trainer.of(_config(run.seed, steps, batch_size))
-                trainer.fit(model, data, objective, out=out / name / str(run.seed))
-                models.append(model)
-            return models
-
-        def stacked(name: str) -> list[torch.nn.Module]:
-            stack = [
-                StackedRun(run.seed, *build_run(run), out / name / str(run.seed)) for run in runs
-            ]
-            fit_stacked(stack, data, _config(0, steps, batch_size))
-            return [run.model for run in stack]
-
-        first, single_seconds = _timed(lambda: single("single"))
+def train(way: str, variant: str, seeds: Sequence[int], steps: int, batch: int, out: Path) -> float:
+    """Train in this process and return the processor seconds of the steps."""
+    torch.set_num_threads(1)
+    if way == "single_keeping_memory":
         keep_freed_memory()
-        second, stacked_seconds = _timed(lambda: stacked("stacked"))
-        _, kept_seconds = _timed(lambda: single("kept"))
-        logs = [_last_losses(out / name / "0") for name in ("single", "stacked")]
-    apart = max(abs(logs[0][name] - logs[1][name]) / max(abs(logs[0][name]), 1) for name in logs[0])
-    differences = [
-        (a - b).detach().abs()
-        for one, other in zip(first, second, strict=True)
-        for a, b in zip(one.parameters(), other.parameters(), strict=True)
-    ]
-    per_step = seeds * steps
-    return {
-        "variant": variant,
-        "single_ms": round(single_seconds / per_step * 1e3, 1),
-        "single_keeping_memory_ms": round(kept_seconds / per_step * 1e3, 1),
-        "stacked_ms": round(stacked_seconds / per_step * 1e3, 1),
-        "speedup": round(single_seconds / stacked_seconds, 2),
-        "speedup_keeping_memory": round(kept_seconds / stacked_seconds, 2),
-        "largest_relative_difference_of_a_loss": apart,
-        "largest_difference_of_a_weight": float(max(d.max() for d in differences)),
-        "mean_difference_of_a_weight": float(
-            sum(d.sum() for d in differences) / sum(d.numel() for d in differences)
-        ),
-    }
-
-
-def _config(seed: int, steps: int, batch_size: int) -> TrainerConfig:
-    return TrainerConfig(
+    data = DSprites()
+    runs = [StackedRun(s, *_built(variant, s, batch), out / str(s)) for s in seeds]
+    config = TrainerConfig(
         steps=steps,
-        batch_size=batch_size,
-        seed=seed,
+        batch_size=batch,
+        seed=seeds[0],
         accelerator="cpu",
         save_every=steps,
+        log_every=steps,
         keep=1,
         progress="off",
     )
-
-
-def _timed(run: Callable[[], list[torch.nn.Module]]) -> tuple[list[torch.nn.Module], float]:
     started = time.process_time()
-    models = run()
-    return models, time.process_time() - started
+    if way == "stacked":
+        fit_stacked(runs, data, config)
+    else:
+        (run,) = runs
+        Trainer.of(config).fit(run.model, data, run.objective, out=run.out)
+    return time.process_time() - started
 
 
-def _last_losses(folder: Path) -> dict[str, float]:
-    line = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    return {k: v for k, v in line.items() if k not in ("step", "images_per_second")}
+def _built(variant: str, seed: int, batch: int) -> tuple[GaussianVAE, VAEObjective]:
+    kind: Any = "factorvae" if variant == "vae" else variant
+    run = SeedRun(kind, seed, steps=1, batch_size=batch, gamma=40.0)
+    model, objective = build_run(run)
+    if variant == "vae":
+        return model, VAEObjective(
+            ELBO("bernoulli", scale="logits"), learning_rate=run.learning_rate
+        )
+    return model, objective
+
+
+def process(
+    way: str, variant: str, seeds: Sequence[int], steps: int, batch: int, out: Path
+) -> tuple[float, float]:
+    """Train in a process of its own; processor seconds of all of it, and of the training."""
+    arguments = ["--train", way, "--variants", variant, "--steps", str(steps), "--out", str(out)]
+    arguments += ["--batch-size", str(batch), "--seeds", *map(str, seeds)]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.stacked_seeds", *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+    assert started.stdout is not None
+    said = started.stdout.read()
+    _, status, usage = os.wait4(started.pid, 0)
+    if status:
+        raise RuntimeError(f"{way} {variant} {list(seeds)} ended with status {status}")
+    return usage.ru_utime + usage.ru_stime, float(said.splitlines()[-1])
+
+
+def measure(variant: str, seeds: Sequence[int], steps: int, batch: int, pairs: int) -> dict:
+    """Both ways in turn; medians over pairs, and the largest difference of a loss at the end."""
+    whole, trained, kept = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for pair in range(pairs):
+            out = Path(folder) / str(pair)
+            single = [process("single", variant, [s], steps, batch, out / "single") for s in seeds]
+            stacked = process("stacked", variant, seeds, steps, batch, out / "stacked")
+            whole.append((sum(seconds for seconds, _ in single), stacked[0]))
+            trained.append((sum(seconds for _, seconds in single), stacked[1]))
+            way = "single_keeping_memory"
+            kept.append(process(way, variant, seeds[:1], steps, batch, out / "kept")[1])
+            print(variant, whole[-1], trained[-1], kept[-1], file=sys.stderr, flush=True)
+        apart = max(
+            _apart(Path(folder) / "0" / "single" / str(s), Path(folder) / "0" / "stacked" / str(s))
+            for s in seeds
+        )
+    count = len(seeds)
+
+    def per_step(values: Sequence[float]) -> float:
+        return round(statistics.median(values) / (count * steps) * 1e3, 1)
+
+    def ratio(values: Sequence[tuple[float, float]]) -> float:
+        return round(statistics.median(one / other for one, other in values), 2)
+
+    kept_of_all = [count * seconds for seconds in kept]
+    return {
+        "variant": variant,
+        "single_s": round(statistics.median(one for one, _ in whole), 1),
+        "stacked_s": round(statistics.median(other for _, other in whole), 1),
+        "speedup": ratio(whole),
+        "speedup_of_pairs": [round(one / other, 3) for one, other in whole],
+        "single_step_ms": per_step([one for one, _ in trained]),
+        "single_keeping_memory_step_ms": per_step(kept_of_all),
+        "stacked_step_ms": per_step([other for _, other in trained]),
+        "speedup_of_steps": ratio(trained),
+        "speedup_of_steps_keeping_memory": ratio(
+            [(one, other) for one, (_, other) in zip(kept_of_all, trained, strict=True)]
+        ),
+        "largest_relative_difference_of_a_loss": apart,
+    }
+
+
+def _apart(one: Path, other: Path) -> float:
+    """The largest difference of a logged loss, relative to it or to one where it is smaller."""
+    first, second = (
+        json.loads((folder / "log.jsonl").read_text().splitlines()[-1]) for folder in (one, other)
+    )
+    losses = first.keys() - {"step", "images_per_second"}
+    return max(abs(first[name] - second[name]) / max(abs(first[name]), 1) for name in losses)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Measure and write, or train as one of the processes measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--train", choices=WAYS, help="train in this way, and measure nothing")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    # What the first call loads and builds is nobody's cost.
-    measure(options.variants[0], 1, 1, 4)
-    rows = []
-    for variant in options.variants:
-        rows.append(measure(variant, options.seeds, options.steps, options.batch_size))
-        print(rows[-1], file=sys.stderr, flush=True)
-    settings = {"seeds": options.seeds, "steps": options.steps, "batch_size": options.batch_size}
+    steps, batch = options.steps, options.batch_size
+    if options.train:
+        (variant,) = options.variants
+        print(train(options.train, variant, options.seeds, steps, batch, options.out))
+        return
+    rows = [measure(v, options.seeds, steps, batch, options.pairs) for v in options.variants]
+    settings = {"seeds": len(options.seeds), "steps": steps, "batch_size": batch}
     write_json(
         options.out,
-        {**run_record(torch.device("cpu")), "settings": settings, "rows": rows},
+        {
+            **run_record(torch.device("cpu")),
+            "settings": {**settings, "pairs": options.pairs},
+            "rows": rows,
+        },
     )
 
 
