@@ -5,12 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from captum_vae.localization.candidates import Candidates, Family
 from captum_vae.localization.feature_scorers import FeatureDifference, Mahalanobis
 from captum_vae.localization.layer_scorers import LatentAttention
-from captum_vae.localization.options import RESIDUAL_DISTANCE, Baseline, FeatureDistance
+from captum_vae.localization.options import (
+    RESIDUAL_DISTANCE,
+    Baseline,
+    FeatureDistance,
+    ScoreScale,
+)
 from captum_vae.localization.pixel_scorers import MeanImageDifference, ReconstructionError
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
@@ -35,7 +41,8 @@ def candidate_scorers(
 
     Returns:
         Scorer and protocol by the candidate's options in words, as :func:`benchmark` takes them.
-        The first is the default: of the first family, with the middle one of the smoothings.
+        The first is the default: of the first family, with the middle one of the smoothings, the
+        reconstruction as baseline if it is one, and the scale that is chosen among.
 
     Raises:
         ValueError: The model has no such layer, a candidate is named twice, or no family suits the
@@ -99,22 +106,24 @@ def _explained_residual(candidates: Candidates, model: Any, adapter: PosteriorAd
 
 
 def _feature_difference(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    return [
-        (
-            f"feature difference, {'+'.join(layers)}, {baseline}",
-            FeatureDifference(model, layers, baselines=baseline, posterior=adapter),
-        )
-        for layers in _fused(candidates)
-        for baseline in _baselines(candidates, model)
-        if baseline != "none"
-    ]
+    found: Scorers = []
+    for layers in _fused(candidates):
+        for baseline in _baselines(candidates, model):
+            if baseline != "none":
+                build = partial(
+                    FeatureDifference, model, layers, baselines=baseline, posterior=adapter
+                )
+                words = f"feature difference, {'+'.join(layers)}, {baseline}"
+                found += _scaled(words, candidates, build)
+    return found
 
 
 def _mahalanobis(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    return [
-        (f"mahalanobis, {'+'.join(layers)}", Mahalanobis(model, layers, posterior=adapter))
-        for layers in _fused(candidates)
-    ]
+    found: Scorers = []
+    for layers in _fused(candidates):
+        build = partial(Mahalanobis, model, layers, posterior=adapter)
+        found += _scaled(f"mahalanobis, {'+'.join(layers)}", candidates, build)
+    return found
 
 
 def _latent_attention(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
@@ -141,27 +150,40 @@ def _latent_attention(candidates: Candidates, model: Any, adapter: PosteriorAdap
             candidates.rectifiers,
             candidates.weightings,
             _baselines(candidates, model),
-            candidates.scales,
+            candidates.offered_scales,
         )
     ]
 
 
 def _baselines(candidates: Candidates, model: Any) -> list[Baseline]:
-    """The baselines that the model has: a VAE of features reconstructs no image."""
-    given = candidates.baselines
+    """The baselines that the model has, first the reconstruction, which follows what moves.
+
+    A VAE of features reconstructs no image.
+    """
+    given = sorted(candidates.baselines, key=lambda baseline: baseline != "reconstruction")
     if isinstance(model, FeatureSpaceVAE):
         return [baseline for baseline in given if baseline != "reconstruction"]
-    return list(given)
+    return given
+
+
+def _scaled(words: str, candidates: Candidates, build: Callable[..., AnomalyScorer]) -> Scorers:
+    """A kind of map in each scale where there is no explained residual, else unscaled."""
+    residual = "explained_residual" in candidates.families
+    scales: list[ScoreScale] = ["none"] if residual else candidates.offered_scales
+    return [
+        (words if scale == "none" else f"{words}, scale {scale}", build(scale=scale))
+        for scale in scales
+    ]
 
 
 def _mean_image(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    scorer = MeanImageDifference(model, distance="absolute", posterior=adapter)
-    return [("mean image", scorer)]
+    build = partial(MeanImageDifference, model, distance="absolute", posterior=adapter)
+    return _scaled("mean image", candidates, build)
 
 
 def _reconstruction_error(candidates: Candidates, model: Any, adapter: PosteriorAdapter) -> Scorers:
-    scorer = ReconstructionError(model, distance="absolute", posterior=adapter)
-    return [("reconstruction error", scorer)]
+    build = partial(ReconstructionError, model, distance="absolute", posterior=adapter)
+    return _scaled("reconstruction error", candidates, build)
 
 
 _FAMILY_SCORERS: dict[Family, Callable[[Candidates, Any, PosteriorAdapter], Scorers]] = {

@@ -33,6 +33,11 @@ class Candidates:
     ``margin`` and noise. The families but latent attention read all layers fused, or each layer
     without ``fused``.
 
+    Painted defects do not tell whether maps should be scaled by location, since scaled maps are
+    small where normal images vary, which is where the defects are painted. So maps of one scale
+    are chosen among: those that are not scaled beside the explained residual, which needs no
+    scale, and the ``shrunk`` ones without it.
+
     Attributes:
         layers: Dotted names of layers; each is a candidate.
         fused: Try all layers fused as well.
@@ -45,9 +50,12 @@ class Candidates:
         weightings: How channels are weighted: pooled, elementwise, integrated.
         baselines: What features are compared with: mean_activation, reconstruction, mean_image,
             none.
-        scales: Whether attention maps are divided by their normal size at each location: none,
-            location. Those divided are small where normal images vary, so where defects are
-            painted there (``varying`` below 1), they are measured on the test set and not chosen.
+        scales: Whether attention maps, and without the explained residual all maps, are divided by
+            their normal size at each location: none, location, or shrunk, halfway between these;
+            see :class:`captum_vae.localization.Scorer`. Maps of other scales than the one chosen
+            among are measured on the test set, unless defects are painted anywhere (``varying``
+            1), which judges all. None takes none beside the explained residual, and none and
+            shrunk without it; there, none and location bring shrunk with them.
         smoothing: Standard deviations of a Gaussian in pixels of the mask; 0 for none.
         held_out: Share of the normal images that defects are painted on.
         images: How many of them at most, evenly spaced.
@@ -74,7 +82,7 @@ class Candidates:
     rectifiers: list[Rectifier] = field(default_factory=lambda: ["abs"])
     weightings: list[Weighting] = field(default_factory=lambda: ["pooled"])
     baselines: list[Baseline] = field(default_factory=lambda: ["mean_activation", "reconstruction"])
-    scales: list[ScoreScale] = field(default_factory=lambda: ["none"])
+    scales: list[ScoreScale] | None = None
     smoothing: list[float] = field(default_factory=lambda: [0.0, 4.0])
     held_out: float = 0.2
     images: int = 40
@@ -101,7 +109,8 @@ class Candidates:
             ("baselines", Baseline),
             ("scales", ScoreScale),
         ):
-            for value in _listed(name, getattr(self, name)):
+            values = getattr(self, name)
+            for value in () if name == "scales" and values is None else _listed(name, values):
                 check_choice(f"choose_among.{name}", value, get_args(words))
         for sigma in _listed("smoothing", self.smoothing):
             check_smoothing("choose_among.smoothing", sigma)
@@ -124,6 +133,20 @@ class Candidates:
         check_choice("choose_among.visibility", self.visibility, get_args(Visibility))
         check_choice("choose_among.masks", self.masks, get_args(DefectMasks))
         checked_seed(self.seed, name="choose_among.seed")
+
+    @property
+    def offered_scales(self) -> list[ScoreScale]:
+        """The scales of the candidates, the one that is chosen among first."""
+        unexplained = "explained_residual" not in self.families
+        if self.scales is None:
+            return ["shrunk", "none"] if unexplained else ["none"]
+        offered = list(self.scales)
+        if not unexplained or self.varying == 1:
+            return offered
+        if {"none", "location"} <= set(offered):
+            offered.append("shrunk")
+        robust: list[ScoreScale] = ["shrunk", "none", "location"]
+        return [scale for scale in robust if scale in offered]
 
 
 def _listed(name: str, values: object) -> Sequence[object]:

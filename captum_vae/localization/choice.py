@@ -143,8 +143,9 @@ class Choice:
             )
         if self.left_out:
             lines.append(
-                f"{len(self.left_out)} candidates scaled by location were not chosen among: they "
-                "are small where normal images vary, where the defects are painted."
+                f"{len(self.left_out)} candidates of other scales were not chosen among: painted "
+                "defects do not tell scales apart, since maps scaled by location are small where "
+                "normal images vary, where the defects are painted."
             )
         lines += self.warnings
         if self.on_test and math.isnan(self.on_test[self.oracle]):

@@ -38,6 +38,7 @@ from captum_vae.localization.counting import count_in_turn, score_batches
 from captum_vae.localization.entries import Entry, entries_of
 from captum_vae.localization.explained import FOLDS
 from captum_vae.localization.image_batches import ImageBatches
+from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.measuring import naming_the_images, pass_options
 from captum_vae.localization.painted_areas import PaintedCounter
 from captum_vae.localization.samples import SampleSubset, as_samples, evenly_spaced
@@ -92,14 +93,7 @@ def choose(
     kept, held_out = split_held_out(len(samples), candidates.held_out)
     # At the size of the masks, so that a sigma means the same here and on the test set.
     size = _mask_size(samples[0])
-    biased = candidates.varying < 1
-    left_out = tuple(n for n, (scorer, _) in variants.items() if biased and _scaled(scorer))
-    eligible = {name: variants[name] for name in variants if name not in left_out}
-    if not eligible:
-        raise ValueError(
-            "every candidate is scaled by location, which defects painted where images vary cannot "
-            "judge; add unscaled ones, or name the scorer yourself"
-        )
+    eligible, left_out = comparable(variants, candidates.varying)
     fitted_on = SampleSubset(samples, evenly_spaced(kept, normal_images))
     if len(fitted_on) < 3 * FOLDS:  # too few to fit a latent on parts of them
         of_others = {n: v for n, v in eligible.items() if not _explained(v[0])}
@@ -119,6 +113,34 @@ def choose(
         return choose_among_fitted(entries, on, candidates, places, left_out, options)
 
 
+def comparable(variants: Variants, varying: float) -> tuple[Variants, tuple[str, ...]]:
+    """The candidates that painted defects can compare, and the names of the others.
+
+    Maps that are scaled by location are small where normal images vary. Defects painted there
+    compare them with one another, and not with maps of another scale: those of the default's scale
+    are compared, if that is no division by the location's own scale alone.
+
+    Args:
+        variants: The candidates, the default first.
+        varying: Share of the places, where normal images vary most, that defects are painted in;
+            1 paints anywhere, which compares all.
+
+    Raises:
+        ValueError: Every candidate is scaled by location.
+    """
+    scales = {name: getattr(scorer, "scale", "none") for name, (scorer, _) in variants.items()}
+    compared = next((scale for scale in scales.values() if scale != "location"), None)
+    if varying == 1:
+        return variants, ()
+    if compared is None:
+        raise ValueError(
+            "every candidate is scaled by location, which defects painted where images vary cannot "
+            "judge; add unscaled or shrunk ones, or name the scorer yourself"
+        )
+    left_out = tuple(name for name, scale in scales.items() if scale != compared)
+    return {name: variants[name] for name in variants if name not in left_out}, left_out
+
+
 def choose_among_fitted(
     entries: Sequence[Entry],
     on: SampleDataset,
@@ -126,6 +148,9 @@ def choose_among_fitted(
     places: Tensor | None,
     left_out: tuple[str, ...] = (),
     options: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    besides: Sequence[AnomalyScorer] = (),
+    store: MapStore | None = None,
 ) -> Choice:
     """Choose among fitted candidates.
 
@@ -136,10 +161,13 @@ def choose_among_fitted(
         places: Where defects lie, (h, w) bool; None paints anywhere.
         left_out: Names of candidates that are not chosen among, for the report.
         options: How images are passed, as :class:`ImageBatches` takes it.
+        besides: Fitted scorers whose maps are made in the same pass for the store alone.
+        store: Where the maps are kept for other choices on the same defects; None keeps none.
     """
     painted = _Painted(on, candidates, places)
     images = ImageBatches(painted, "normal", shared=True, **options)
-    scored = score_batches([e.scorer for e in entries], images, "scoring painted defects")
+    every = [*(entry.scorer for entry in entries), *besides]
+    scored = score_batches(every, images, "scoring painted defects", store)
     weights = draw_units(len(on), _RESAMPLES, candidates.seed)
     counters = [PaintedCounter(entry, len(on)) for entry in entries]
     areas = {c.entry.name: c.areas(weights) for c in count_in_turn(counters, scored)}
@@ -251,10 +279,6 @@ def _share_alike(
 
 def _explained(scorer: AnomalyScorer) -> bool:
     return getattr(scorer, "baselines", "none") == "explained"
-
-
-def _scaled(scorer: AnomalyScorer) -> bool:
-    return getattr(scorer, "scale", "none") == "location"
 
 
 def without_thresholds(variants: Variants, **changes: Any) -> Variants:

@@ -79,7 +79,8 @@ class FeatureDifference(LayerScorer):
                 makes no difference to ``mahalanobis``.
             latent_dim: Dimensions of the linear latent of ``explained``, or ``auto``.
             posterior: How to read the posterior.
-            scale: ``none``, or ``location``: divide by the root mean square over normal images.
+            scale: ``none``, or what maps are divided by, ``location`` or ``shrunk``; see
+                :class:`captum_vae.localization.Scorer`.
 
         Raises:
             ValueError: The model has no such layer, an option is unknown, or ``baselines`` is

@@ -115,7 +115,8 @@ class GradientProjection(Scorer):
             sparsity: Weight of the distance to the image as it came.
             distance: Distance of the image from its projection, ``squared`` or ``absolute``.
             posterior: How to read the posterior.
-            scale: ``none``, or ``location``: divide by the root mean square over normal images.
+            scale: ``none``, or what maps are divided by, ``location`` or ``shrunk``; see
+                :class:`captum_vae.localization.Scorer`.
 
         Raises:
             ValueError: A number out of range,.

@@ -55,7 +55,8 @@ class LayerScorer(Scorer):
             latent_dim: Dimensions of the linear latent that is fitted for ``explained``; ``auto``
                 takes those under which normal images that were left out are likeliest.
             posterior: How to read the posterior.
-            scale: ``none``, or ``location``: divide by the root mean square over normal images.
+            scale: ``none``, or what maps are divided by, ``location`` or ``shrunk``; see
+                :class:`captum_vae.localization.Scorer`.
 
         Raises:
             ValueError: No such layer, or another baseline.

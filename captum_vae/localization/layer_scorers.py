@@ -91,7 +91,8 @@ class LatentAttention(LayerScorer):
             n_steps: Points on the path of ``weighting="integrated"``.
             seed: Seed of the shuffling.
             posterior: How to read the posterior.
-            scale: ``none``, or ``location``: divide by the root mean square over normal images.
+            scale: ``none``, or what maps are divided by, ``location`` or ``shrunk``; see
+                :class:`captum_vae.localization.Scorer`.
 
         Raises:
             ValueError: An unknown option, or one that does not give one map per image.

@@ -28,5 +28,6 @@ ChannelScale = Literal["none", "normal"]
 Weights = Literal["latent", "shuffled"]
 """Whether channels keep the weights of the latent, or get those of other channels."""
 
-ScoreScale = Literal["none", "location"]
-"""Whether maps are divided by their root mean square over normal images at each location."""
+ScoreScale = Literal["none", "location", "shrunk"]
+"""What maps are divided by: nothing, their root mean square over normal images at each location, or
+the mean of that and of its average over all locations."""

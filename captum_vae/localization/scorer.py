@@ -23,7 +23,7 @@ Scale = ScoreScale
 Fitting = Iterator[Callable[[ModelPass], None]]
 """A scorer's fit, see :meth:`Scorer.fit_normal`."""
 
-_SOFTENING = 0.1
+_SOFTENING = {"location": 0.1, "shrunk": 1.0}
 """Share of the mean scale added at every location, so that none is divided by almost nothing."""
 
 
@@ -51,9 +51,11 @@ class Scorer(ABC):
         model: The VAE, in eval mode.
         adapter: Reads its posterior.
         layers: Dotted names of the layers whose features are read.
-        scale: ``none``, or ``location``: maps are divided by their root mean square over the
+        scale: ``none``; ``location``: maps are divided by their root mean square over the
             normal images at each location, so that what is large on every normal image (edges,
-            texture) does not count as anomalous.
+            texture) does not count as anomalous; or ``shrunk``: by that and its mean over all
+            locations in equal parts, so that faint noise on an empty background does not count
+            as much as a defect on the object.
     """
 
     layers: tuple[str, ...] = ()
@@ -67,7 +69,7 @@ class Scorer(ABC):
         Args:
             model: The VAE.
             posterior: How to read its posterior, see ``captum_vae.posterior.PosteriorAdapter``.
-            scale: ``none`` or ``location``.
+            scale: ``none``, ``location`` or ``shrunk``.
 
         Raises:
             ValueError: Another scale.
@@ -217,7 +219,7 @@ def fit_together(scorers: Sequence[Scorer], normal: NormalImages) -> None:
 def _fitting(scorer: Scorer, normal: NormalImages) -> Fitting:
     """The scorer's own fit, and its scale at each location after it."""
     yield from scorer.fit_normal(normal) or ()
-    if scorer.scale != "location":
+    if scorer.scale == "none":
         return
     squares = torch.zeros(())
     count = 0
@@ -237,4 +239,4 @@ def _fitting(scorer: Scorer, normal: NormalImages) -> Fitting:
             f"{type(scorer).__name__} gives an all-zero map for every normal image, so it has "
             "no scale; choose scale='none'"
         )
-    scorer._location_scale = (spread + _SOFTENING * spread.mean()).to(dtype)
+    scorer._location_scale = (spread + _SOFTENING[scorer.scale] * spread.mean()).to(dtype)

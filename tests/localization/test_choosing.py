@@ -55,7 +55,8 @@ def test_every_combination_of_attention_is_a_candidate_and_smoothing_shares_the_
         smoothing=[0.0, 2.0],
     )
     variants = candidate_scorers(candidates, vae)
-    assert len(variants) == 3 * 2 * 2 * 2 * 2
+    # With both scales comes the one between them.
+    assert len(variants) == 3 * 2 * 2 * 3 * 2
     assert len({id(scorer) for scorer, _ in variants.values()}) == len(variants) / 2
     assert {protocol.smoothing for _, protocol in variants.values()} == {0.0, 2.0}
 
@@ -71,6 +72,39 @@ def test_candidates_are_of_every_family_and_the_explained_residual_comes_first(v
         "ReconstructionError",
     }
     assert next(iter(variants)) == "explained residual l2_or_mahalanobis, encoder.conv1, sigma 2"
+
+
+def test_without_the_explained_residual_the_default_is_shrunk_and_follows_what_moves(vae):
+    layers = ["encoder.conv1", "encoder.conv2"]
+    attention = Candidates(layers, families=["latent_attention"])
+    first = next(iter(candidate_scorers(attention, vae)))
+    assert first == "encoder.conv1, abs, pooled, reconstruction, scale shrunk, sigma 4"
+    families = ["reconstruction_error", "latent_attention", "mean_image"]
+    both = Candidates(layers, families=families, scales=["none", "location"], smoothing=[0.0])
+    names = list(candidate_scorers(both, vae))
+    assert names[0] == "reconstruction error, scale shrunk, sigma 0"
+    assert len(names) == 3 * (1 + 2 * 2 + 1) and "mean image, scale location, sigma 0" in names
+
+
+@pytest.mark.parametrize(
+    ("options", "scales"),
+    [
+        ({}, ["none"]),
+        ({"scales": ["none", "location"]}, ["none", "location"]),
+        ({"families": ["latent_attention"]}, ["shrunk", "none"]),
+        ({"families": ["latent_attention"], "scales": ["none"]}, ["none"]),
+        (
+            {"families": ["latent_attention"], "scales": ["location", "none"]},
+            ["shrunk", "none", "location"],
+        ),
+        (
+            {"families": ["latent_attention"], "scales": ["none", "location"], "varying": 1.0},
+            ["none", "location"],
+        ),
+    ],
+)
+def test_maps_are_shrunk_where_painted_defects_would_have_to_judge_the_scale(options, scales):
+    assert Candidates(["encoder.conv1"], **options).offered_scales == scales
 
 
 def test_a_vae_of_features_is_not_asked_for_reconstructed_images():
@@ -181,7 +215,7 @@ def test_areas_of_painted_images_equal_scikit_learns_on_all_and_on_resamples():
     assert float(drawn[0]) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_candidates_scaled_by_location_are_left_out_where_defects_lie_where_images_vary(vae):
+def test_defects_painted_where_images_vary_compare_maps_of_one_scale(vae):
     candidates = Candidates(
         ["encoder.conv1"],
         families=["latent_attention"],
@@ -190,6 +224,11 @@ def test_candidates_scaled_by_location_are_left_out_where_defects_lie_where_imag
         images=4,
     )
     found = chosen(vae, candidates, Recorded(20))
+    assert len(found.left_out) == 4 and not any("shrunk" in name for name in found.left_out)
+    assert all("scale shrunk" in name for name in found.synthetic)
+    assert "4 candidates of other scales were not chosen among" in " ".join(found.lines())
+    beside = replace(candidates, families=["explained_residual", "latent_attention"])
+    found = chosen(vae, beside, Recorded(20))
     assert len(found.left_out) == 2 and all("scale location" in name for name in found.left_out)
     anywhere = chosen(vae, replace(candidates, varying=1.0), Recorded(20))
     assert not anywhere.left_out and len(anywhere.synthetic) == 4

@@ -33,6 +33,14 @@ def test_maps_are_divided_by_the_normal_root_mean_square_softened_by_a_tenth_of_
     assert_equal(scaled.fit(normal).score(images), wanted)
 
 
+def test_shrunk_maps_are_divided_by_the_location_and_the_mean_over_all_in_equal_parts(vae):
+    normal, images = vae.images(11, seed=1), vae.images(3, seed=2)
+    plain = MeanImageDifference(vae).fit(normal)
+    spread = plain.score(normal).square().mean(0).sqrt()
+    wanted = plain.score(images) / (spread + spread.mean())
+    assert_equal(MeanImageDifference(vae, scale="shrunk").fit(normal).score(images), wanted)
+
+
 def test_scorers_fitted_together_equal_scorers_fitted_alone(vae):
     normal, images = vae.images(11, seed=1), vae.images(3, seed=2)
 
@@ -65,7 +73,7 @@ def candidates_of(vae):
         LatentAttention(vae, layers, rectifier="abs", baselines=baselines, scale=scale)
         for layers in ("conv1", "conv2", ["conv1", "conv2"])
         for baselines in ("mean_activation", "reconstruction")
-        for scale in ("none", "location")
+        for scale in ("none", "location", "shrunk")
     ]
 
 
