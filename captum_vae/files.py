@@ -2,7 +2,8 @@
 
 Everything that the package reads is opened inside :func:`reading`, everything that it writes goes
 through :func:`replacing`, or :func:`replacing_folder` where thousands of files belong together, and
-a run that fills a folder holds it by :func:`holding`.
+a run that fills a folder holds it by :func:`holding`. What is written after long work is tried
+before it by :func:`check_writable`.
 """
 
 from __future__ import annotations
@@ -153,6 +154,44 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def check_writable(path: str | Path, argument: str, *, folder: bool = False) -> None:
+    """Refuse a path that cannot be written, before the work whose result goes there.
+
+    Nothing is left behind: folders that had to be made to find out are removed again.
+
+    Args:
+        path: The file that will be written, or the folder.
+        argument: What the user gave it as, for messages.
+        folder: Whether it is a folder that will be written to.
+
+    Raises:
+        ValueError: The path is empty, is a folder where a file is wanted or the reverse, or lies
+            below a file.
+        OSError: The disk refuses; the message names the path.
+    """
+    path = _writable(path)
+    if not folder and path.is_dir():
+        raise ValueError(f"{argument} is {path}, a folder; wanted a file to write")
+    place = path if folder else path.parent
+    made = [parent for parent in (place, *place.parents) if not parent.exists()]
+    tried = place / f".{os.getpid()}.try"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tried.touch()
+        tried.unlink()
+    except (FileExistsError, NotADirectoryError):
+        wanted = "a folder to write to" if folder else "a file to write"
+        below = "is a file, or lies below one" if folder else "lies below a file"
+        raise ValueError(f"{argument} is {path}, which {below}; wanted {wanted}") from None
+    except OSError as error:
+        _blame(path, error)
+        raise
+    finally:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+
+
 @contextmanager
 def holding(folder: str | Path) -> Iterator[None]:
     """Keep other runs out of a folder for as long as the block runs.
@@ -175,6 +214,9 @@ def holding(folder: str | Path) -> Iterator[None]:
         raise ValueError(
             f"{folder} is a file, or lies below one; wanted a folder to write to"
         ) from None
+    except OSError as error:
+        _blame(folder, error)
+        raise
     holder = folder / ".holder.json"
     lock = FileLock(folder / ".lock")
     try:
@@ -184,6 +226,9 @@ def holding(folder: str | Path) -> Iterator[None]:
             f"{folder} is being written by {_described(holder)}; wait for it to end, stop it, or "
             "choose another folder"
         ) from None
+    except OSError as error:
+        _blame(folder, error)
+        raise
     try:
         write_json(
             holder, {"process": os.getpid(), "machine": socket.gethostname(), "command": command()}

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_vae.files import DamagedFileError, holding, reading, replacing, write_json, write_text
+from captum_vae.files import (
+    DamagedFileError,
+    check_writable,
+    holding,
+    reading,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -102,3 +110,38 @@ def test_two_runs_in_one_folder_are_refused_until_the_first_is_gone(tmp_path: Pa
         process.join()
     with holding(tmp_path):
         pass
+
+
+def test_a_path_is_tried_before_the_work_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("thesis")
+    check_writable(tmp_path / "new" / "deep" / "report.json", "report_json")
+    check_writable(tmp_path / "new" / "maps", "out", folder=True)
+    check_writable(tmp_path / "file", "report_json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "thesis"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "words"),
+    [
+        (".", False, "out is .*, a folder; wanted a file to write"),
+        ("file", True, "which is a file, or lies below one; wanted a folder"),
+        ("file/maps", True, "which is a file, or lies below one; wanted a folder"),
+        ("file/maps.npz", False, "which lies below a file; wanted a file"),
+        ("a\0b", False, "is no path to write to"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused(
+    tmp_path: Path, name: str, folder: bool, words: str
+) -> None:
+    (tmp_path / "file").write_text("thesis")
+    with pytest.raises(ValueError, match=words):
+        check_writable(tmp_path / name, "out", folder=folder)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that root cannot write")
+def test_a_disk_that_refuses_is_named() -> None:
+    with pytest.raises(OSError, match="could not write /proc/maps"):
+        check_writable("/proc/maps", "out", folder=True)
+    with pytest.raises(OSError, match="could not write /proc/maps"), holding("/proc/maps"):
+        raise AssertionError("held")

@@ -49,7 +49,7 @@ def disentangle(
 
     from captum_vae.data import DSprites
     from captum_vae.data.dsprites_factors import FACTOR_NAMES
-    from captum_vae.files import write_json
+    from captum_vae.files import check_writable, write_json
     from captum_vae.provenance import run_record
     from captum_vae.training.checkpoint import find_checkpoint, read_checkpoint
     from captum_vae.training.devices import chosen_device
@@ -60,6 +60,9 @@ def disentangle(
     if device == "auto":
         device = str(chosen_device("auto"))
     path = find_checkpoint(checkpoint)
+    for name, written in (("report_json", report_json), ("figure", figure)):
+        if written is not None:
+            check_writable(written, name)
     state = read_checkpoint(path)
     model: Any = load_vae(path, device=device)
     data = DSprites() if npz is None else DSprites.from_npz(npz)

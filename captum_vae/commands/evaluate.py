@@ -87,7 +87,7 @@ def evaluate(
     )
     from captum_vae.commands.model_source import source_model
     from captum_vae.data.loading import naming_dead_loaders
-    from captum_vae.files import holding
+    from captum_vae.files import check_writable, holding
     from captum_vae.localization.evaluation_page import write_evaluation_page
     from captum_vae.localization.map_store import MapStore
     from captum_vae.localization.measuring import benchmark
@@ -108,6 +108,8 @@ def evaluate(
     ):
         whole_number(name, value, least=least)
     checked_seed(seed)
+    if report_json is not None:
+        check_writable(report_json, "report_json")
     protocol = protocol or Protocol()
     fabric = start_fabric(accelerator, "float32")
     first = fabric.global_rank == 0

@@ -92,6 +92,7 @@ def explain(
     )
     from captum_vae.commands.options import as_typed
     from captum_vae.explain import explaining, page
+    from captum_vae.files import check_writable
     from captum_vae.plugins import import_object
     from captum_vae.training.devices import chosen_device
     from captum_vae.training.logs import say
@@ -115,6 +116,7 @@ def explain(
         return
     if images is None:
         raise ValueError("images is missing; name a folder or a file with images=PATH")
+    check_writable(out, "out", folder=True)
     explanation = explaining.explain(
         vae,
         images,

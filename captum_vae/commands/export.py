@@ -75,6 +75,7 @@ def export(
 
     from captum_vae.commands.model_source import source_model, source_of
     from captum_vae.explain.exporting import export_maps
+    from captum_vae.files import check_writable
     from captum_vae.plugins import import_object
     from captum_vae.training.devices import chosen_device
     from captum_vae.training.logs import say
@@ -86,6 +87,7 @@ def export(
             f"out is {out!r}, whose ending tells no format; end it in .onnx or .pt2, or say "
             "format=onnx or format=torch"
         )
+    check_writable(out, "out")
     source = source_of(model, model_options or {})
     vae = source_model(source, argument="model").to(chosen_device(device)).eval()
     written = export_maps(

@@ -44,12 +44,14 @@ def fit(
         TypeError: The data set yields something else than images.
         FileNotFoundError: The data are not there.
     """
-    from captum_vae.files import write_json
+    from captum_vae.files import check_writable, write_json
     from captum_vae.training.batches import image_of
     from captum_vae.training.building import train
     from captum_vae.training.logs import say
 
     started = time.perf_counter()
+    if report_json is not None:
+        check_writable(report_json, "report_json")
     _, dataset, result = train(model, data, objective, trainer, out=out, resume=resume)
     if not result.is_first_process:
         return

@@ -19,7 +19,7 @@ from captum_vae.experiments.judging import check_rules
 from captum_vae.experiments.pages import write_results
 from captum_vae.experiments.specification import Budget
 from captum_vae.experiments.work import Work
-from captum_vae.files import holding
+from captum_vae.files import check_writable, holding
 from captum_vae.posterior import CollapsedPosteriorWarning
 from captum_vae.progress import stage
 from captum_vae.provenance import run_record
@@ -67,8 +67,8 @@ def run_published(
     checked_seed(seed, most=LARGEST_SEED - 100)
     if models.exists() and not models.is_dir():
         raise ValueError(f"models is {models}, a file; wanted a folder of trained models")
-    if report_json and report_json.is_dir():
-        raise ValueError(f"report_json is {report_json}, a folder; wanted a file to write")
+    if report_json:
+        check_writable(report_json, "report_json")
     experiment = load_experiment(name)
     if budget not in experiment.settings:
         raise ValueError(f"scale is {budget!r}; wanted one of {', '.join(experiment.settings)}")

@@ -29,7 +29,7 @@ from captum_vae.experiments.cost import Planned, StepCost, announcement, step_co
 from captum_vae.experiments.seed_comparison import BASELINE, compare, comparison_table
 from captum_vae.experiments.seed_run import FactorInitialization, SeedRun
 from captum_vae.experiments.work import read_record, write_record
-from captum_vae.files import holding, write_json
+from captum_vae.files import check_writable, holding, write_json
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.options import Mode
 from captum_vae.models import FactorDiscriminator, FactorVAE
@@ -82,6 +82,8 @@ def compare_seeds(
             another command writes there.
     """
     started = time.perf_counter()
+    if report_json is not None:
+        check_writable(report_json, "report_json")
     with holding(out):
         runs = run_experiments(experiments, out, execution)
         settings = asdict(experiments[0])

@@ -15,6 +15,7 @@ from captum_vae.data.resize import ImageSize
 from captum_vae.data.sample import SampleDataset
 from captum_vae.explain.attribution import build_attribution
 from captum_vae.explain.subject import Subject
+from captum_vae.files import check_writable
 
 
 def export_maps(
@@ -66,7 +67,9 @@ def export_maps(
         ValueError: An option does not fit, a layer cannot be explained, the posterior cannot be
             told, the attribution cannot be exported, or there are no images to record with.
         FileNotFoundError: There are no such images.
+        OSError: The disk refuses the file; nothing has been recorded then.
     """
+    check_writable(path, "path")
     subject = Subject.of(
         model,
         posterior=posterior,

@@ -72,9 +72,9 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
   p, figcaption { max-width: none; }
   section { margin-top: 1.2rem; padding-top: 1rem; }
   figure, table, pre { break-inside: avoid; }
-  h2 { break-after: avoid; }
+  h2, section > p:not(:last-child) { break-after: avoid; }
   .picture, .wide { overflow: visible; }
-  figure img { width: 100%; max-height: 225mm; object-fit: contain; object-position: left;
+  figure img { width: 100%; max-height: 195mm; object-fit: contain; object-position: left;
     min-width: 0 !important; }
 }
 </style>

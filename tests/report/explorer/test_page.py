@@ -1,6 +1,7 @@
 """The explorer in a real browser: every control changes what it should, numbers are Python's."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ class Shown:
 
     def chosen(self) -> str:
         return self.element("#chosen-name").get_attribute("textContent")
+
+    def address(self) -> str:
+        """The page's address, which follows what is chosen a third of a second late."""
+        time.sleep(0.5)
+        return str(self.driver.current_url)
 
     def views(self) -> list[str]:
         return self.script(
@@ -402,10 +408,10 @@ def test_a_view_is_enlarged_and_closed(shown: Shown) -> None:
     small = shown.script("return document.querySelector('.view-heat .stack').offsetWidth")
     large = shown.script("return document.querySelector('dialog .stack').offsetWidth")
     assert shown.script("return document.querySelector('dialog').open") and large > 2 * small
-    assert "enlarged=heat" in shown.driver.current_url
+    assert "enlarged=heat" in shown.address()
     shown.press(Keys.ESCAPE, "dialog .close")
     assert not shown.script("return document.querySelector('dialog').open")
-    assert "enlarged" not in shown.driver.current_url
+    assert "enlarged" not in shown.address()
     shown.press("e")
     assert shown.script("return document.querySelector('dialog').open")
 
@@ -550,10 +556,33 @@ def test_a_link_restores_the_view(chromium: Any, defects: pages.Written) -> None
     page.element("#name").send_keys("0")
     page.press("j", ".grid")
     before = page.script("return JSON.stringify(captumVae.state.now)")
-    link = "#" + page.driver.current_url.partition("#")[2]
+    link = "#" + page.address().partition("#")[2]
     again = Shown(chromium, defects, link)
     assert again.script("return JSON.stringify(captumVae.state.now)") == before
     assert again.element("#colors").get_attribute("value") == "cividis"
+
+
+def test_a_slider_that_is_dragged_writes_few_addresses_and_the_last(shown: Shown) -> None:
+    # Safari refuses more than 100 in 30 seconds, Firefox 200 in 10.
+    written, seconds = shown.driver.execute_async_script(
+        """
+        const done = arguments[0], slide = document.getElementById("threshold");
+        const replace = history.replaceState.bind(history);
+        const start = performance.now();
+        let written = 0, at = 0;
+        history.replaceState = (...values) => { written += 1; replace(...values); };
+        const drag = setInterval(() => {
+          slide.value = 300 + at;
+          slide.dispatchEvent(new Event("input"));
+          if (++at < 60) return;
+          clearInterval(drag);
+          setTimeout(() => done([written, (performance.now() - start) / 1000]), 400);
+        }, 5);
+        """
+    )
+    assert 1 <= written <= 2 + 3 * seconds
+    chosen = shown.script("return captumVae.state.now.threshold")
+    assert f"threshold={chosen}" in shown.address()
 
 
 @pytest.mark.slow

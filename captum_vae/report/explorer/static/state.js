@@ -97,17 +97,37 @@
     if (state.sort === "order") return state.descending ? found.reverse() : found;
     const keys = new Map(found.map((image) => [image, valueOf(state.sort, image, state)]));
     const turn = state.descending ? -1 : 1;
+    const texts = new Intl.Collator(undefined, { numeric: true }); // made once: comparing 5,000 names is slow
     const unknown = (value) => value === null || Number.isNaN(value);
     return found.sort((a, b) => {
       const x = keys.get(a), y = keys.get(b);
       if (unknown(x) || unknown(y)) return unknown(x) - unknown(y) || a - b;
-      if (typeof x === "string") return turn * x.localeCompare(y, undefined, { numeric: true }) || a - b;
+      if (typeof x === "string") return turn * texts.compare(x, y) || a - b;
       return turn * (x - y) || a - b;
     });
   }
 
   const watchers = [];
   let first = null;
+
+  /* Browsers refuse more than 100 new addresses in 30 seconds (Safari) or 200 in 10 (Firefox), and a
+     slider that is dragged gives 60 settings a second. */
+  const ADDRESS_EVERY = 350;
+  let writing = 0, written = -ADDRESS_EVERY;
+
+  /** Bring the address to the settings, so that it restores the view. */
+  function writeAddress() {
+    clearTimeout(writing);
+    writing = 0;
+    written = performance.now();
+    const words = new URLSearchParams();
+    for (const [word, value] of Object.entries(app.state.now)) {
+      if (value === first[word] || value === null) continue;
+      words.set(word, typeof value === "boolean" ? Number(value) : value);
+    }
+    history.replaceState(null, "", "#" + words);
+  }
+  window.addEventListener("pagehide", () => writing && writeAddress());
 
   app.state = {
     now: null,
@@ -130,12 +150,9 @@
     /** Change some settings; everybody who watches is told which. */
     set(changes) {
       apply({ ...app.state.now, ...changes });
-      const words = new URLSearchParams();
-      for (const [word, value] of Object.entries(app.state.now)) {
-        if (value === first[word] || value === null) continue;
-        words.set(word, typeof value === "boolean" ? Number(value) : value);
-      }
-      history.replaceState(null, "", "#" + words);
+      const wait = written + ADDRESS_EVERY - performance.now();
+      if (wait <= 0) writeAddress();
+      else if (!writing) writing = setTimeout(writeAddress, wait);
     },
 
     /** Call a function with the names of the settings that changed. */
