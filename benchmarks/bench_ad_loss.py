@@ -26,6 +26,7 @@ from captum_vae.data import DSprites
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.losses.attention_disentanglement import all_minima, sum_of_all_minima
 from captum_vae.models import FactorDiscriminator, FactorVAE
+from captum_vae.provenance import command, commit
 from captum_vae.training import AttentionTerm, FactorVAEObjective
 
 DIMS, BATCH = 32, 64
@@ -122,6 +123,8 @@ def main() -> None:
     images = DSprites().images(torch.arange(2 * BATCH) * 5003).to(options.device)
     steps = step_ratios(images, options.rounds, options.device)
     report = {
+        "command": command(),
+        "commit": commit(),
         "machine": {"device": options.device, **describe_machine()},
         "setting": {"dims": DIMS, "pairs": DIMS * (DIMS - 1) // 2, "batch": BATCH},
         "steps": steps,

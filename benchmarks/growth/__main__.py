@@ -1,6 +1,7 @@
 """Measure how cost grows with the size of the work.
 
     python -m benchmarks.growth attribution --out docs/results/growth_attribution.json
+    python -m benchmarks.growth pixels --out docs/results/growth_pixels.json
     python -m benchmarks.growth evaluation --out docs/results/growth_evaluation.json
     python -m benchmarks.growth prediction --out docs/results/growth_prediction.json
     python -m benchmarks.growth files --out docs/results/growth_files.json
@@ -21,7 +22,7 @@ import torch
 from captum_vae.files import write_json
 from captum_vae.provenance import run_record
 
-SUBJECTS = ("attribution", "evaluation", "prediction", "files", "processes")
+SUBJECTS = ("attribution", "pixels", "evaluation", "prediction", "files", "processes")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,137 +1,22 @@
-"""Evaluation in pixels, images, regions and scorers, and counts beyond 32 bits."""
+"""Evaluation in images, regions and scorers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from benchmarks.bench_localization_metrics import frames
 from benchmarks.growth.measuring import Growth, Row, in_child, peak_above, timing
 from captum_vae.localization import Protocol, ReconstructionError, benchmark
 from captum_vae.metrics import PixelMetrics, bootstrap_interval
-from captum_vae.metrics.localization.metric import PixelResult
 from captum_vae.models import ConvVAE
-
-MANTISSAS = 1 << 23
-"""How many float32 there are from 1 to 2."""
-
-ANOMALOUS = 1 << 12
-"""Anomalous pixels of an image whose counts are known."""
 
 
 def measure(smoke: bool) -> list[Growth]:
-    """All four growths."""
-    return [in_pixels(smoke), in_images(smoke), in_regions(smoke), in_scorers(smoke)]
-
-
-def in_pixels(smoke: bool) -> Growth:
-    """Pixels of maps without ties, and of maps whose counts arithmetic tells beforehand."""
-    rows = []
-    for wanted in (10**5, 10**6) if smoke else (10**6, 10**7, 10**8):
-        images = -(-wanted // 256**2)
-        rows.append(_measured("hardly any ties", images * 256**2, partial(_count, images)))
-    known = (2, 3) if smoke else (1, 10, 100, 1000, 2056, 4104)
-    points = in_child(partial(known_counts, known, 16 if smoke else 1))["points"]
-    for point in points:
-        rows.append({"series": "known counts", **point})
-        print(rows[-1], flush=True)
-    return Growth(
-        "Evaluation in pixels",
-        "pixels",
-        "Every metric of pixels, AUPRO included. Once of images of 256 x 256 pixels whose scores "
-        "have hardly any ties and of whose pixels 2% are anomalous. And once of images of a "
-        "million pixels, counted one after the other and looked at on the way, whose counts "
-        "arithmetic tells beforehand: of the 2^23 float32 from 1 to 2 each image holds every "
-        "eighth among its normal pixels, in turn. Drawing the images is not counted.",
-        rows,
-        {"hardly any ties": 1.0, "known counts": 1.0},
-    )
-
-
-def _count(images: int) -> dict[str, Any]:
-    spent: list[float] = []
-    metric = PixelMetrics()
-    for maps, masks in frames(images, 256, 256):
-        with timing(spent):
-            metric.update(maps, masks)
-    with timing(spent):
-        found = metric.compute()
-    return {"cpu_seconds": round(sum(spent), 4), "anomalous": found.counts.positives}
-
-
-def known_counts(images: Sequence[int], stride: int = 1) -> dict[str, Any]:
-    """Count images whose counts are known, and compare them after so many of them.
-
-    Image i holds the scores 1 + k / 2^23 for k = i mod 8, i mod 8 + 8, ... (times ``stride``) as
-    normal pixels in a random order, and the same ``ANOMALOUS`` scores of them as anomalous ones.
-
-    Args:
-        images: After how many images counts are compared, ascending.
-        stride: Takes every so many-th score only.
-
-    Returns:
-        ``points``, with the seconds and the memory until then.
-    """
-    scores = MANTISSAS // stride
-    generator = torch.Generator().manual_seed(0)
-    shuffled = torch.randperm(scores // 8, generator=generator)
-    places = torch.arange(0, scores, scores // ANOMALOUS)
-    masks = torch.zeros(1, scores // 8 // ANOMALOUS + 1, ANOMALOUS, dtype=torch.bool)
-    masks[:, -1] = True
-    metric = PixelMetrics()
-    spent: list[float] = []
-    points = []
-    for image in range(images[-1]):
-        keys = torch.cat([8 * shuffled + image % 8, places])
-        maps = (1 + keys.to(torch.float32) * (stride / MANTISSAS)).reshape(masks.shape)
-        with timing(spent):
-            metric.update(maps, masks)
-        if image + 1 not in images:
-            continue
-        with timing(spent):
-            result = metric.compute()
-        different = _different(result, places, image + 1, scores)
-        points.append(
-            {
-                "size": (image + 1) * masks.numel(),
-                "cpu_seconds": round(sum(spent), 4),
-                "peak_mb": round(peak_above(), 1),
-                "anomalous": result.counts.positives,
-                "normal": result.counts.negatives,
-                "equal_to_arithmetic": not different,
-                **({"different": different} if different else {}),
-            }
-        )
-    return {"points": points}
-
-
-def _different(result: PixelResult, places: Tensor, images: int, scores: int) -> list[str]:
-    """The counts that are not those of arithmetic, by NumPy, on 64-bit integers."""
-    each = np.full(scores, images // 8, dtype=np.int64)
-    each += np.arange(scores) % 8 < images % 8
-    at_least = each[::-1].cumsum()[::-1]
-    falling = places.numpy()[::-1]
-    # Mann and Whitney: of all pairs, those where the anomalous score is higher, ties as halves.
-    pairs = len(places) * int(each.sum())
-    higher = sum(int(each.sum()) - int(at_least[k]) + int(each[k]) / 2 for k in places.tolist())
-    found = result.counts
-    same = {
-        "negatives": found.negatives == int(each.sum()),
-        "positives": found.positives == images * len(places),
-        "true_positives": np.array_equal(
-            found.true_positives.numpy(), images * np.arange(1, len(places) + 1)
-        ),
-        "false_positives": np.array_equal(found.false_positives.numpy(), at_least[falling]),
-        "tied_negatives": np.array_equal(found.tied_negatives.numpy(), each[falling]),
-        "regions": found.regions == images,
-        "auroc": abs(result.scores["auroc"].value - higher / pairs) < 1e-12,
-    }
-    return [name for name, equal in same.items() if not equal]
+    """All three growths."""
+    return [in_images(smoke), in_regions(smoke), in_scorers(smoke)]
 
 
 def in_images(smoke: bool) -> Growth:

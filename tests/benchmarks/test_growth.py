@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.growth import evaluation, files
+from benchmarks.growth import files, pixels
 from benchmarks.growth.__main__ import main
 from benchmarks.growth.measuring import in_child, slope, slopes
 from benchmarks.growth.page import markdown
@@ -55,23 +55,23 @@ def test_a_child_that_fails_is_an_error(capfd):
     assert "nothing there" in capfd.readouterr().err
 
 
-def test_known_counts_are_found_at_every_size():
-    found = evaluation.known_counts((1, 2, 9), stride=64)["points"]
-    assert [point["equal_to_arithmetic"] for point in found] == [True] * 3
-    assert [point["normal"] for point in found] == [2**14, 2**15, 9 * 2**14]
+@pytest.mark.parametrize(("images", "processes"), [(1, 1), (9, 1), (9, 5)])
+def test_known_counts_are_found(images, processes):
+    found = pixels.known_counts(images, processes, stride=64)
+    assert found["equal_to_arithmetic"]
+    assert found["normal"] == images * processes * 2**14
 
 
 def test_counts_that_are_off_by_one_are_told(monkeypatch):
-    right = evaluation.PixelMetrics.compute
+    right = pixels.PixelMetrics.compute
 
     def wrong(self):
         result = right(self)
         result.counts.false_positives[3] += 1
         return result
 
-    monkeypatch.setattr(evaluation.PixelMetrics, "compute", wrong)
-    (point,) = evaluation.known_counts((1,), stride=64)["points"]
-    assert point["different"] == ["false_positives"]
+    monkeypatch.setattr(pixels.PixelMetrics, "compute", wrong)
+    assert pixels.known_counts(1, stride=64)["different"] == ["false_positives"]
 
 
 def test_a_folder_has_as_many_images_as_asked_for(tmp_path):
@@ -80,7 +80,7 @@ def test_a_folder_has_as_many_images_as_asked_for(tmp_path):
     assert len(files.list_images(tmp_path).images) == 5123
 
 
-@pytest.mark.parametrize("subject", ["attribution", "evaluation", "files"])
+@pytest.mark.parametrize("subject", ["attribution", "evaluation", "pixels", "files"])
 def test_a_small_run_writes_what_the_manual_shows(subject, tmp_path):
     main([subject, "--smoke", "--out", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
