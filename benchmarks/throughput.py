@@ -1,6 +1,6 @@
 """Images per second of method 1 and method 2: every precision, eager and as a CUDA graph.
 
-    python -m benchmarks.throughput [--quick] [--out docs/results/throughput_gpu.json]
+    python -m benchmarks.throughput [--quick] [--devices cuda] [--out docs/results/throughput.json]
 
 Method 1 is ``LatentGradCAM``, all D maps; method 2 is ``MeanSumGradCAM``, one map; beside them
 method 2 done with one autograd backward. D is 10, 32, 128 and 1000, precisions are float32 and
@@ -150,14 +150,21 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one small batch a line, in a minute")
+    parser.add_argument(
+        "--devices",
+        nargs="+",
+        choices=("cuda", "cpu"),
+        default=["cuda", "cpu"],
+        help="where to measure; a device that is not here is listed as skipped",
+    )
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
-    devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
-    if "cuda" not in devices:
-        skipped.append({"device": "cuda", "reason": "no CUDA device is here"})
-    for device in devices:
+    for device in options.devices:
+        if device == "cuda" and not torch.cuda.is_available():
+            skipped.append({"device": "cuda", "reason": "no CUDA device is here"})
+            continue
         for setting in settings(device, options.quick):
             try:
                 made, left = measured(setting, 0.2 if options.quick else 3.0)

@@ -63,7 +63,7 @@ def test_yaml_is_a_mapping(block: Block) -> None:
 def test_commands_exist(block: Block) -> None:
     for line in block.body.strip().splitlines():
         words = shlex.split(line)
-        assert words[0] in ("pip", "captum-vae", "torchrun"), line
+        assert words[0] in ("pip", "captum-vae", "torchrun", "pytest", "python"), line
         if words[0] == "captum-vae":
             assert words[1] in COMMANDS, line
 

@@ -43,6 +43,11 @@ DEFINITIONS = {
     "below 0.05 (or a KL below 0.01 nats)": "thresholds of the metric",
     "a KL above 0.01 nats and a standard deviation of the mean above 0.1": "thresholds",
     "a false positive rate of 0.3": "the integration limit of AUPRO",
+    "with and without a CUDA graph: two minutes expected": "an expectation, called so",
+    "all methods, precisions and CUDA graphs: ten minutes expected": "an expectation, called so",
+    "a short run of eight seeds, two minutes expected": "an expectation, called so",
+    "as a difference of .05 takes: 40 minutes a variant expected": "an expectation, called so",
+    "67 MB a seed under way, 2 MB once it has finished": "what the architecture comes to",
     "As many as fit into six seconds, 3 to 30": "a rule of the benchmark",
     "more than\n  15 seconds": "a rule of the benchmark",
 }
