@@ -106,7 +106,7 @@ class _Watch:
         self.agreed = False
         self._ending = False
         self._told = threading.Lock()
-        self._previous: Any = None
+        self._previous: Any = signal.SIG_DFL
         self._pipe: tuple[int, int] | None = None
         self._pipe_before = -1
 
@@ -114,7 +114,8 @@ class _Watch:
         """Listen; outside the main thread only failed exchanges are noticed."""
         if threading.current_thread() is not threading.main_thread():
             return
-        self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+        # None stands for a handler that is not Python's, which cannot be put back.
+        self._previous = signal.signal(signal.SIGTERM, self._on_signal) or signal.SIG_DFL
         self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, end == self._pipe[0])
