@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.array_files import array_names, read_npy, read_npz
+from captum_vae.data.companions import set_aside
 from captum_vae.data.decode import probe_image
 from captum_vae.data.image_dataset import ImageFileDataset
 from captum_vae.data.image_file import UNKNOWN, ImageFile
@@ -92,7 +93,10 @@ def read_images(
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         images = _as_images(_array(path), path, channels)
         return ArrayImages(_fitted(images, size, channels), readable_name(Path(path.stem)))
-    found = list_images(path) if path.is_dir() else Listing(images=[path])
+    found = Listing(images=[path])
+    if path.is_dir():
+        told = set_aside(path, list_images(path))
+        found = Listing(told.images, told.passed_over)
     if not found.images:
         others = counted_reasons(found.passed_over)
         raise ValueError(

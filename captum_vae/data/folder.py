@@ -4,6 +4,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from captum_vae.data.companions import set_aside
 from captum_vae.data.image_dataset import ImageFileDataset
 from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile
 from captum_vae.data.listing import (
@@ -98,6 +99,9 @@ def _listed(folder: Path, *, skip: Path | None = None, masks: bool = False) -> L
         raise ValueError(
             f"no images in {folder} or its subfolders{f', only {others}' if others else ''}"
         )
+    if not masks:
+        told = set_aside(folder, found)
+        found = Listing(told.images, told.passed_over)
     named = [(_key(path, folder), path) for path in found.images]
     refuse_masks_among_images(named)
     if not masks:

@@ -6,6 +6,7 @@ from typing import Literal
 from typing_extensions import Unpack
 
 from captum_vae.checks import check_choice
+from captum_vae.data.companions import Companions, set_aside
 from captum_vae.data.image_dataset import ImageFileDataset
 from captum_vae.data.image_file import EMPTY, UNKNOWN, ImageFile
 from captum_vae.data.listing import (
@@ -26,9 +27,6 @@ from captum_vae.data.pairing import (
 )
 from captum_vae.data.reading_options import ReadingOptions
 
-_NO_IMAGES = frozenset(("gt", "ground_truth", "mask", "masks", "label", "labels", "xyz", "depth"))
-"""Names of subfolders that hold something else than images."""
-
 
 class MVTec(ImageFileDataset):
     """One category of a data set in the MVTec AD layout, of any image type and size.
@@ -37,8 +35,9 @@ class MVTec(ImageFileDataset):
     folder of ``test`` is a kind of defect. The masks of ``test/<kind>/<image>.png`` are
     ``ground_truth/<kind>/<image>_mask.*`` or ``<image>.*``, or, as in MVTec LOCO, all those in
     ``ground_truth/<kind>/<image>/``, joined; a defective image without one has an unknown mask.
-    Images in subfolders of a kind are read too. What is read and what is passed over is said by
-    ``summary``.
+    Images in subfolders of a kind are read too; masks in a folder gt, mask or the like beside them,
+    as in MVTec 3D-AD, are those of a kind that has no folder in ``ground_truth``. What is read and
+    what is passed over is said by ``summary``.
 
     Args:
         root: The folder that holds the categories, or one category itself.
@@ -108,7 +107,7 @@ def _train_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
             passed_over.append(PassedOver(other, "folder beside train/good"))
     return [
         ImageFile(path, readable_name(path.relative_to(root)), "good", 0, EMPTY)
-        for path in _images_of_kind(root / "train" / "good", passed_over)
+        for path in _images_of_kind(root / "train" / "good", passed_over).images
     ]
 
 
@@ -129,8 +128,9 @@ def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
                 )
     files: list[ImageFile] = []
     for kind in kinds:
-        images = _images_of_kind(kind, passed_over)
-        mask_of = _masks_of_kind(kind, images, truth / kind.name, passed_over)
+        found = _images_of_kind(kind, passed_over)
+        images = found.images
+        mask_of = _masks_of_kind(kind, images, truth / kind.name, passed_over) or found.masks
         label, missing = (0, EMPTY) if kind.name == "good" else (1, UNKNOWN)
         group = readable_name(Path(kind.name))
         for path in images:
@@ -148,20 +148,13 @@ def _test_files(root: Path, passed_over: list[PassedOver]) -> list[ImageFile]:
     return files
 
 
-def _images_of_kind(folder: Path, passed_over: list[PassedOver]) -> list[Path]:
-    found = list_images(folder)
+def _images_of_kind(folder: Path, passed_over: list[PassedOver]) -> Companions:
+    found = set_aside(folder, list_images(folder))
     passed_over += found.passed_over
-    for path in found.images:
-        for part in path.relative_to(folder).parts[:-1]:
-            if part.lower() in _NO_IMAGES:
-                raise ValueError(
-                    f"{path} lies in a folder {part!r} among the images of {folder}, and would "
-                    "count as one; move that folder out of it"
-                )
     named = [(_key(path, folder), path) for path in found.images]
     refuse_masks_among_images(named)
     warn_of_same_names(named)
-    return found.images
+    return found
 
 
 def _masks_of_kind(

@@ -37,7 +37,7 @@ def match_masks(
     joined: dict[Path, list[Path]] = {}
     for name, mask in masks:
         owners = images_of.get(name, [])
-        owners = owners or [path for bare in _bare(name) for path in images_of.get(bare, [])]
+        owners = owners or [path for bare in bare_names(name) for path in images_of.get(bare, [])]
         in_folder = not owners
         if in_folder:
             owners = images_of.get(name.rpartition("/")[0], [])
@@ -79,7 +79,7 @@ def refuse_masks_among_images(names: Sequence[tuple[str, Path]]) -> None:
     """
     image_of = dict(names)
     for name, path in names:
-        for bare in _bare(name):
+        for bare in bare_names(name):
             if bare in image_of:
                 raise ValueError(
                     f"{path} looks like the mask of {image_of[bare]} and lies among the images; "
@@ -114,7 +114,8 @@ def warn_of_missing_masks(images: Iterable[Path], masked: Iterable[Path], where:
         )
 
 
-def _bare(name: str) -> list[str]:
+def bare_names(name: str) -> list[str]:
+    """What a mask's name may be that of an image with ``_mask`` or the like after it."""
     return [name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.array_files import array_names, read_npz
+from captum_vae.data.companions import set_aside
 from captum_vae.data.decode import probe_image, read_image
 from captum_vae.data.image_bytes import as_image_bytes, channels_last, fitted_bytes
 from captum_vae.data.listing import (
@@ -71,9 +72,10 @@ class _Many:
 class ImageSources(SampleDataset):
     """Images that a person points at, without labels, none decoded before it is asked for.
 
-    An image's name is its path in the folder that was given; with several folders each name begins
-    with its folder's. Images of an array or a video are named ``NAME/000012``. Files in a folder
-    that are no images are passed over; arrays and videos in it are read.
+    An image's name is its path in the folder that was given, or in the last folder of a pattern
+    that has no ``*``, so that it stays when more folders match; with several folders each name
+    begins with its folder's. Images of an array or a video are named ``NAME/000012``. Files in a
+    folder that are no images are passed over; arrays and videos in it are read.
 
     Args:
         sources: A path or several: folders (searched with their subfolders), image files, patterns
@@ -212,7 +214,7 @@ class ImageSources(SampleDataset):
 
     def _list(self, source: Path, *, several: bool) -> None:
         if source.is_dir():
-            found = list_images(source)
+            found = set_aside(source, list_images(source))
             self.passed_over += [
                 entry for entry in found.passed_over if not _holds_several(entry.path)
             ]
@@ -225,7 +227,7 @@ class ImageSources(SampleDataset):
             if not paths:
                 raise FileNotFoundError(f"images: nothing matches the pattern {str(source)!r}")
             paths = natural_sort(path for path in paths if path.is_file())
-            self._add_all(paths, len(paths) and os.path.commonpath([p.parent for p in paths]))
+            self._add_all(paths, _fixed_beginning(source))
         elif source.suffix.lower() in _LIST_SUFFIXES and source.is_file():
             paths = list(_listed(source))
             self._add_all(paths, paths and os.path.commonpath([path.parent for path in paths]))
@@ -270,6 +272,13 @@ class ImageSources(SampleDataset):
             if isinstance(opened, VideoFile) or channels_last(opened[0]).shape[2] == 3:
                 return 3
         return 1
+
+
+def _fixed_beginning(pattern: Path) -> Path:
+    """The folder that a pattern names before its first ``*``."""
+    parts = pattern.parts
+    first = next(place for place, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    return Path(*parts[:first])
 
 
 def _told_apart(names: list[str]) -> list[str]:

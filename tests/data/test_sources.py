@@ -37,6 +37,14 @@ def test_a_folder_is_searched_and_what_it_holds_else_is_said(folder):
     assert found.read(0).size == (4, 6) and found.channels == 1
 
 
+def test_names_of_a_pattern_stay_when_more_folders_match(folder):
+    pattern = f"{folder}/photos*/deep/*.png"
+    before = list(ImageSources(pattern).names)
+    assert before == ["photos/deep/1.png", "photos/deep/2.png", "photos/deep/10.png"]
+    picture(folder / "photos2" / "deep" / "3.png")
+    assert list(ImageSources(pattern).names) == [*before, "photos2/deep/3.png"]
+
+
 def test_patterns_lists_files_and_several_sources_name_their_images(folder):
     photos = folder / "photos"
     assert list(ImageSources(f"{photos}/**/*.png").names)[:2] == ["a.png", "deep/1.png"]
