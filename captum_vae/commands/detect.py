@@ -26,6 +26,7 @@ def detect(
     smoothing: float | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    value_range: Sequence[float] | None = None,
     every: int = 1,
     alpha: float = 0.05,
     pixel_rate: float = 0.005,
@@ -74,6 +75,8 @@ def detect(
         image_size: Height and width, or one number; by default what the model states, 256 for a
             backbone.
         channels: 1 or 3; by default what the model states, 3 for a backbone.
+        value_range: Lowest and highest value the model was trained on, such as [-1, 1]; 0 to 1 by
+            default, unless its reconstructions show that it is another, which is refused.
         every: Every how many-th frame of a video is read.
         alpha: A new normal image is called anomalous with at most this probability, and breaks
             what pixel_rate promises with at most this probability.
@@ -136,6 +139,11 @@ def detect(
         settings["options"] = options
     named = None if scorer is None else (scorer[0] if len(scorer) == 1 else list(scorer))
     if backbone is not None:
+        if value_range is not None:
+            raise ValueError(
+                "value_range is for a model; a backbone takes images as its authors did, by mean "
+                "and std of its configuration"
+            )
         encoder: Any = backbone
         if ":" in backbone:
             encoder = import_object(backbone, "backbone")()
@@ -168,6 +176,7 @@ def detect(
             image_size=image_size,
             channels=channels,
             posterior=posterior,
+            value_range=value_range,
             **settings,
         )
     with naming_dead_loaders(), holding(out):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from captum_vae.checks import whole_number
 from captum_vae.data.arrays import ArrayImages, read_images
 from captum_vae.data.resize import ImageSize, height_width
 from captum_vae.data.sample import Sample, SampleDataset, collate_samples
+from captum_vae.data.value_range import checked_value_range, to_value_range
 from captum_vae.models import GaussianVAE
 from captum_vae.posterior import PosteriorAdapter, PosteriorError, as_adapter
 
@@ -85,7 +85,7 @@ class Subject:
             _adapter(model, posterior, posterior_options or {}),
             height_width(image_size) or stated_size,
             channels or stated_channels,
-            _checked_range(value_range),
+            checked_value_range(value_range),
             whole_number("batch_size", batch_size, least=1, most=2**31 - 1),
         )
 
@@ -180,8 +180,7 @@ class Subject:
 
     def _in_range(self, images: Tensor) -> Tensor:
         """Images from [0, 1] in the range that the model was trained on."""
-        low, high = self.value_range
-        return images if (low, high) == (0, 1) else images * (high - low) + low
+        return to_value_range(images, self.value_range)
 
     @property
     def _parameter(self) -> Tensor:
@@ -222,17 +221,6 @@ def _adapter(model: nn.Module, posterior: Any, options: Mapping[str, Any]) -> Po
         return PosteriorAdapter(model, **{"read": posterior or "auto", **chosen})
     except TypeError as error:
         raise ValueError(f"posterior_options do not fit: {error}") from error
-
-
-def _checked_range(value_range: Sequence[float]) -> tuple[float, float]:
-    wanted = "wanted [low, high], such as [-1, 1]"
-    try:
-        low, high = (float(value) for value in value_range)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"value_range is {value_range!r}; {wanted}") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"value_range is {list(value_range)}; {wanted}")
-    return low, high
 
 
 def _checked_images(images: Tensor, argument: str) -> Tensor:

@@ -31,6 +31,7 @@ from captum_vae.data.defect_places import varying_places
 from captum_vae.data.defects import SyntheticDefects
 from captum_vae.data.loading import naming_dead_loaders
 from captum_vae.data.sample import Sample, SampleDataset
+from captum_vae.data.value_range import UNIT, ValueRange
 from captum_vae.localization.candidate_maps import Variants, candidate_scorers
 from captum_vae.localization.candidates import Candidates
 from captum_vae.localization.choice import Choice, Margin, ranking
@@ -67,6 +68,7 @@ def choose(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
+    value_range: ValueRange = UNIT,
     progress: Progress = "auto",
 ) -> Choice:
     """Choose among variants by synthetic defects on held-out normal images; no test image is read.
@@ -82,6 +84,7 @@ def choose(
         batch_size: Images per pass.
         workers: Processes that load the images.
         device: Where images go; None takes the device of the model.
+        value_range: The range that images, painted in [0, 1], are then brought to.
         progress: Whether bars are shown.
 
     Raises:
@@ -101,7 +104,7 @@ def choose(
     entries = entries_of(without_thresholds(eligible, size=size), None)
     options = pass_options(
         entries, batch_size=batch_size, workers=workers, device=device, progress=progress
-    )
+    ) | {"value_range": value_range}
     fitting = ImageBatches(fitted_on, "normal", truth=False, **options)
     with naming_dead_loaders():
         with naming_the_images(fitting):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
 from captum_vae.data.loading import loaded
 from captum_vae.data.sample import SampleBatch, collate_samples
+from captum_vae.data.value_range import UNIT, ValueRange, to_value_range
 from captum_vae.localization.samples import (
     WANTED,
     SampleSubset,
@@ -44,6 +45,8 @@ class ImageBatches:
             of a labelled image, is passed over.
         shared: Under torch.distributed, take this process's share of the images only. Every
             process is given the same data.
+        value_range: The range that images in [0, 1] are brought to, see
+            :func:`captum_vae.data.value_range.to_value_range`.
 
     Raises:
         TypeError: The data is of another type, or can be gone through once only.
@@ -62,6 +65,7 @@ class ImageBatches:
         bar: ProgressBar = lambda batches, title: batches,
         truth: bool = True,
         shared: bool = False,
+        value_range: ValueRange = UNIT,
     ) -> None:
         """Find out what the data is; nothing is read yet."""
         self.argument = argument
@@ -69,6 +73,7 @@ class ImageBatches:
         self.bar = bar
         self.shape: tuple[int, ...] | None = None
         self._truth = truth
+        self._range = value_range
         parallel = shared and dist.is_initialized()
         self._rank = dist.get_rank() if parallel else 0
         self._processes = dist.get_world_size() if parallel else 1
@@ -116,7 +121,7 @@ class ImageBatches:
                     _check_normal(batch, self.argument)
                 self.shape = tuple(batch.image.shape[1:])
                 images = batch.image if self.device is None else batch.image.to(self.device)
-                yield places, batch._replace(image=images)
+                yield places, batch._replace(image=to_value_range(images, self._range))
         if not seen and self._share != []:
             raise ValueError(f"{self.argument} is empty; wanted at least one image")
 

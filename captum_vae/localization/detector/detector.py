@@ -14,6 +14,7 @@ from captum_vae.attr.export.options import Format
 from captum_vae.checks import warn_caller, whole_number
 from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.resize import ImageSize, height_width
+from captum_vae.data.value_range import check_unit_range, checked_value_range, to_value_range
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.fitting import fit_detector
 from captum_vae.localization.detector.fused_maps import fused_maps
@@ -69,6 +70,9 @@ class AnomalyDetector:
         channels: 1 or 3, which they are converted to; by default what the model states.
         posterior: How to read the model's posterior, see
             :class:`captum_vae.posterior.PosteriorAdapter`; detected by default.
+        value_range: Lowest and highest value that the model was trained on, such as (-1, 1).
+            Images are in [0, 1] everywhere, and are brought to it for the model alone. None takes
+            (0, 1), and :meth:`fit` refuses a model whose reconstructions show that it is another.
         **promise: Options of :class:`Promise`, such as alpha, pixel_rate and score.
 
     Attributes:
@@ -91,6 +95,7 @@ class AnomalyDetector:
         image_size: ImageSize = None,
         channels: int | None = None,
         posterior: Any = None,
+        value_range: Sequence[float] | None = None,
         **promise: Any,
     ) -> None:
         """Check what can be checked without images."""
@@ -103,6 +108,7 @@ class AnomalyDetector:
         self._smoothing = smoothing
         self._size = height_width(image_size)
         self._channels = channels
+        self._range = None if value_range is None else checked_value_range(value_range)
         self._closed_form = False
         self.fitted: Fitted | None = None
 
@@ -146,7 +152,8 @@ class AnomalyDetector:
             channels: 1 or 3.
             grid: (h, w) that the layers' features are brought to; see
                 :class:`captum_vae.models.FrozenFeatures`, also for what follows.
-            mean: Mean of each colour channel of the encoder's training images.
+            mean: Mean of each colour channel of the encoder's training images, whose pixels are in
+                [0, 1]; (0.5,) with ``std=(0.5,)`` for an encoder that takes images in [-1, 1].
             std: Standard deviation of each colour channel.
             pretrained: Whether timm downloads its published weights; None does for a timm model
                 without ``weights``.
@@ -158,6 +165,11 @@ class AnomalyDetector:
             ValueError: There is no such model or layer, or an argument is out of range.
             RuntimeError: The published weights could not be had.
         """
+        if others.get("value_range") is not None:
+            raise ValueError(
+                "value_range is for a VAE of your own; for an encoder that takes images in [-1, 1] "
+                "give mean=(0.5,) and std=(0.5,), as timm models bring them along"
+            )
         if pretrained is None:
             pretrained = isinstance(encoder, str) and ":" not in encoder and weights is None
         model = LinearFeatureVAE(
@@ -226,6 +238,7 @@ class AnomalyDetector:
             choice=self.choice,
             posterior=self.posterior,
             smoothing=self._smoothing,
+            value_range=self._range,
             closed_form=self._closed_form,
             batch_size=batch_size,
             workers=workers,
@@ -307,6 +320,7 @@ class AnomalyDetector:
                 f"{', '.join(map(str, wanted))}): resize the images, or give them as files or as "
                 "NumPy arrays, which it resizes itself"
             )
+        check_unit_range(images, "images")
         maps = self.maps(images)
         threshold = fitted.pixel.threshold
         scores = image_scores(maps, self.promise.score, top=self.promise.top, threshold=threshold)
@@ -328,6 +342,7 @@ class AnomalyDetector:
         fitted = self._known()
         device = device_of(fitted.model)
         images = images if device is None else images.to(device)
+        images = to_value_range(images, fitted.value_range)
         return fused_maps(fitted.scorers, fitted.scales, fitted.protocol, images)
 
     def __call__(
@@ -469,6 +484,7 @@ class AnomalyDetector:
             image_size=found.fitted.size,
             channels=found.fitted.channels,
             posterior=found.posterior,
+            value_range=found.fitted.value_range,
             **found.promise,
         )
         detector.fitted = found.fitted

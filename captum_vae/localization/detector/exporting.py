@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_vae.attr.export import ExportedFile, export_function
 from captum_vae.attr.export.options import Format
+from captum_vae.data.value_range import to_value_range
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.fused_maps import mean_map
 from captum_vae.localization.detector.image_scores import image_scores
@@ -59,6 +60,7 @@ class _Detection:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Map (B, H, W), mask, score, p-value, verdict and area (B,) of images (B, C, H, W)."""
         fitted = self.fitted
+        images = to_value_range(images, fitted.value_range)
         threshold = fitted.pixel.threshold
         size = (int(images.shape[2]), int(images.shape[3]))
         scaled = []

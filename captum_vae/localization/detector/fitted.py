@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from captum_vae.data.value_range import UNIT, ValueRange
 from captum_vae.localization.detector.image_calibration import ImageCalibration
 from captum_vae.localization.detector.pixel_calibration import PixelThreshold
 from captum_vae.localization.protocol import Protocol
@@ -26,6 +27,7 @@ class Fitted:
         pixel: The pixel threshold and what it promises.
         image: The calibration of image scores.
         facts: Images per part, digest of the data, versions.
+        value_range: The range that images in [0, 1] are brought to for the model.
     """
 
     model: Any
@@ -38,3 +40,4 @@ class Fitted:
     pixel: PixelThreshold
     image: ImageCalibration
     facts: dict[str, Any]
+    value_range: ValueRange = UNIT

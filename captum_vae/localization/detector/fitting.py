@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from captum_vae.data.sample import SampleDataset, digest_of
+from captum_vae.data.value_range import UNIT, ValueRange
 from captum_vae.localization.detector.calibrating import calibrate
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.fused_maps import common_scales
@@ -20,12 +21,14 @@ from captum_vae.localization.detector.normal_images import (
     segments_of,
 )
 from captum_vae.localization.detector.options import Promise
+from captum_vae.localization.detector.range_check import refuse_another_range
 from captum_vae.localization.detector.scorer_choice import ScorerChoice, chosen_scorers
 from captum_vae.localization.detector.splitting import split_apart, split_normal
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.model_pass import device_of
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scoring import fit_scorers
+from captum_vae.posterior import as_adapter
 from captum_vae.posterior.calling import owner_of, unwrap
 from captum_vae.progress import Progress, progress_bar
 
@@ -46,6 +49,7 @@ def fit_detector(
     choice: ScorerChoice,
     posterior: Any,
     smoothing: float | str,
+    value_range: ValueRange | None,
     closed_form: bool,
     batch_size: int,
     workers: int,
@@ -63,6 +67,7 @@ def fit_detector(
         choice: What a person says about the scorers.
         posterior: How to read the model's posterior.
         smoothing: Standard deviation of a Gaussian over the maps, in pixels, or "auto".
+        value_range: The range of the model's images; None where a person does not state it.
         closed_form: Whether the model is a linear VAE of features, which is fitted as well.
         batch_size: Images per pass.
         workers: Processes that load the images.
@@ -70,7 +75,7 @@ def fit_detector(
 
     Raises:
         ValueError: There are too few images, one is known to be anomalous, the model is in training
-            mode, or the scorer cannot be fitted.
+            mode or reconstructs images of another range, or the scorer cannot be fitted.
     """
     digest, read = digest_of_images(samples), samples.describe()
     names = clips_of(samples, clips, promise.units)
@@ -105,11 +110,14 @@ def fit_detector(
         model.fit_closed_form(fitting, batch_size=batch_size, progress=progress)
     else:
         _refuse_training(model)
+        if value_range is None:
+            refuse_another_range(as_adapter(model, posterior), fitting, device_of(model))
     passes: dict[str, Any] = {
         "batch_size": batch_size,
         "workers": workers,
         "bar": bar,
         "device": device_of(model),
+        "value_range": UNIT if value_range is None else value_range,
     }
     size = (int(first.shape[1]), int(first.shape[2]))
     sigma = min(size) / 64 if isinstance(smoothing, str) else float(smoothing)
@@ -152,6 +160,7 @@ def fit_detector(
         pixel,
         image,
         facts,
+        passes["value_range"],
     )
 
 

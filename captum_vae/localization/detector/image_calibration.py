@@ -124,8 +124,8 @@ class ImageCalibration:
         if self.unit == "clips" and not self.guaranteed:
             return (
                 f"frames of a clip are not exchangeable and {self.count} clips are too few for a "
-                f"guarantee at {self.alpha:g} (it takes {least}): image p-values are estimates, "
-                "each clip measured by the others"
+                f"guarantee at {self.alpha:g} (it takes {least}): image p-values and what is "
+                "promised of pixels are estimates, each clip measured by the others"
             )
         if self.count < least:
             return (

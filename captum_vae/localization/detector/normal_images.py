@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from captum_vae.data.image_bytes import as_batch
 from captum_vae.data.sample import Sample, SampleDataset
 from captum_vae.data.sources import ImageSources
+from captum_vae.data.value_range import check_unit_range
 from captum_vae.localization.samples import SampleSubset, dataset_of, described
 
 _WANTED = (
@@ -52,6 +53,7 @@ class Unlabelled(SampleSubset):
                 f"{self.normal} holds {sample.name!r}, which is anomalous; wanted normal images "
                 "only"
             )
+        check_unit_range(sample.image, f"image {sample.name!r}")
         return sample._replace(mask=None, label=None, ignored=None)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_vae.data.value_range import UNIT
 from captum_vae.files import DamagedFileError, reading, replacing, write_json
 from captum_vae.localization.detector.fitted import Fitted
 from captum_vae.localization.detector.image_calibration import ImageCalibration
@@ -101,7 +102,11 @@ def save_fitted(
             "posterior": posterior if isinstance(posterior, str) else None,
             "posterior_given": posterior is not None,
         },
-        "images": {"size": list(fitted.size), "channels": fitted.channels},
+        "images": {
+            "size": list(fitted.size),
+            "channels": fitted.channels,
+            "value_range": list(fitted.value_range),
+        },
         "scorers": scorers,
         "scales": list(fitted.scales),
         "asked": {
@@ -184,6 +189,7 @@ def load_fitted(path: str | Path, model: Any = None, posterior: Any = None) -> L
         built = ScorerRecord(scorer["name"], scorer["options"]).build(model, adapter)
         load_fitted_state(built, _part(tensors, f"scorer.{number}."))
         scorers.append(built)
+    low, high = entries["images"].get("value_range", UNIT)
     promise, pixel, image = entries["promise"], entries["pixel"], entries["image"]
     fitted = Fitted(
         model,
@@ -202,6 +208,7 @@ def load_fitted(path: str | Path, model: Any = None, posterior: Any = None) -> L
         ),
         _calibration("image", promise["alpha"], tensors, image["unit"]),
         entries["facts"],
+        (low, high),
     )
     return Loaded(
         fitted,

@@ -135,6 +135,7 @@ def chosen_scorers(
         batch_size=passes["batch_size"],
         workers=passes["workers"],
         device=passes["device"],
+        value_range=passes["value_range"],
         progress=progress,
     )
     scorer, chosen_protocol = variants[found.name]
