@@ -142,16 +142,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def check_resumable(state: Mapping[str, Any]) -> None:
+def check_resumable(state: Mapping[str, Any], *, optimizers: bool = True) -> None:
     """Refuse a checkpoint that holds a model alone, without the rest of its run.
+
+    Args:
+        state: The checkpoint's entries.
+        optimizers: Whether the optimizers' state is needed, which the last one alone holds.
 
     Raises:
         ValueError: Something is missing; the message says what.
     """
     if _is_thinned(state):
+        if not optimizers:
+            return
         raise ValueError(
             "only the last checkpoint of a run can be resumed from, and this is an older one, "
-            "whose weights load_vae reads"
+            "whose weights load_vae reads; resume='weights' goes on from them"
         )
     for part, kind in _OF_A_RUN.items():
         if not isinstance(state.get(part), kind):
@@ -300,7 +306,8 @@ def _remedy(path: Path) -> str:
         if _is_thinned(state):
             return (
                 f"{other} beside it is good: use its weights; to go on with the run, restore "
-                f"{path.name} from a copy"
+                f"{path.name} from a copy, or train on from these weights, with fresh optimizers, "
+                "by resume=weights"
             )
         return f"{other} beside it is good: use that one, or delete {path.name} to go on from it"
     return (

@@ -21,8 +21,9 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 """The precision of the forward pass; weights and losses stay in float32."""
 
-Resume = Literal["auto", "never"]
-"""Whether a run that the output folder holds is continued or refused."""
+Resume = Literal["auto", "never", "weights"]
+"""Whether a run that the output folder holds is continued or refused; weights continues it also
+where the last checkpoint is damaged, from the weights of the one before."""
 
 Compile = Literal["off", "on"] | bool
 """Whether the model passes through ``torch.compile``. YAML reads on and off as a bool."""

@@ -78,13 +78,15 @@ class TrainingState:
     def restore(self, state: Mapping[str, Any], *, rank: int, world_size: int) -> int:
         """Take over a captured state of the same run and return its step.
 
+        Optimizers whose state the checkpoint gave up begin anew.
+
         Raises:
             ValueError: Its weights do not fit.
         """
         load_weights(state, self.model)
         try:
             self.objective.load_state_dict(state["objective"])
-            for name, optimizer in self.optimizers.items():
+            for name, optimizer in self.optimizers.items() if "optimizers" in state else ():
                 optimizer.load_state_dict(state["optimizers"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())

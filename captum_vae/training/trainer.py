@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from captum_vae.checks import check_choice
 from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
-from captum_vae.files import holding
+from captum_vae.files import DamagedFileError, holding
 from captum_vae.lost_processes import stopping_in_agreement, telling_lost_processes
 from captum_vae.metrics.activity import ActiveDimensions
 from captum_vae.provenance import run_record
@@ -259,10 +259,18 @@ class _Run:
                 "folder, or resume='auto' to continue it"
             )
         reasons: dict[Path, ValueError] = {}
+        damaged: dict[Path, ValueError] = {}
+        anew = False
         for path in reversed(found):
-            state = read_checkpoint(path)
             try:
-                check_resumable(state)
+                state = read_checkpoint(path)
+            except DamagedFileError as error:
+                if resume != "weights":
+                    raise
+                damaged[path] = error
+                continue
+            try:
+                check_resumable(state, optimizers=resume != "weights")
                 self.state.check_same_run(state)
                 self.saved = self.state.restore(
                     state, rank=self.fabric.global_rank, world_size=self.fabric.world_size
@@ -271,6 +279,7 @@ class _Run:
                 reasons[path] = error
                 continue
             self.checkpoint = path
+            anew = "optimizers" not in state
             break
         log = self.folder.parent / "log.jsonl"
         if passed_over and not found and log.is_file() and log.stat().st_size:
@@ -280,13 +289,19 @@ class _Run:
                 f"({words}); restore a checkpoint from a copy, or choose another folder"
             )
         if found and self.checkpoint is None:
-            raise ValueError(f"cannot resume from {found[-1]}: {reasons[found[-1]]}")
+            raise ValueError(f"cannot resume from {found[-1]}: {(damaged | reasons)[found[-1]]}")
+        # Nobody moves a file that another process has yet to look at.
+        self.fabric.barrier()
         self.of_other_runs = frozenset(reasons)
         if self.fabric.is_global_zero:
             for path, reason in {**passed_over, **reasons}.items():
                 warnings.warn(f"{path} is passed over: {reason}", stacklevel=4)
+            for path in damaged:
+                kept = path.rename(path.with_suffix(".pt.damaged"))
+                warnings.warn(f"{path} is damaged, and kept as {kept.name}", stacklevel=4)
         if found:
-            say(f"resuming after step {self.saved}", active=self.fabric.is_global_zero)
+            ending = ", with optimizers that begin anew" if anew else ""
+            say(f"resuming after step {self.saved}{ending}", active=self.fabric.is_global_zero)
         return self.saved
 
     def train(self, dataset: Dataset[Any], images: int, start: int) -> dict[str, float]:

@@ -21,6 +21,7 @@ from captum_vae.data.digits import OneClassDigits
 from captum_vae.losses import ELBO
 from captum_vae.models import build_model
 from captum_vae.training import Trainer, TrainingResult, VAEObjective
+from captum_vae.training.configuration import Resume
 
 SETTINGS = {
     "steps": 40,
@@ -74,7 +75,7 @@ def small_model(**options: Any) -> nn.Module:
     return build_model("conv", **{**settings, "norm": "batch", **options})
 
 
-def train(out: str, options: Mapping[str, Any]) -> TrainingResult:
+def train(out: str, options: Mapping[str, Any], *, resume: Resume = "auto") -> TrainingResult:
     """Train the small model into ``out``."""
     settings = {**SETTINGS, **options}
     pause, nan_at = settings.pop("pause", 0.0), settings.pop("nan_at", None)
@@ -86,7 +87,8 @@ def train(out: str, options: Mapping[str, Any]) -> TrainingResult:
     if nan_at is not None:
         objective = NaNAt(elbo)
         objective.nan_at = nan_at
-    return Trainer(**settings).fit(small_model(), Noisy(pause), objective, out=out)
+    trainer = Trainer(**settings)
+    return trainer.fit(small_model(), Noisy(pause), objective, out=out, resume=resume)
 
 
 def _value(text: str) -> Any:

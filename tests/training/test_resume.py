@@ -118,8 +118,26 @@ def test_a_damaged_checkpoint_is_refused_with_the_good_weights_before_it(run: Pa
         resume(run)
     assert "step_00000007.pt beside it is good: use its weights" in str(told.value)
     last.unlink()
-    with pytest.raises(ValueError, match=r"only the last .* whose weights load_vae reads"):
+    with pytest.raises(ValueError, match=r"only the last .* resume='weights' goes on from them"):
         resume(run)
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_weights_before(run: Path) -> None:
+    older, last = (run / "checkpoints" / f"step_{step:08d}.pt" for step in (7, 14))
+    before = read_checkpoint(older)["model"]["weights"]
+    last.write_bytes(content := last.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="step_00000014.pt is damaged, and kept as"):
+        result = train(str(run), {"steps": 7}, resume="weights")
+    assert result.step == 7
+    assert all(
+        torch.equal(value, before[name]) for name, value in load_vae(run).state_dict().items()
+    )
+    assert last.with_suffix(".pt.damaged").read_bytes() == content
+    again = train(str(run), {"steps": 16}, resume="weights")
+    assert again.step == 16 and again.checkpoint.name == "step_00000016.pt"
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "step" in line]
+    assert steps == sorted(set(steps))
 
 
 def test_the_last_checkpoint_alone_holds_what_a_resume_needs(run: Path) -> None:
