@@ -92,7 +92,8 @@ def detect(
         calibrated: Images that calibrate at most.
         seed: Seed of the split and of painted defects.
         calibration: Normal images that calibrate instead of a part of the images; give those that a
-            model of your own was not trained on. They may lie among the images, and do not fit.
+            model of your own was not trained on. They may lie among the images, and do not fit. By
+            default those that the model's run held out (captum-vae fit --data.held_out).
         unseen: Normal images kept apart, on which promised is compared with seen.
         batch_size: Images per pass.
         workers: Processes that load images.
@@ -107,6 +108,7 @@ def detect(
 
     from captum_vae.checks import whole_number
     from captum_vae.commands.model_source import source_model, source_of
+    from captum_vae.data.held_out import held_out_list
     from captum_vae.data.loading import naming_dead_loaders
     from captum_vae.data.sources import ImageSources
     from captum_vae.files import holding, write_json
@@ -183,6 +185,9 @@ def detect(
         size, wanted = detector.wanted_images
         normal = ImageSources(list(images), image_size=size, channels=wanted, every=every)
         apart = None
+        if calibration is None and model is not None and (kept := held_out_list(model)):
+            calibration = [str(kept)]
+            say(f"calibrating on the images that the model's run held out: {kept}")
         if calibration is not None:
             apart = ImageSources(list(calibration), image_size=size, channels=wanted, every=every)
         detector.fit(

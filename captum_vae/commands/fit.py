@@ -35,8 +35,11 @@ def fit(
         data: What to train on.
         objective: What to minimise.
         trainer: Steps, batches, devices, checkpoints and logs.
-        out: Folder of the run: checkpoints, log.jsonl and report.json.
-        resume: With auto, the run that out holds is continued; with never, it is refused.
+        out: Folder of the run: checkpoints, log.jsonl and report.json, and held_out.txt with the
+            images that data.held_out left out.
+        resume: With auto, the run that out holds is continued; with never, it is refused; with
+            weights, it is continued also where the last checkpoint is damaged, from the one before,
+            which holds weights alone, so that the optimizers begin anew.
         report_json: A second file for the report.
 
     Raises:
@@ -44,6 +47,7 @@ def fit(
         TypeError: The data set yields something else than images.
         FileNotFoundError: The data are not there.
     """
+    from captum_vae.data.held_out import held_out_list
     from captum_vae.files import check_writable, write_json
     from captum_vae.training.batches import image_of
     from captum_vae.training.building import train
@@ -76,6 +80,8 @@ def fit(
         f"weights in {result.checkpoint} (load them with captum_vae.training.load_vae({out!r})), "
         f"report in {paths[0]}"
     )
+    if kept := held_out_list(out):
+        say(f"held out for calibration: {kept}")
     if result.step:
         losses = Path(out) / "log.jsonl"
         say(f"done after {result.step} steps: {weights}, losses in {losses}")

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from captum_vae.attr.engine.layers import find_layers
 from captum_vae.data import Augmented
+from captum_vae.data.held_out import ImagesKept, write_held_out
 from captum_vae.losses import ELBO
 from captum_vae.models import FactorDiscriminator, GaussianVAE, build_model
 from captum_vae.models.feature_space import FeatureSpaceVAE
@@ -75,14 +76,25 @@ def train(
     seed_everything(trainer.seed)
     vae = build_vae(model, shape)
     if isinstance(vae, FittedInClosedForm):
-        return vae, dataset, fit_model(vae, dataset, trainer, out=out, resume=resume)
+        result = fit_model(vae, dataset, trainer, out=out, resume=resume)
+        _list_held_out(dataset, result, out)
+        return vae, dataset, result
     if isinstance(vae, FeatureSpaceVAE):
         vae.features.standardize(torch.split(sample_images(dataset), 16))
     if model.initialization == "data":
         standardize_encoder(vae, sample_images(dataset))
     loss = build_objective(objective, vae)
     result = Trainer.of(trainer).fit(vae, dataset, loss, out=out, resume=resume)
+    _list_held_out(dataset, result, out)
     return vae, dataset, result
+
+
+def _list_held_out(dataset: Dataset[Any], result: TrainingResult, out: str | Path) -> None:
+    """Write which images the run left out, if it left any."""
+    while isinstance(dataset, Augmented):
+        dataset = dataset.dataset
+    if isinstance(dataset, ImagesKept) and result.is_first_process:
+        write_held_out(out, dataset.held_out)
 
 
 def build_vae(config: ModelConfig, image_shape: Sequence[int]) -> GaussianVAE:
@@ -172,6 +184,8 @@ def build_dataset(config: DataConfig, argument: str = "data") -> Dataset[Any]:
         # The one reader without a root takes the folder of normal images in its place.
         options["normal" if config.name == "folder" else "root"] = _expanded(config.root, argument)
     dataset = _call(constructor, options, f"{argument}.options")
+    if config.held_out:
+        dataset = ImagesKept(dataset, config.held_out, f"{argument}.held_out")
     if config.augment is not None:
         dataset = _call(Augmented, {"dataset": dataset, **config.augment}, f"{argument}.augment")
     return dataset

@@ -86,12 +86,16 @@ class DataConfig:
             variables are expanded.
         options: Further arguments of the data set.
         augment: Arguments of captum_vae.data.Augmented; leave out for no augmentation.
+        held_out: Share of the images, or of whole clips of frames, that are left out. A training
+            run lists them in held_out.txt, and captum-vae detect calibrates on them; 0 leaves none
+            out.
     """
 
     name: str
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     augment: dict[str, Any] | None = None
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is of the wrong type, with the option's name."""
@@ -101,6 +105,7 @@ class DataConfig:
         _check_options("data.options", self.options)
         if self.augment is not None:
             _check_options("data.augment", self.augment)
+        self.held_out = real_number("data.held_out", self.held_out, least=0)
 
 
 @dataclass

@@ -349,3 +349,18 @@ def test_explain_takes_a_detector(folder):
     assert main([*explain, "--out", "maps"]) == 0
     report = json.loads(Path("maps/explain.json").read_text())
     assert report["layer"].startswith("encoder.")
+
+
+def test_a_detector_calibrates_on_what_the_run_of_its_model_held_out(folder, capsys):
+    command = ["fit", "--model.name", "conv", "--data.name", "folder", "--data.root", "good"]
+    command += ["--data.held_out", "0.4", "--trainer.steps", "2", "--trainer.batch_size", "4"]
+    assert main([*command, "--trainer.accelerator", "cpu", "--out", "run"]) == 0
+    assert "held out for calibration: run/held_out.txt" in capsys.readouterr().out
+    command = ["detect", "--images", "good", "--model", "run", "--scorer", "mean_image"]
+    command += ["--device", "cpu", "--report", "none", "--out", "other"]
+    assert main(command) == 0
+    assert "calibrating on the images that the model's run held out" in capsys.readouterr().out
+    facts = AnomalyDetector.load("other").fitted.facts["normal"]
+    assert (facts["fitted"], facts["calibrated"], facts["trained"]) == (36, 24, "")
+    assert main([*command[:-1], "third", "--calibration", "apart"]) == 0
+    assert AnomalyDetector.load("third").fitted.facts["normal"]["calibrated"] == 30

@@ -31,6 +31,7 @@ DEFINITIONS = {
     "with 95% intervals": "a confidence level",
     "the mean of the highest 1% of its map": "a score's definition",
     "for alpha = 0.05": "an example",
+    "`fit --data.held_out 0.2`": "an example",
     "with alpha = 0.05 and `pixel_rate` = 0.005": "what was promised",
     "looks every five seconds": "an example",
     "at least 80% of each in the 40% of places": "where defects are painted",
