@@ -37,7 +37,7 @@ from captum_vae.progress import progress_bar
 from captum_vae.provenance import run_record
 
 KEPT = 0.2
-EVERY = 4
+EVERY = 10
 """Every how many-th frame of Ped2 is read: neighbours hardly differ."""
 
 

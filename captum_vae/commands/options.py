@@ -80,7 +80,7 @@ def parse(
     kinds = {**dict(_kinds(function)), **dict(_kinds(told))}
     parser = parser_of(function, name=name, doc=doc, positional=positional, configs=configs)
     try:
-        spelled = _spelled_out(_with_configs(arguments, configs), kinds)
+        spelled = _spelled_out(_with_configs(arguments, configs), kinds, positional=positional)
         if positional:
             spelled = _last_as_list(spelled, function, kinds)
         parsed = parser.parse_args(spelled)
@@ -161,7 +161,7 @@ def _with_configs(arguments: Sequence[str], configs: Path | None) -> list[str]:
     return resolved
 
 
-def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any]) -> list[str]:
+def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any], *, positional: bool) -> list[str]:
     """The arguments in the one spelling that the parser reads."""
     spelled = []
     waiting = list(arguments)
@@ -177,8 +177,14 @@ def _spelled_out(arguments: Sequence[str], kinds: dict[str, Any]) -> list[str]:
             if kind is bool and not equals and not (waiting and not waiting[0].startswith("--")):
                 equals, value = "=", "true"
             elif item is not None:
-                given = [value] if equals else _taken(waiting, item)
+                # A shell makes several words of good/*.png. Where nothing is given by its place
+                # alone, all words behind an option are its values.
+                texts = item is str and not positional and not _takes_one(kind)
+                given = [value] if equals else _taken(waiting, item, texts=texts)
                 joined = _as_list(given, single=_takes_one(kind))
+                if texts and len(given) > 1 and not any(word.endswith(",") for word in given):
+                    # Quoted as JSON: a file's name may hold commas and brackets.
+                    joined = json.dumps(given)
                 equals, value = ("=", joined) if given else ("", "")
             argument = f"--{option}{equals}{value}"
         spelled.append(argument)
@@ -228,11 +234,11 @@ def _takes_one(kind: Any) -> bool:
     return any(part in (int, float, str) for part in _alternatives(kind))
 
 
-def _taken(waiting: list[str], item: Any) -> list[str]:
+def _taken(waiting: list[str], item: Any, *, texts: bool) -> list[str]:
     """Take the values that follow the option: the next word, and more that can only be values."""
     taken: list[str] = []
-    while waiting and (not taken or _is_value(waiting[0], item)):
-        if not taken and waiting[0].startswith("--"):
+    while waiting and (not taken or texts or _is_value(waiting[0], item)):
+        if waiting[0].startswith("--") and (not taken or texts):
             break
         taken.append(waiting.pop(0))
     return taken

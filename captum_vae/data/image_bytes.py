@@ -78,7 +78,7 @@ def as_batch(images: Any, channels: int, size: tuple[int, int] | None) -> Tensor
         size: (h, w) to resize to; None keeps their own, which must be one.
 
     Raises:
-        ValueError: An image has another shape or range, or sizes differ.
+        ValueError: An image has another shape or range, sizes differ, or it is one image alone.
         TypeError: It holds no images.
     """
     if isinstance(images, Tensor):
@@ -87,6 +87,13 @@ def as_batch(images: Any, channels: int, size: tuple[int, int] | None) -> Tensor
         if images.is_floating_point():
             return images
         images = images.numpy()
+    if isinstance(images, np.ndarray) and (
+        images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+    ):
+        raise ValueError(
+            f"images is an array of shape {images.shape}, which is one image and not several; put "
+            "it into a list"
+        )
     if not hasattr(images, "__len__") or isinstance(images, str | bytes | dict):
         raise TypeError(f"images is a {type(images).__name__}; wanted an array or list of images")
     read = [fitted_bytes(as_image_bytes(np.asarray(image)), channels, size) for image in images]

@@ -46,14 +46,18 @@ def check_unit_range(images: Tensor, argument: str) -> None:
         argument: What messages call it.
 
     Raises:
+        TypeError: They are no floating-point numbers.
         ValueError: A value lies outside, or is not finite.
     """
+    if not images.is_floating_point():
+        raise TypeError(
+            f"{argument} has dtype {images.dtype}; wanted numbers from 0 to 1, such as bytes / 255"
+        )
     low, high = (float(end) for end in images.detach().aminmax())
     if not (low >= -_SLACK and high <= 1 + _SLACK):
-        found = f"run from {low:.4g} to {high:.4g}"
         if not math.isfinite(low + high):
-            found = "are not finite"
+            raise ValueError(f"{argument} holds NaN or infinite values; wanted 0 to 1")
         raise ValueError(
-            f"the values of {argument} {found}; wanted 0 to 1, which value_range= then brings to "
-            "the model's own range"
+            f"the values of {argument} run from {low:.4g} to {high:.4g}; wanted 0 to 1, which "
+            "value_range= then brings to the model's own range"
         )

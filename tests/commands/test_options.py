@@ -26,6 +26,7 @@ def command(
     size: int | tuple[int, int] | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
     metrics: Sequence[Literal["mig", "dci"]] = ("mig",),
+    images: Sequence[str] | None = None,
     flag: bool = False,
     options: dict[str, Any] | None = None,
 ) -> None:
@@ -38,6 +39,7 @@ def command(
         size: A size.
         value_range: A range.
         metrics: Metrics.
+        images: Images.
         flag: A flag.
         options: Options.
     """
@@ -56,6 +58,10 @@ def parsed(*words: str) -> dict[str, Any]:
     [
         ("--dims 1,2", "dims", [1, 2]),
         ("--dims 1 2", "dims", [1, 2]),
+        ("--images a.png b.png", "images", ["a.png", "b.png"]),
+        ("--images a,b.png c.png --flag", "images", ["a,b.png", "c.png"]),
+        ("--images a.png, b.png", "images", ["a.png", "b.png"]),
+        ("--images a.png,b.png", "images", ["a.png", "b.png"]),
         ("--dims [1,2]", "dims", [1, 2]),
         ("--dims=1,2", "dims", [1, 2]),
         ("--dims=[1,2]", "dims", [1, 2]),

@@ -119,7 +119,9 @@ def samples_of(
         images = as_batch(images, found, size)
     if isinstance(images, DataLoader):
         raise TypeError(f"{argument} is a DataLoader; pass its data set")
-    samples = dataset_of(images, argument, truth=False)
+    # One of this package knows its files, which a wrapper around anybody's data set hides.
+    own = isinstance(images, SampleDataset)
+    samples = images if own else dataset_of(images, argument, truth=False)
     if samples is None:
         raise TypeError(f"{argument} is {described(images)}; wanted {_WANTED}")
     if not len(samples):

@@ -118,8 +118,8 @@ def split_normal(
     least = 3 if choose else 2
     if total < least:
         raise ValueError(
-            f"normal holds {total} {kind}; wanted at least {least}, since those that fit, "
-            f"{'choose and ' if choose else ''}calibrate are not the same"
+            f"normal holds {total} {kind}; wanted at least {least}, since those that fit"
+            f"{', those that choose' if choose else ''} and those that calibrate are not the same"
         )
     wanted = max(round(promise.calibrating * total), math.ceil(1 / promise.alpha - 1e-9) - 1)
     calibrating = min(max(wanted, 1), total // 2)

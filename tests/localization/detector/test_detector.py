@@ -11,6 +11,7 @@ from torch import nn
 
 from captum_vae import AnomalyDetector
 from captum_vae.data import Sample, SampleDataset
+from captum_vae.data.sources import ImageSources
 from captum_vae.localization import ReconstructionError
 from captum_vae.localization.detector.options import Promise
 from captum_vae.localization.detector.promise_check import unlike_where_normal
@@ -173,6 +174,9 @@ def test_calibration_files_that_lie_among_the_normal_ones_do_not_fit(vae, tmp_pa
     made = AnomalyDetector(vae, "mean_image").fit(tmp_path, calibration=kept)
     facts = made.fitted.facts["normal"]
     assert (facts["fitted"], facts["calibrated"]) == (25, 20)
+    listed = [ImageSources(tmp_path), ImageSources(kept)]
+    again = AnomalyDetector(vae, "mean_image").fit(listed[0], calibration=listed[1])
+    assert again.fitted.facts["normal"] == facts and facts["digest"]
     with pytest.raises(ValueError, match="calibration holds all images"):
         AnomalyDetector(vae, "mean_image").fit(kept, calibration=kept)
 
