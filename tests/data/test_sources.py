@@ -42,7 +42,7 @@ def test_names_of_a_pattern_stay_when_more_folders_match(folder):
     before = list(ImageSources(pattern).names)
     assert before == ["photos/deep/1.png", "photos/deep/2.png", "photos/deep/10.png"]
     picture(folder / "photos2" / "deep" / "3.png")
-    assert list(ImageSources(pattern).names) == [*before, "photos2/deep/3.png"]
+    assert set(ImageSources(pattern).names) == {*before, "photos2/deep/3.png"}
 
 
 def test_patterns_lists_files_and_several_sources_name_their_images(folder):
