@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.growth.measuring import Growth, Row
+from benchmarks.growth.measuring import Growth, Row, up_to
 from benchmarks.memory import peak_bytes
 from captum_vae import LatentGradCAM
 from captum_vae.models import MNISTVAE, ResNet18VAE, TimmVAE
@@ -35,15 +35,15 @@ class PooledEncoder(nn.Module):
         return self.mean(self.pool(features).flatten(1))  # type: ignore[no-any-return]
 
 
-def measure(smoke: bool) -> list[Growth]:
+def measure(smoke: bool, largest: float) -> list[Growth]:
     """All three growths."""
     torch.manual_seed(0)
-    return [in_dimensions(smoke), in_side(smoke), in_batch(smoke)]
+    return [in_dimensions(smoke, largest), in_side(smoke, largest), in_batch(smoke, largest)]
 
 
-def in_dimensions(smoke: bool) -> Growth:
+def in_dimensions(smoke: bool, largest: float) -> Growth:
     """Latent dimensions, at a fixed batch."""
-    sizes = (10, 20) if smoke else (10, 32, 100, 320, 1024, 4096)
+    sizes = up_to(largest, (10, 20) if smoke else (10, 32, 100, 320, 1024, 4096))
     layers = ("relu2",) if smoke else ("relu2", "conv2", "relu1")
     rows: list[Row] = []
     for dims in sizes:
@@ -68,20 +68,25 @@ def in_dimensions(smoke: bool) -> Growth:
     )
 
 
-def in_side(smoke: bool) -> Growth:
+def in_side(smoke: bool, largest: float) -> Growth:
     """Image side, one image, 32 dimensions."""
     rows: list[Row] = []
-    for side in (28, 56) if smoke else (28, 64, 128, 256, 512, 1024, 2048):
+    for side in up_to(largest, (28, 64) if smoke else (28, 64, 128, 256, 512, 1024, 2048)):
         image = torch.rand(1, 1, side, side)
         pooled = PooledEncoder().eval()
         rows += [
             point(f"two convolutions, {layer}", side, pooled, layer, image, posterior="encode:mean")
             for layer in ("relu2", "relu1")
         ]
-        if smoke or side < 64:
+        if side < 64:
             continue
         deep = TimmVAE(
-            "resnet18", 32, image_size=side, head="pool", hidden=None, decoder_channels=(8, 8)
+            "resnet18",
+            latent_dims=32,
+            image_size=side,
+            head="pool",
+            hidden=None,
+            decoder_channels=(8, 8),
         )
         rows += [
             point(
@@ -103,11 +108,11 @@ def in_side(smoke: bool) -> Growth:
     )
 
 
-def in_batch(smoke: bool) -> Growth:
+def in_batch(smoke: bool, largest: float) -> Growth:
     """Batch, 32 dimensions."""
     rows: list[Row] = []
     vae = MNISTVAE(32).eval()
-    for batch in (1, 4) if smoke else (1, 4, 16, 64, 256, 1024, 4096):
+    for batch in up_to(largest, (1, 4) if smoke else (1, 4, 16, 64, 256, 1024, 4096)):
         images = torch.rand(batch, 1, 28, 28)
         rows += [
             point(f"MNIST encoder, {layer}", batch, vae, f"encoder.{layer}", images)

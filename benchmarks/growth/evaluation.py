@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
-from benchmarks.growth.measuring import Growth, Row, in_child, peak_above, timing
+from benchmarks.growth.measuring import Growth, Row, in_child, peak_above, timing, up_to
 from captum_vae.localization import Protocol, ReconstructionError, benchmark
 from captum_vae.metrics import PixelMetrics, bootstrap_interval
 from captum_vae.models import ConvVAE
 
 
-def measure(smoke: bool) -> list[Growth]:
+def measure(smoke: bool, largest: float) -> list[Growth]:
     """All three growths."""
-    return [in_images(smoke), in_regions(smoke), in_scorers(smoke)]
+    return [in_images(smoke, largest), in_regions(smoke, largest), in_scorers(smoke, largest)]
 
 
-def in_images(smoke: bool) -> Growth:
+def in_images(smoke: bool, largest: float) -> Growth:
     """Images counted one by one, and their bootstrap."""
     rows = []
-    for images in (50, 200) if smoke else (100, 1000, 10_000):
+    for images in up_to(largest, (50, 200) if smoke else (100, 1000, 10_000)):
         found = in_child(partial(_table, images))
         for series in ("counting, with a table of images", "interval of AUROC, 1,000 resamples"):
             rows.append({"series": series, "size": images, **found[series]})
@@ -62,11 +62,13 @@ def _table(images: int) -> dict[str, Any]:
     }
 
 
-def in_regions(smoke: bool) -> Growth:
+def in_regions(smoke: bool, largest: float) -> Growth:
     """Regions of one image."""
     side = 128 if smoke else 1024
     rows = []
     for across in (1, 8) if smoke else (1, 8, 64, 256, 512):
+        if across**2 > largest:
+            break
         rows.append(_measured("every metric", across**2, partial(_regions, side, across)))
     return Growth(
         "Evaluation in regions",
@@ -92,10 +94,10 @@ def _regions(side: int, across: int) -> dict[str, Any]:
     return {"cpu_seconds": round(sum(spent), 4)}
 
 
-def in_scorers(smoke: bool) -> Growth:
+def in_scorers(smoke: bool, largest: float) -> Growth:
     """Scorers of one model in one benchmark."""
     rows = []
-    for count in (1, 2) if smoke else (1, 2, 4, 8, 16, 32):
+    for count in up_to(largest, (1, 2) if smoke else (1, 2, 4, 8, 16, 32)):
         rows.append(_measured("scorers of one model", count, partial(_scorers, count, smoke)))
     return Growth(
         "Evaluation in scorers",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.growth.measuring import Growth, Row, in_child, peak_above
+from benchmarks.growth.measuring import Growth, Row, in_child, peak_above, up_to
 from captum_vae.data import ImageFolder
 from captum_vae.data.listing import list_images
 from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
@@ -27,11 +27,11 @@ STAGES = (
 )
 
 
-def measure(smoke: bool) -> list[Growth]:
+def measure(smoke: bool, largest: float) -> list[Growth]:
     """Every stage at each number of files."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        for files in (40, 200) if smoke else (1000, 10_000, 100_000, 1_000_000):
+        for files in up_to(largest, (40, 200) if smoke else (1000, 10_000, 100_000, 1_000_000)):
             folder = Path(name) / str(files)
             make_folder(folder, files, side=8, mode="L")
             found = in_child(partial(_stages, folder, files))

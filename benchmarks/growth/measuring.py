@@ -53,6 +53,11 @@ class Growth:
         }
 
 
+def up_to(largest: float, sizes: Sequence[int]) -> list[int]:
+    """The sizes that are not above the largest one wanted."""
+    return [size for size in sizes if size <= largest]
+
+
 def slope(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
     """The slope of the least-squares line through the logarithms: 1 for a cost in proportion.
 
@@ -131,8 +136,8 @@ def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     os.waitpid(child, 0)
     if not told:
         raise RuntimeError("the measured work failed; its traceback stands above")
-    found: dict[str, Any] = json.loads(told)
-    return found
+    returned: dict[str, Any] = json.loads(told)
+    return returned
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from benchmarks.growth.files import make_folder
-from benchmarks.growth.measuring import Growth, Row, in_child
+from benchmarks.growth.measuring import Growth, Row, in_child, up_to
 from captum_vae import AnomalyDetector
 
 SIDE = 32
 
 
-def measure(smoke: bool) -> list[Growth]:
+def measure(smoke: bool, largest: float) -> list[Growth]:
     """Predict each number of images once, from a folder to a table, masks and a page."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
@@ -30,7 +30,7 @@ def measure(smoke: bool) -> list[Growth]:
             "test_resnet", ["layer1"], image_size=SIDE, pretrained=False
         )
         detector.fit(torch.rand(60, 3, SIDE, SIDE)).save(folder / "detector")
-        for images in (20, 60) if smoke else (1000, 10_000, 100_000):
+        for images in up_to(largest, (20, 60) if smoke else (1000, 10_000, 100_000)):
             make_folder(folder / f"new{images}", images, side=SIDE, mode="RGB")
             row = {"series": "captum-vae predict", "size": images}
             row |= in_child(partial(_predict, folder, images))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from benchmarks.growth.measuring import Growth, Row
+from benchmarks.growth.measuring import Growth, Row, up_to
 from captum_vae.localization import LatentAttention, Protocol, benchmark
 from captum_vae.models import ConvVAE
 from captum_vae.provenance import peak_memory
@@ -29,11 +29,11 @@ LEAST = 1.7
 """How many times faster two processes should be."""
 
 
-def measure(smoke: bool) -> list[Growth]:
+def measure(smoke: bool, largest: float) -> list[Growth]:
     """Every number of processes in turn, several times; the least of each is kept."""
     runs: dict[int, list[dict[str, Any]]] = {}
     for _ in range(1 if smoke else ROUNDS):
-        for processes in (1, 2) if smoke else (1, 2, 4):
+        for processes in up_to(largest, (1, 2) if smoke else (1, 2, 4)):
             runs.setdefault(processes, []).append(_run(processes, smoke))
             print(processes, runs[processes][-1], flush=True)
     rows: list[Row] = []
