@@ -74,6 +74,8 @@ def evaluate(
         ValueError: A name is unknown, an option out of range, or a model cannot be read.
         FileNotFoundError: The checkpoint or the data are not there.
     """
+    import torch.distributed as dist
+
     from captum_vae.commands.evaluation_steps import (
         build_samples,
         choose_lines,
@@ -95,7 +97,7 @@ def evaluate(
     from captum_vae.posterior import as_adapter
     from captum_vae.progress import Progress, stage
     from captum_vae.provenance import run_record
-    from captum_vae.training.devices import start_fabric
+    from captum_vae.training.devices import join_processes
 
     _check(scorers, choose_among)
     for name, value, least in (
@@ -111,22 +113,23 @@ def evaluate(
     if report_json is not None:
         check_writable(report_json, "report_json")
     protocol = protocol or Protocol()
-    fabric = start_fabric(accelerator, "float32")
-    first = fabric.global_rank == 0
+    on = join_processes(accelerator)
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    first = not dist.is_initialized() or dist.get_rank() == 0
     shown_progress: Progress = "auto" if first else "off"
     with (
         naming_dead_loaders(),
         holding(out) if first else nullcontext(),
         MapStore() as store,
     ):
-        vae = source_model(model).to(fabric.device).eval()
+        vae = source_model(model).to(on).eval()
         adapter = as_adapter(vae, model.posterior)
         training, testing = build_samples(normal, "normal"), build_samples(test, "test")
         fitted_on = SampleSubset(training, evenly_spaced(range(len(training)), normal_images))
         passes: dict[str, Any] = {
             "batch_size": batch_size,
             "workers": workers,
-            "device": fabric.device,
+            "device": on,
             "progress": shown_progress,
         }
         lines: dict[str, tuple[Any, Protocol]] = {}
@@ -167,8 +170,8 @@ def evaluate(
             return
         active = measure_active(fitted_on, adapter, passes)
         facts = {
-            **run_record(fabric.device, seed=seed),
-            "processes": fabric.world_size,
+            **run_record(on, seed=seed),
+            "processes": processes,
             "model": asdict(model)
             | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
             "normal": asdict(normal)
@@ -194,7 +197,7 @@ def evaluate(
                 evaluation,
                 lines[main][0],
                 testing,
-                device=fabric.device,
+                device=on,
                 count=shown,
                 others={title: scorer for title, (scorer, _) in lines.items()},
                 batch_size=batch_size,

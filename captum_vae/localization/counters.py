@@ -18,9 +18,12 @@ from captum_vae.localization.scorer_result import ImageResult, ScorerResult
 from captum_vae.metrics.localization.bootstrap import Interval, bootstrap_intervals
 from captum_vae.metrics.localization.counts import ScoreCounts
 from captum_vae.metrics.localization.curves import LocalizationScore, auroc
-from captum_vae.metrics.localization.images import ImageAUROC, image_scores, scores_of_image
-from captum_vae.metrics.localization.metric import PixelMetrics
-from captum_vae.metrics.localization.pixel_counts import PixelCountsMetric, Units
+from captum_vae.metrics.localization.images import (
+    ImageCounts,
+    image_scores,
+    scores_of_image,
+)
+from captum_vae.metrics.localization.pixel_counts import PixelCounts, Units
 
 
 class ThresholdCounter:
@@ -64,9 +67,9 @@ class RowCounter:
         self.detailed = detailed
         self.seconds = 0.0
         self.images: list[ImageResult] = []
-        self.pixel = PixelMetrics(units=units, threshold=threshold)
-        self.image = ImageAUROC()
-        self.image_top = ImageAUROC()
+        self.threshold = threshold
+        self.pixel = _pixel_counts(regions=True, units=units)
+        self.image, self.image_top = _image_counts(), _image_counts()
 
     def add(self, maps: Tensor, scored: ScoredBatch) -> None:
         """Count maps (B, h, w) of a batch."""
@@ -114,8 +117,11 @@ class RowCounter:
 
     def result(self, resamples: int, seed: int) -> ScorerResult:
         """Everything about the images of all processes; the counts are freed."""
-        pixel = self.pixel.compute()
+        with self.pixel.gathered():
+            pixel = self.pixel.result(threshold=self.threshold)
         self.pixel.reset()
+        with self.image.gathered(), self.image_top.gathered():
+            image, image_top = self.image.area(), self.image_top.area()
         intervals: dict[str, Interval] = {}
         if pixel.units is not None:
             values = {name: score.value for name, score in pixel.scores.items()}
@@ -130,8 +136,8 @@ class RowCounter:
             entry.name,
             entry.protocol,
             pixel,
-            self.image.compute(),
-            self.image_top.compute(),
+            image,
+            image_top,
             intervals,
             images,
             seconds,
@@ -145,7 +151,7 @@ class AreaCounter:
         """Start empty."""
         self.entry = entry
         self.scorer = entry.scorer
-        self.pixel = _Area()
+        self.pixel = _pixel_counts()
 
     def add(self, maps: Tensor, scored: ScoredBatch) -> None:
         """Count maps (B, h, w) of a batch."""
@@ -156,16 +162,31 @@ class AreaCounter:
 
     def area(self) -> LocalizationScore:
         """The AUROC over the images of all processes; the counts are freed."""
-        found: LocalizationScore = self.pixel.compute()
+        with self.pixel.gathered():
+            found = auroc(self.pixel.threshold_counts())
         self.pixel.reset()
         return found
 
 
-class _Area(PixelCountsMetric):
-    """The area under the ROC curve, with its reason where there is none."""
+def _pixel_counts(*, regions: bool = False, units: Units = "none") -> Any:
+    """Counts of pixels: those of a ``Metric`` where there are processes to gather.
 
-    def compute(self) -> LocalizationScore:
-        return auroc(self.threshold_counts())
+    The import of torchmetrics takes seconds and hundreds of megabytes.
+    """
+    if dist.is_initialized():
+        from captum_vae.metrics.localization.metric import PixelAUROC
+
+        return PixelAUROC(regions=regions, units=units)
+    return PixelCounts(regions=regions, units=units)
+
+
+def _image_counts() -> Any:
+    """Scores and labels of images: those of a ``Metric`` where there are processes to gather."""
+    if dist.is_initialized():
+        from captum_vae.metrics.localization.metric import ImageAUROC
+
+        return ImageAUROC()
+    return ImageCounts()
 
 
 def ignored_pixels(batch: SampleBatch, masks: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Any
 from captum_vae.localization.protocol import Protocol
 from captum_vae.metrics.localization.bootstrap import Interval
 from captum_vae.metrics.localization.curves import LocalizationScore
-from captum_vae.metrics.localization.metric import PixelResult
+from captum_vae.metrics.localization.pixel_counts import PixelResult
 
 
 @dataclass(frozen=True)

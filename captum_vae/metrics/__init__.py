@@ -39,17 +39,18 @@ if TYPE_CHECKING:
         roc_curve,
         threshold_counts,
     )
-    from captum_vae.metrics.localization.images import ImageAUROC, image_scores, scores_of_image
+    from captum_vae.metrics.localization.images import image_scores, scores_of_image
     from captum_vae.metrics.localization.metric import (
         AUPRO,
+        ImageAUROC,
         PixelAUROC,
         PixelAveragePrecision,
         PixelBestIoU,
         PixelF1Max,
         PixelMetrics,
-        PixelResult,
         PixelROC,
     )
+    from captum_vae.metrics.localization.pixel_counts import PixelResult
     from captum_vae.metrics.localization.region_overlap import aupro, pro_curve
 
 __all__ = [

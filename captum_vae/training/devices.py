@@ -65,6 +65,24 @@ def start_fabric(accelerator: Accelerator, precision: Precision) -> "Fabric":
     return fabric
 
 
+def join_processes(accelerator: Accelerator, name: str = "accelerator") -> torch.device:
+    """The device of this process, after it joined the others that torchrun started.
+
+    A single process needs no lightning, whose import takes seconds and hundreds of megabytes.
+
+    Args:
+        accelerator: What was asked for.
+        name: What the caller calls it, for the message.
+
+    Raises:
+        ImportError: There are several processes, and the package lightning is not installed.
+        ValueError: CUDA is asked for and PyTorch finds none.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return start_fabric(accelerator, "float32").device
+    return chosen_device(accelerator, name)
+
+
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -75,7 +75,9 @@ def compose_maps(
     weights_of = partial(
         weights_of_features, run, options.weighting, settings, starts=origins, share=share
     )
-    if options.aggregate != "none" and not settings.create_graph and not is_traced(run.codes):
+    if options.weighting == "pooled" and _is_linear_in_weights(options):
+        combine = _combine_aggregated
+    elif options.aggregate != "none" and not settings.create_graph and not is_traced(run.codes):
         sums = [
             Accumulation(
                 partial(_compose_some, combine=combine, options=options, size=wanted),
@@ -179,8 +181,7 @@ def rectify(maps: Tensor, rectifier: Rectifier) -> Tensor:
 def combine_pooled(weights: Tensor, features: Tensor, options: MapOptions) -> Tensor:
     """Pooled channel weights times features, reduced over channels (paper Eq. 2).
 
-    The rectified channelwise forms need no (B, D, K, h, w) tensor:
-    relu(aA) = relu(a) relu(A) + relu(-a) relu(-A) and abs(aA) = abs(a) abs(A).
+    The rectified channelwise forms need no (B, D, K, h, w) tensor, see ``_products``.
 
     Args:
         weights: Alpha, (B, D, K).
@@ -199,18 +200,70 @@ def combine_pooled(weights: Tensor, features: Tensor, options: MapOptions) -> Te
             product if options.order == "after_upsampling" else rectify(product, options.rectifier)
         )
         return maps.reshape(*maps.shape[:-1], *spatial)
-    if options.order != "channelwise" or options.rectifier == "none":
-        maps = weights @ flat
-    elif options.rectifier == "relu":
-        maps = weights.relu() @ flat.relu() + (-weights).relu() @ (-flat).relu()
-    elif options.rectifier == "abs":
-        maps = weights.abs() @ flat.abs()
-    else:
+    if options.order == "channelwise" and options.rectifier == "sigmoid":
         maps = torch.stack(
             [(weight[..., None] * flat).sigmoid().sum(1) for weight in weights.unbind(1)], dim=1
         )
+    else:
+        maps = _added(alpha @ values for alpha, values in _products(weights, flat, options))
     maps = _after_sum(maps, flat.shape[1], options)
     return maps.reshape(*maps.shape[:-1], *spatial)
+
+
+def _products(
+    weights: Tensor, flat: Tensor, options: MapOptions
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What to multiply and add up for the sum over channels, rectified in each where asked for.
+
+    relu(aA) = relu(a) relu(A) + relu(-a) relu(-A) and abs(aA) = abs(a) abs(A).
+    """
+    if options.order != "channelwise" or options.rectifier == "none":
+        yield weights, flat
+    elif options.rectifier == "relu":
+        yield weights.relu(), flat.relu()
+        yield (-weights).relu(), (-flat).relu()
+    else:
+        yield weights.abs(), flat.abs()
+
+
+def _added(terms: Iterator[Tensor]) -> Tensor:
+    total = next(terms)
+    for term in terms:
+        total = total + term
+    return total
+
+
+def _is_linear_in_weights(options: MapOptions) -> bool:
+    """Whether the aggregated map is the map of the aggregated weights, see ``_products``."""
+    linear = options.rectifier == "none" or (
+        options.order == "channelwise" and options.rectifier != "sigmoid"
+    )
+    return linear and options.aggregate in ("mean", "sum") and options.reduction != "none"
+
+
+def _combine_aggregated(weights: Tensor, features: Tensor, options: MapOptions) -> Tensor:
+    """The sum of all dimensions' maps, or their mean, by one product in the place of D.
+
+    sum over d of sum over k of abs(alpha[d, k]) abs(A[k]) = sum over k of (sum over d of
+    abs(alpha[d, k])) abs(A[k]); so do the other forms.
+
+    Args:
+        weights: Alpha of all dimensions, (B, D, K).
+        features: A, or A minus its baseline, (B, K, *spatial).
+        options: Such as ``_is_linear_in_weights`` allows.
+
+    Returns:
+        (B, 1, *spatial).
+    """
+    flat = features.flatten(2)
+    maps = _added(
+        (alpha.mean(1, keepdim=True) if options.aggregate == "mean" else alpha.sum(1, keepdim=True))
+        @ values
+        for alpha, values in _products(weights, flat, options)
+    )
+    if options.reduction == "mean":
+        maps = maps / flat.shape[1]
+    return maps.reshape(len(maps), 1, *features.shape[2:])
 
 
 def combine_elementwise(gradients: Tensor, features: Tensor, options: MapOptions) -> Tensor:

@@ -22,8 +22,7 @@ from captum_vae.metrics.localization.inputs import (
     check_scores,
     maps_of_images,
 )
-from captum_vae.metrics.localization.plotting import plot_roc, plot_values
-from captum_vae.metrics.localization.states import ListStatesMetric
+from captum_vae.metrics.localization.states import PlainStates, States
 
 Pooling = Literal["max", "mean", "top_percent"]
 
@@ -71,11 +70,8 @@ def scores_of_image(scores: Tensor, mask: Tensor) -> dict[str, LocalizationScore
     return {score.name: score for score in values}
 
 
-class ImageAUROC(ListStatesMetric):
-    """AUROC of images or frames: does the score tell those with an anomaly from the others?
-
-    The state is one score and one label per image.
-    """
+class ImageCounting(States):
+    """One score and one label per image, in states that somebody else holds."""
 
     left_out: Tensor
 
@@ -84,7 +80,7 @@ class ImageAUROC(ListStatesMetric):
 
         Args:
             pooling: How a map becomes a score, as in :func:`image_scores`.
-            kwargs: Options of ``torchmetrics.Metric``.
+            kwargs: Options of what holds the states.
 
         Raises:
             ValueError: The pooling is unknown.
@@ -128,23 +124,13 @@ class ImageAUROC(ListStatesMetric):
         """Counts of images at every score of an anomalous one."""
         return threshold_counts(self.concatenated("scores"), self.concatenated("labels"))
 
-    def compute(self) -> LocalizationScore:
-        """The area; NaN with a reason when a class is missing."""
+    def area(self) -> LocalizationScore:
+        """The area under the ROC curve; NaN with a reason when a class is missing."""
         return auroc(self.image_counts(), name="image_auroc")
 
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the ROC curve of the images; with ``val``, values of earlier computations.
 
-        Args:
-            val: One result of ``compute`` or several, drawn as points; None draws the curve.
-            ax: Axes to draw in; None makes a figure.
-
-        Returns:
-            The figure and the axes.
-        """
-        if val is not None:
-            return plot_values(self, val, ax)
-        return plot_roc(self.image_counts(), ax)
+class ImageCounts(ImageCounting, PlainStates):
+    """Scores and labels of images within one process."""
 
 
 def _pooled(pixels: Tensor, pooling: Pooling) -> Tensor:

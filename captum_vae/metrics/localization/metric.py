@@ -8,71 +8,64 @@ that it takes, is told in :mod:`captum_vae.metrics.localization.pixel_counts`.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_vae.checks import real_number
-from captum_vae.metrics.localization.bootstrap import with_grid_error
 from captum_vae.metrics.localization.curves import (
     LocalizationScore,
     RocCurve,
-    ThresholdCounts,
-    at_threshold,
     auroc,
     average_precision,
     best_iou,
     f1_max,
     roc_curve,
 )
-from captum_vae.metrics.localization.pixel_counts import PixelCountsMetric, Units
+from captum_vae.metrics.localization.images import ImageCounting
+from captum_vae.metrics.localization.metric_states import ListStatesMetric
+from captum_vae.metrics.localization.pixel_counts import PixelCounting, PixelResult, Units
 from captum_vae.metrics.localization.plotting import (
     plot_f1,
     plot_iou,
     plot_precision,
     plot_pro,
     plot_roc,
+    plot_values,
 )
 from captum_vae.metrics.localization.region_overlap import aupro, check_fpr_limit
-from captum_vae.metrics.localization.units import UnitTable, unit_table
 
 
-class PixelResult:
-    """What :class:`PixelMetrics` found.
+class PixelCountsMetric(PixelCounting, ListStatesMetric):
+    """Exact counts of pixels at every threshold; the base of the metrics of pixels."""
 
-    Not a dataclass, because torchmetrics takes those apart.
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the states of all processes, see ``torchmetrics.Metric.sync``."""
+        self._normal_counts().settle()
+        super().sync(*args, **kwargs)
 
-    Attributes:
-        scores: The scores by name: auroc, average_precision, f1_max, best_iou, aupro; with a
-            threshold given, also f1, iou, recall and false_positive_rate at it.
-        counts: The counts at every threshold that matters, for ROC and PRO curves.
-        units: The counts per image or clip for the bootstrap; None when they were not kept.
-        images: How many images were counted.
-        left_out: How many images were left out because no mask was given for them.
-    """
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the metric's curve, with its value, and the best threshold where it has one.
 
-    def __init__(
-        self,
-        scores: dict[str, LocalizationScore],
-        counts: ThresholdCounts,
-        units: UnitTable | None,
-        images: int,
-        left_out: int,
-    ) -> None:
-        """Hold what was found."""
-        self.scores = scores
-        self.counts = counts
-        self.units = units
-        self.images = images
-        self.left_out = left_out
+        Args:
+            val: One result of ``compute`` or several, drawn as points; None draws the curve of the
+                pixels seen so far.
+            ax: Axes to draw in; None makes a figure.
 
-    def to_dict(self) -> dict[str, Any]:
-        """The values and the numbers of images and pixels, for JSON."""
+        Returns:
+            The figure and the axes.
+        """
+        return self._curve(ax) if val is None else plot_values(self, val, ax)
+
+    def _curve(self, ax: Any) -> Any:
+        return plot_roc(self.threshold_counts(), ax)
+
+    def _value_and_threshold(self, score: LocalizationScore) -> dict[str, Tensor]:
+        threshold = torch.nan if score.threshold is None else score.threshold
         return {
-            "images": self.images,
-            "images_left_out": self.left_out,
-            "anomalous_pixels": self.counts.positives,
-            "normal_pixels": self.counts.negatives,
-            "regions": self.counts.regions,
-            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            score.name: self.tensor_of(score),
+            f"{score.name}_oracle_threshold": torch.tensor(
+                threshold, dtype=torch.float64, device=self.device
+            ),
         }
 
 
@@ -120,20 +113,11 @@ class PixelMetrics(PixelCountsMetric):
 
     def compute(self) -> PixelResult:
         """Everything about the pixels seen so far."""
-        counts = self.threshold_counts()
-        values = [auroc(counts), average_precision(counts), f1_max(counts), best_iou(counts)]
-        values.append(aupro(counts, fpr_limit=self.fpr_limit))
-        scores = {score.name: score for score in values}
-        with self.counting():
-            if self.threshold is not None:
-                false = self._normal_counts().at_least(self.threshold)
-                source = self.threshold_source
-                scores |= at_threshold(counts, self.threshold, false, source=source)
-            entries = self._unit_entries()
-            units = None
-            if any(len(part) for part in entries.bins):
-                units = with_grid_error(unit_table(entries), scores["auroc"].value)
-        return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
+        return self.result(
+            fpr_limit=self.fpr_limit,
+            threshold=self.threshold,
+            threshold_source=self.threshold_source,
+        )
 
     def plot(self, val: PixelResult | None = None, ax: Any = None) -> Any:
         """Draw the ROC and PRO curves, with the point of the threshold where one was given.
@@ -240,3 +224,28 @@ class AUPRO(PixelCountsMetric):
 
     def _curve(self, ax: Any) -> Any:
         return plot_pro(self.threshold_counts(), ax, fpr_limit=self.fpr_limit)
+
+
+class ImageAUROC(ImageCounting, ListStatesMetric):
+    """AUROC of images or frames: does the score tell those with an anomaly from the others?
+
+    The state is one score and one label per image.
+    """
+
+    def compute(self) -> LocalizationScore:
+        """The area; NaN with a reason when a class is missing."""
+        return self.area()
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the ROC curve of the images; with ``val``, values of earlier computations.
+
+        Args:
+            val: One result of ``compute`` or several, drawn as points; None draws the curve.
+            ax: Axes to draw in; None makes a figure.
+
+        Returns:
+            The figure and the axes.
+        """
+        if val is not None:
+            return plot_values(self, val, ax)
+        return plot_roc(self.image_counts(), ax)

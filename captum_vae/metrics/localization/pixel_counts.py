@@ -4,8 +4,11 @@ States are sums and lists to be concatenated. Their memory: 8 bytes per anomalou
 :mod:`captum_vae.metrics.localization.counts` needs for the normal ones, which does not grow with
 their number unless the maps are float64. Under torch.distributed ``compute`` gathers them, so it
 gives each process the integers that a single process would have counted. They live on the metric's
-device, to which maps are brought; move the metric to where the maps are.
+device, to which maps are brought; move the metric to where the maps are. The evaluation counts in
+:class:`PixelCounts`, which is no ``Metric``, within one process.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -20,8 +23,17 @@ from captum_vae.metrics.localization.anomalous import (
     packed,
     sorted_pixels,
 )
+from captum_vae.metrics.localization.bootstrap import with_grid_error
 from captum_vae.metrics.localization.counts import SLAB, ScoreCounts, append_block, reverse_
-from captum_vae.metrics.localization.curves import LocalizationScore, ThresholdCounts
+from captum_vae.metrics.localization.curves import (
+    LocalizationScore,
+    ThresholdCounts,
+    at_threshold,
+    auroc,
+    average_precision,
+    best_iou,
+    f1_max,
+)
 from captum_vae.metrics.localization.inputs import Maps, Masks, maps_of_images, masks_of_images
 from captum_vae.metrics.localization.keys import (
     float64_keys,
@@ -29,10 +41,15 @@ from captum_vae.metrics.localization.keys import (
     nearest_float32,
     score_keys,
 )
-from captum_vae.metrics.localization.plotting import plot_roc, plot_values
-from captum_vae.metrics.localization.region_overlap import region_sizes
-from captum_vae.metrics.localization.states import ListStatesMetric
-from captum_vae.metrics.localization.units import FIRST_SHIFT, UnitEntries, unit_id
+from captum_vae.metrics.localization.region_overlap import aupro, region_sizes
+from captum_vae.metrics.localization.states import PlainStates, States
+from captum_vae.metrics.localization.units import (
+    FIRST_SHIFT,
+    UnitEntries,
+    UnitTable,
+    unit_id,
+    unit_table,
+)
 
 Units = Literal["none", "images", "groups"]
 
@@ -55,8 +72,49 @@ _LIST_STATES: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
 }
 
 
-class PixelCountsMetric(ListStatesMetric):
-    """Exact counts of pixels at every threshold; the base of the metrics of pixels."""
+class PixelResult:
+    """What was counted and what follows from it.
+
+    Not a dataclass, because torchmetrics takes those apart.
+
+    Attributes:
+        scores: The scores by name: auroc, average_precision, f1_max, best_iou, aupro; with a
+            threshold given, also f1, iou, recall and false_positive_rate at it.
+        counts: The counts at every threshold that matters, for ROC and PRO curves.
+        units: The counts per image or clip for the bootstrap; None when they were not kept.
+        images: How many images were counted.
+        left_out: How many images were left out because no mask was given for them.
+    """
+
+    def __init__(
+        self,
+        scores: dict[str, LocalizationScore],
+        counts: ThresholdCounts,
+        units: UnitTable | None,
+        images: int,
+        left_out: int,
+    ) -> None:
+        """Hold what was found."""
+        self.scores = scores
+        self.counts = counts
+        self.units = units
+        self.images = images
+        self.left_out = left_out
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values and the numbers of images and pixels, for JSON."""
+        return {
+            "images": self.images,
+            "images_left_out": self.left_out,
+            "anomalous_pixels": self.counts.positives,
+            "normal_pixels": self.counts.negatives,
+            "regions": self.counts.regions,
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+        }
+
+
+class PixelCounting(States):
+    """Exact counts of pixels at every threshold, in states that somebody else holds."""
 
     waiting_keys: list[Tensor] | Tensor
     images: Tensor
@@ -72,7 +130,7 @@ class PixelCountsMetric(ListStatesMetric):
             regions: Whether to find 8-connected anomalous regions, as AUPRO needs.
             units: What the bootstrap table counts separately: "none", "images", or the "groups"
                 named in ``update``.
-            kwargs: Options of ``torchmetrics.Metric``.
+            kwargs: Options of what holds the states.
 
         Raises:
             ValueError: ``units`` is unknown.
@@ -175,11 +233,6 @@ class PixelCountsMetric(ListStatesMetric):
             nearest, sizes = nearest[exact], sizes[exact]
         append_block(self.parts("anomalous_pixels"), packed(nearest, sizes))
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the states of all processes, see ``torchmetrics.Metric.sync``."""
-        self._normal_counts().settle()
-        super().sync(*args, **kwargs)
-
     def threshold_counts(self) -> ThresholdCounts:
         """Counts at every distinct score of an anomalous pixel."""
         with self.counting():
@@ -229,27 +282,34 @@ class PixelCountsMetric(ListStatesMetric):
             int(self.entry_shift),
         )
 
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the metric's curve, with its value, and the best threshold where it has one.
+    def result(
+        self,
+        *,
+        fpr_limit: float = 0.3,
+        threshold: float | None = None,
+        threshold_source: str = "train_quantile",
+    ) -> PixelResult:
+        """Every localization metric of the pixels seen so far, which were counted with regions.
 
         Args:
-            val: One result of ``compute`` or several, drawn as points; None draws the curve of the
-                pixels seen so far.
-            ax: Axes to draw in; None makes a figure.
-
-        Returns:
-            The figure and the axes.
+            fpr_limit: False positive rate up to which AUPRO integrates, in (0, 1].
+            threshold: Adds F1, IoU, recall and false positive rate at this score.
+            threshold_source: Where the threshold came from, stored with those values.
         """
-        return self._curve(ax) if val is None else plot_values(self, val, ax)
+        counts = self.threshold_counts()
+        values = [auroc(counts), average_precision(counts), f1_max(counts), best_iou(counts)]
+        values.append(aupro(counts, fpr_limit=fpr_limit))
+        scores = {score.name: score for score in values}
+        with self.counting():
+            if threshold is not None:
+                false = self._normal_counts().at_least(threshold)
+                scores |= at_threshold(counts, threshold, false, source=threshold_source)
+            entries = self._unit_entries()
+            units = None
+            if any(len(part) for part in entries.bins):
+                units = with_grid_error(unit_table(entries), scores["auroc"].value)
+        return PixelResult(scores, counts, units, int(self.images), int(self.left_out))
 
-    def _curve(self, ax: Any) -> Any:
-        return plot_roc(self.threshold_counts(), ax)
 
-    def _value_and_threshold(self, score: LocalizationScore) -> dict[str, Tensor]:
-        threshold = torch.nan if score.threshold is None else score.threshold
-        return {
-            score.name: self.tensor_of(score),
-            f"{score.name}_oracle_threshold": torch.tensor(
-                threshold, dtype=torch.float64, device=self.device
-            ),
-        }
+class PixelCounts(PixelCounting, PlainStates):
+    """Exact counts of pixels within one process."""

@@ -1,50 +1,47 @@
-"""What the ``Metric`` classes share: lists of integers as states, and undefined values."""
+"""What counting keeps: lists of tensors to be concatenated, and sums, on one device.
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+The counting itself does not ask who holds the states. A ``Metric`` of torchmetrics does where users
+take one and where processes are to be gathered, see
+:mod:`captum_vae.metrics.localization.metric_states`. :class:`PlainStates` does within one process:
+it needs no torchmetrics, whose import takes seconds and hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from captum_vae.metrics.localization.curves import LocalizationScore
+DTypeAndShape = tuple[torch.dtype, tuple[int, ...]]
 
 
-class ListStatesMetric(Metric):
-    """A ``Metric`` whose lists of tensors are concatenated over processes.
+class States:
+    """States by name, as attributes.
 
-    Its states are exact: they keep their types whatever the metric is cast to, and an update under
-    ``torch.inference_mode`` leaves tensors that a later one may change. What a wrapper such as
-    ``Running`` or ``merge_state`` hands in is copied, because counting changes states in place.
+    Its states are exact: counting in a block of :meth:`counting` works under
+    ``torch.inference_mode`` and leaves tensors that a later one may change.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-
-    def __init__(self, **kwargs: Any) -> None:
-        """Start without states; ``kwargs`` are options of ``torchmetrics.Metric``."""
-        super().__init__(**kwargs)
-        self._empty: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-
-    def add_kind(self, kind: int) -> None:
-        """Add a number that tells apart metrics which count differently, as their first state.
-
-        A ``MetricCollection`` lets metrics share one state whose states agree after the first
-        batch, as all do that saw no anomalous pixel in it; old versions look at one state only.
-        """
-        self.add_state("kind", default=torch.tensor(kind), dist_reduce_fx="max")
+    _empty: dict[str, DTypeAndShape]
 
     def add_list_state(self, name: str, dtype: torch.dtype, *shape: int) -> None:
-        """Add a list of (n, *shape) tensors of a type.
+        """Add a list of (n, *shape) tensors of a type."""
+        raise NotImplementedError
 
-        A process that saw nothing contributes empty tensors of that type; torchmetrics would let
-        it contribute float32, which the others cannot receive.
-        """
-        self.add_state(name, default=[], dist_reduce_fx="cat")
-        self._empty[name] = (dtype, (0, *shape))
+    def add_state(self, name: str, default: Any, dist_reduce_fx: Any = None) -> None:
+        """Add a state that begins as ``default``."""
+        raise NotImplementedError
+
+    def add_kind(self, kind: int) -> None:
+        """Add a number that tells apart states which count differently."""
+
+    @property
+    def kept_on(self) -> torch.device:
+        """The device on which the states are kept."""
+        raise NotImplementedError
 
     def parts(self, name: str) -> list[Tensor]:
         """The state's tensors; the list itself, where it is not reduced, may be changed."""
@@ -67,59 +64,58 @@ class ListStatesMetric(Metric):
             for name in self._empty:
                 parts = self.parts(name)
                 parts[:] = [part.clone() if part.is_inference() else part for part in parts]
-            yield torch.device("cpu") if self.compute_on_cpu else self.device
+            yield self.kept_on
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the states of all processes, see ``torchmetrics.Metric.sync``."""
-        for name in self._empty:
-            parts = self.parts(name)
-            if not parts:
-                parts.append(self._nothing(name))
-        super().sync(*args, **kwargs)
-
-    def reset(self) -> None:
-        """Forget everything; see ``torchmetrics.Metric.reset``.
-
-        The lists are replaced, not emptied: the wrapper ``Running`` keeps those of earlier updates.
-        """
-        with torch.inference_mode(False):
-            for name in self._empty:
-                setattr(self, name, [])
-            super().reset()
-
-    def tensor_of(self, score: LocalizationScore) -> Tensor:
-        """The value as a float64 scalar, with a warning when it is undefined."""
-        if score.reason:
-            warnings.warn(f"{score.name} is undefined: {score.reason}", stacklevel=2)
-        return torch.tensor(score.value, dtype=torch.float64, device=self.device)
-
-    def _reduce_states(self, incoming_state: Mapping[str, Any]) -> None:
-        for name, (dtype, _) in self._empty.items():
-            state = incoming_state.get(name, [])
-            for part in state if isinstance(state, list) else [state]:
-                if part.dtype != dtype:
-                    raise TypeError(
-                        f"the state {name} of {type(self).__name__} came as {part.dtype}; wanted "
-                        f"{dtype}: counts are integers, so leave out set_dtype on its wrapper"
-                    )
-        with torch.inference_mode(False), torch.no_grad():
-            super()._reduce_states(
-                {
-                    name: [part.clone() for part in state] if isinstance(state, list) else state
-                    for name, state in incoming_state.items()
-                }
-            )
-
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> torch.nn.Module:
-        """Move the states; what would round counts to another type leaves the type as it is."""
-
-        def keeping_type(state: Tensor) -> Tensor:
-            return state.to(fn(state[:0] if state.dim() else state).device)
-
-        return super()._apply(keeping_type, exclude_state)
+    def gathered(self) -> AbstractContextManager[Any]:
+        """Within the block the states are those of all processes."""
+        raise NotImplementedError
 
     def _nothing(self, name: str) -> Tensor:
         dtype, shape = self._empty[name]
-        return torch.zeros(shape, dtype=dtype, device=self.device)
+        return torch.zeros(shape, dtype=dtype, device=self.kept_on)
+
+
+class PlainStates(States):
+    """States of one process, on the device that :meth:`to` names."""
+
+    def __init__(self) -> None:
+        """Start without states, on the CPU."""
+        self._empty = {}
+        self._first: dict[str, Tensor] = {}
+        self._device = torch.device("cpu")
+
+    def add_list_state(self, name: str, dtype: torch.dtype, *shape: int) -> None:
+        """Add a list of (n, *shape) tensors of a type."""
+        self._empty[name] = (dtype, (0, *shape))
+        setattr(self, name, [])
+
+    def add_state(self, name: str, default: Any, dist_reduce_fx: Any = None) -> None:
+        """Add a tensor; it begins as ``default``, which counting replaces and never changes."""
+        self._first[name] = default
+        setattr(self, name, default)
+
+    @property
+    def kept_on(self) -> torch.device:
+        """The device on which the states are kept."""
+        return self._device
+
+    def to(self, device: torch.device) -> None:
+        """Keep on another device what will be counted.
+
+        Raises:
+            ValueError: Something was counted on this one already.
+        """
+        if device != self._device and any(self.parts(name) for name in self._empty):
+            raise ValueError(f"counted on {self._device} already; wanted {device} from the start")
+        self._device = device
+
+    def gathered(self) -> AbstractContextManager[Any]:
+        """Nothing happens: there is one process."""
+        return nullcontext()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for name in self._empty:
+            setattr(self, name, [])
+        for name, value in self._first.items():
+            setattr(self, name, value)
