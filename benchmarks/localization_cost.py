@@ -80,7 +80,7 @@ def pass_of(vae: LinearFeatureVAE, scorer: Scorer, images: Tensor) -> ModelPass:
 def again(shared: ModelPass) -> ModelPass:
     """A pass with the same features, of which nothing else is known."""
     fresh = ModelPass(shared.images, shared.model, shared.adapter, shared.layers)
-    vars(fresh)["run"] = replace(shared.run, kept={})
+    vars(fresh)["blocks"] = [(some, replace(run, kept={})) for some, run in shared.blocks]
     return fresh
 
 

@@ -93,6 +93,7 @@ def evaluate(
     from captum_vae.localization.evaluation_page import write_evaluation_page
     from captum_vae.localization.map_store import MapStore
     from captum_vae.localization.measuring import benchmark
+    from captum_vae.localization.model_pass import KeptWeights
     from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
     from captum_vae.progress import Progress, stage
@@ -133,6 +134,7 @@ def evaluate(
             "progress": shown_progress,
         }
         lines: dict[str, tuple[Any, Protocol]] = {}
+        weights: KeptWeights = {}
         choice, smoothing = None, protocol.smoothing
         if choose_among is not None:
             choose_among = replace(choose_among, seed=seed)
@@ -146,7 +148,7 @@ def evaluate(
         lines[FLOOR] = floor_line(vae, adapter, replace(protocol, smoothing=of_first))
         candidates = {} if choice is None or not oracle_images else variants
         every = [*lines.values(), *candidates.values()]
-        fit_lines([scorer for scorer, _ in every], fitted_on, passes)
+        fit_lines([scorer for scorer, _ in every], fitted_on, passes, weights)
         if choice is not None and oracle_images:
             choice, lines[ORACLE] = oracle_line(
                 choice, candidates, testing, passes, lines=lines, most=oracle_images, store=store
@@ -164,6 +166,7 @@ def evaluate(
             per_image=[main],
             fitted=True,
             store=store,
+            weights=weights,
             **passes,
         )
         if not first:

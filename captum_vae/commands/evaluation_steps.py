@@ -29,6 +29,7 @@ from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.layer_scorers import LatentAttention
 from captum_vae.localization.map_store import MapStore
 from captum_vae.localization.measuring import naming_the_images, pixel_areas
+from captum_vae.localization.model_pass import KeptWeights
 from captum_vae.localization.pixel_scorers import ConstantMap
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.samples import SampleSubset, as_samples, evenly_spaced
@@ -143,17 +144,20 @@ def floor_line(model: nn.Module, adapter: PosteriorAdapter, protocol: Protocol) 
     return ConstantMap(model, posterior=adapter), protocol
 
 
-def fit_lines(scorers: Iterable[Any], normal: SampleDataset, passes: Mapping[str, Any]) -> None:
+def fit_lines(
+    scorers: Iterable[Any], normal: SampleDataset, passes: Mapping[str, Any], weights: KeptWeights
+) -> None:
     """Fit the scorers of the table and of the candidates, in passes that all of them share.
 
     Args:
         scorers: The scorers, perhaps with repeats.
         normal: Normal images to fit on.
         passes: How images are passed: batch_size, workers, device, progress.
+        weights: Where channel weights are kept for the thresholds.
     """
     batches = _batches(normal, "normal", passes, truth=False)
     with naming_the_images(batches):
-        fit_scorers(list(scorers), batches, "fitting")
+        fit_scorers(list(scorers), batches, "fitting", weights)
 
 
 def oracle_line(

@@ -20,6 +20,7 @@ from torch import Tensor
 from captum_vae.data.sample import SampleBatch
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.map_store import MapStore
+from captum_vae.localization.model_pass import KeptWeights
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scoring import score_places
 
@@ -90,6 +91,7 @@ def score_batches(
     batches: ImageBatches,
     title: str,
     store: MapStore | None = None,
+    weights: KeptWeights | None = None,
 ) -> Iterator[Scored]:
     """Score images with all scorers, batch by batch.
 
@@ -99,10 +101,11 @@ def score_batches(
         title: Title of the progress bar.
         store: Maps of earlier passes over the same images, which are not made again; those made
             now are added.
+        weights: Channel weights of earlier passes over the same batches; None for none.
     """
     for places, batch in batches.numbered(title):
         maps, seconds = {}, {}
-        for scorer, found, spent in score_places(scorers, batch.image, places, store):
+        for scorer, found, spent in score_places(scorers, batch.image, places, store, weights):
             maps[id(scorer)], seconds[id(scorer)] = found, spent
         size = (batch.image.shape[2], batch.image.shape[3])
         yield ScoredBatch(places, batch, size, seconds), maps

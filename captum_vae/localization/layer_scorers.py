@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from captum_vae.attr.engine.gradients import PassSettings
@@ -158,19 +159,24 @@ class LatentAttention(LayerScorer):
 
     def layer_map(self, shared: ModelPass, layer: str) -> Tensor:
         """The aggregated attention map of one layer at the images' size, (B, H, W)."""
-        run = shared.run.explaining(
-            lambda posterior: self._cam.codes(posterior, None), shared.place(layer)
-        )
         # Pooled weights serve every variant of a method. Those of a normal difference, which has
         # statistics of its own, serve this scorer alone.
         share = self if self.method == "normal_difference" else self.method
-        (maps,) = compose_maps(
-            run,
-            self.options,
-            PassSettings(n_steps=self.n_steps),
-            origins=[self.origin(shared, layer)],
-            size="input",
-            share=share,
-            shuffle=self.seed if self.weights == "shuffled" else None,
-        )
-        return maps[:, 0]
+        origin = self.origin(shared, layer)
+        parts = []
+        for images, block in shared.blocks:
+            run = block.explaining(
+                lambda posterior: self._cam.codes(posterior, None), shared.place(layer)
+            )
+            own = origin if origin is None or len(origin) == 1 else origin[images]
+            (maps,) = compose_maps(
+                run,
+                self.options,
+                PassSettings(n_steps=self.n_steps),
+                origins=[own],
+                size="input",
+                share=share,
+                shuffle=self.seed if self.weights == "shuffled" else None,
+            )
+            parts.append(maps[:, 0])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -24,6 +24,7 @@ from captum_vae.localization.entries import (
 from captum_vae.localization.evaluation import Evaluation
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.map_store import MapStore
+from captum_vae.localization.model_pass import KeptWeights
 from captum_vae.localization.protocol import Protocol
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scorer_result import ScorerResult
@@ -56,6 +57,7 @@ def benchmark(
     fitted: bool = False,
     progress: Progress = "auto",
     store: MapStore | None = None,
+    weights: KeptWeights | None = None,
 ) -> Evaluation:
     """Fit anomaly scorers on normal images and measure how well they localize on test images.
 
@@ -96,6 +98,8 @@ def benchmark(
         progress: Whether bars are shown; "auto" shows them on a terminal only.
         store: Maps of these test images from an earlier pass with the same fitted scorers, which
             are not made again; those made now are added. None makes all maps.
+        weights: Channel weights of these normal images from fitting in the same batches, to which
+            those found now are added; None for none.
 
     Returns:
         The table, which prints. What is undefined is NaN with its reason.
@@ -124,8 +128,9 @@ def benchmark(
     with naming_dead_loaders():
         with naming_the_images(normal_batches):
             if not fitted:
-                fit_scorers([entry.scorer for entry in entries], normal_batches, "fitting")
-            thresholds = _fit_thresholds(entries, normal_batches)
+                every = [entry.scorer for entry in entries]
+                fit_scorers(every, normal_batches, "fitting", weights)
+            thresholds = _fit_thresholds(entries, normal_batches, weights)
         counters = [
             RowCounter(entry, units, thresholds.get(entry.name), entry.name in per_image)
             for entry in entries
@@ -218,12 +223,15 @@ def naming_the_images(batches: ImageBatches) -> Iterator[None]:
         ) from error
 
 
-def _fit_thresholds(entries: Sequence[Entry], normal: ImageBatches) -> dict[str, float]:
+def _fit_thresholds(
+    entries: Sequence[Entry], normal: ImageBatches, weights: KeptWeights | None
+) -> dict[str, float]:
     """The thresholds that protocols take from the maps of normal images, by name."""
     waiting = [ThresholdCounter(e) for e in entries if e.protocol.threshold != "oracle"]
     if not waiting:
         return {}
-    scored = score_batches([counter.scorer for counter in waiting], normal, "thresholds")
+    every = [counter.scorer for counter in waiting]
+    scored = score_batches(every, normal, "thresholds", weights=weights)
     return {c.entry.name: c.threshold() for c in count_in_turn(waiting, scored)}
 
 

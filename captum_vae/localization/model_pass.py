@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from captum_vae.attr.arguments import image_batches
 from captum_vae.attr.engine.forward_pass import (
@@ -20,12 +20,30 @@ from captum_vae.attr.engine.layers import find_layers
 from captum_vae.attr.reconstruction import reconstruct
 from captum_vae.localization.explained import HeldOutFits, LatentDim, fit_held_out
 from captum_vae.posterior import Posterior, PosteriorAdapter
+from captum_vae.posterior.read_back import is_traced
 
 _IMAGE = ""
 """Key of the mean image; no layer has an empty name."""
 
+_FEATURES = "features"
+"""Key of a layer's features of all images of a pass."""
+
 _WEIGHTS_KEPT = 64 * 2**20
 """Bytes of channel weights of normal images that are kept between passes over them."""
+
+_BLOCK = 2**20
+"""Bytes of images on a CPU whose weights are computed at once: what lies between features and
+latent takes a hundred times as much for every dimension."""
+
+_FEWEST = 4
+"""Images that are computed at once however large they are."""
+
+Weights = dict[int, dict[Any, Tensor]]
+"""Channel weights of the images of a pass: by number of the block, by layer and method."""
+
+KeptWeights = dict[Hashable, dict[int, Weights]]
+"""Weights of a data set's batches by what tells apart scorers that share no calls, and by the place
+of a batch's first image. Passes that share them have the same batches."""
 
 _FEATURES_KEPT = 10**9
 """Bytes of features of normal images that are kept for the fits of a linear latent."""
@@ -51,7 +69,7 @@ class ModelPass:
         adapter: PosteriorAdapter,
         layers: Sequence[str] = (),
         *,
-        weights: dict[Any, Tensor] | None = None,
+        weights: Weights | None = None,
         normal: NormalBatch | None = None,
     ) -> None:
         """Name the batch and the layers; nothing runs yet.
@@ -70,7 +88,7 @@ class ModelPass:
         self.adapter = adapter
         self.layers = tuple(layers)
         self.normal = normal
-        self._weights = weights
+        self._weights: Weights = {} if weights is None else weights
         self._found: dict[Hashable, Tensor] = {}
 
     @cached_property
@@ -78,12 +96,33 @@ class ModelPass:
         """The encoder's call, with the graph from the features of ``layers`` on."""
         layers = find_layers(self.model, list(self.layers))
         run = run_layers(self.adapter, layers, (self.images,))
-        return run if self._weights is None else replace(run, kept=self._weights)
+        return replace(run, kept=self._weights.setdefault(0, {}))
+
+    @cached_property
+    def blocks(self) -> list[tuple[slice, ForwardPass]]:
+        """The encoder's calls, some images at a time, and which images they are.
+
+        Weights of all latent dimensions take much memory for each image, and computing them is no
+        faster for many images than for few on a CPU.
+        """
+        if self.images.device.type != "cpu" or is_traced():
+            return [(slice(None), self.run)]
+        count = len(self.images)
+        step = max(_FEWEST, _BLOCK * count // max(1, _bytes({0: self.images})))
+        if step >= count:
+            return [(slice(None), self.run)]
+        layers = find_layers(self.model, list(self.layers))
+        places = [slice(start, start + step) for start in range(0, count, step)]
+        found = []
+        for number, some in enumerate(places):
+            run = run_layers(self.adapter, layers, (self.images[some],))
+            found.append((some, replace(run, kept=self._weights.setdefault(number, {}))))
+        return found
 
     @cached_property
     def posterior(self) -> Posterior:
-        """The posterior of the images; with a graph if ``layers`` are kept."""
-        if self.layers:
+        """The posterior of the images; with a graph if ``layers`` are kept in one block."""
+        if self.layers and len(self.blocks) == 1:
             assert self.run.posterior is not None
             return self.run.posterior
         with torch.no_grad():
@@ -98,7 +137,9 @@ class ModelPass:
         """A (B, K, h, w) of one of ``layers``, detached."""
         if self.normal is not None and layer in self.normal.features:
             return self.normal.features[layer]
-        return self.run.features[self.place(layer)].detach()
+        place = self.place(layer)
+        parts = [run.features[place].detach() for _, run in self.blocks]
+        return parts[0] if len(parts) == 1 else self.once((_FEATURES, layer), lambda: cat(parts))
 
     def features_of_reconstruction(self, layer: str) -> Tensor:
         """A(reconstruction) (B, K, h, w) of one of ``layers``, detached."""
@@ -159,6 +200,8 @@ class NormalImages:
         layers: Dotted names of the layers that scorers will ask for.
         device: Where the images are brought to; None leaves them.
         progress: Wraps the batches, for a progress bar.
+        weights: Channel weights of these batches by the place of their first image, to which those
+            found now are added; None keeps them here alone.
 
     Raises:
         TypeError: An iterator, which could be gone through once only.
@@ -174,6 +217,7 @@ class NormalImages:
         *,
         device: torch.device | None = None,
         progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+        weights: dict[int, Weights] | None = None,
     ) -> None:
         """Keep the batches; nothing is read yet."""
         if isinstance(batches, Tensor):
@@ -194,7 +238,7 @@ class NormalImages:
         self._batches = batches
         self._device = device
         self._progress = progress
-        self._weights: list[dict[Any, Tensor]] = []
+        self._weights: dict[int, Weights] = {} if weights is None else weights
         self._features: list[dict[str, Tensor]] | None = None
         self._fits: dict[tuple[str, LatentDim], HeldOutFits] = {}
 
@@ -218,20 +262,16 @@ class NormalImages:
         Pooled weights depend on the model and the image alone, so the next pass over the same
         batches finds them; those of the first 64 MB are kept.
         """
-        size = sum(_bytes(weights) for weights in self._weights)
         first = 0
         for number, images in enumerate(self):
-            known = number < len(self._weights)
-            weights = self._weights[number] if known else {}
+            weights = self._weights.get(first, {})
             features = self._features[number] if self._features else {}
             batch = NormalBatch(self, first, features)
-            first += len(images)
             yield ModelPass(
                 images, self.model, self.adapter, self.layers, weights=weights, normal=batch
             )
-            if not known and size < _WEIGHTS_KEPT:
-                self._weights.append(weights)
-                size += _bytes(weights)
+            keep_weights(self._weights, first, weights)
+            first += len(images)
 
     def mean_image(self) -> Tensor:
         """(1, C, H, W), the mean of the normal images."""
@@ -353,6 +393,19 @@ class _FeaturesOf:
             first += len(features)
             if rows:
                 yield features if len(rows) == len(features) else features[rows]
+
+
+def keep_weights(kept: dict[int, Weights], first: int, weights: Weights) -> None:
+    """Keep the channel weights of a batch for later passes, unless 64 MB are kept already.
+
+    Args:
+        kept: Weights by the place of a batch's first image.
+        first: That place.
+        weights: The batch's.
+    """
+    blocks = (block for others in kept.values() for block in others.values())
+    if first not in kept and sum(map(_bytes, blocks)) < _WEIGHTS_KEPT:
+        kept[first] = weights
 
 
 def _bytes(weights: dict[Any, Tensor]) -> int:

@@ -9,37 +9,52 @@ from torch import Tensor
 
 from captum_vae.localization.image_batches import ImageBatches
 from captum_vae.localization.map_store import MapStore
-from captum_vae.localization.model_pass import ModelPass, NormalImages
+from captum_vae.localization.model_pass import KeptWeights, ModelPass, NormalImages
 from captum_vae.localization.scorer import AnomalyScorer, Scorer, fit_together
 
 
-def fit_scorers(scorers: Sequence[AnomalyScorer], normal: ImageBatches, title: str) -> None:
+def fit_scorers(
+    scorers: Sequence[AnomalyScorer],
+    normal: ImageBatches,
+    title: str,
+    weights: KeptWeights | None = None,
+) -> None:
     """Fit each scorer once on normal images; the built-in ones of a model share its means.
 
     Args:
         scorers: Scorers, perhaps of several models; repeats are fitted once.
         normal: The normal images.
         title: Title of the progress bar.
+        weights: Where channel weights are kept for later passes over these images; None keeps none.
     """
     distinct = distinct_scorers(scorers)
     own = [scorer for scorer in distinct if isinstance(scorer, Scorer)]
     images = normal.images(title)
-    for sharing in sharing_a_pass(own).values():
+    for key, sharing in sharing_a_pass(own).items():
         first = sharing[0]
-        fit_together(sharing, NormalImages(images, first.model, first.adapter, layers_of(sharing)))
+        kept = None if weights is None else weights.setdefault(key, {})
+        fit_together(
+            sharing,
+            NormalImages(images, first.model, first.adapter, layers_of(sharing), weights=kept),
+        )
     for scorer in distinct:
         if not isinstance(scorer, Scorer):
             scorer.fit(images)
 
 
 def score_batch(
-    scorers: Sequence[AnomalyScorer], images: Tensor
+    scorers: Sequence[AnomalyScorer],
+    images: Tensor,
+    first: int = 0,
+    weights: KeptWeights | None = None,
 ) -> Iterator[tuple[AnomalyScorer, Tensor, float]]:
     """Score one batch with several scorers; those of one model and reading share its calls.
 
     Args:
         scorers: Fitted scorers; repeats score once.
         images: (B, C, H, W).
+        first: Place of the first of them in the whole data.
+        weights: Channel weights of earlier passes over the same batches; None for none.
 
     Yields:
         The scorer, its maps (B, h, w), and the seconds it took beyond what was shared before.
@@ -51,7 +66,13 @@ def score_batch(
     distinct = distinct_scorers(scorers)
     sharing = sharing_a_pass(scorer for scorer in distinct if isinstance(scorer, Scorer))
     passes = {
-        key: ModelPass(images, group[0].model, group[0].adapter, layers_of(group))
+        key: ModelPass(
+            images,
+            group[0].model,
+            group[0].adapter,
+            layers_of(group),
+            weights=None if weights is None else weights.get(key, {}).get(first),
+        )
         for key, group in sharing.items()
     }
     for scorer in distinct:
@@ -68,6 +89,7 @@ def score_places(
     images: Tensor,
     places: Sequence[int],
     store: MapStore | None,
+    weights: KeptWeights | None = None,
 ) -> Iterator[tuple[AnomalyScorer, Tensor, float]]:
     """Score one batch as :func:`score_batch` does, with the maps that a store has.
 
@@ -76,6 +98,7 @@ def score_places(
         images: (B, C, H, W).
         places: Places of the images in the whole data, by which the store knows them.
         store: Maps made before, to which those made now are added; None for none.
+        weights: Channel weights of earlier passes over the same batches; None for none.
 
     Yields:
         The scorer, its maps (B, h, w), and the seconds it took now or then.
@@ -87,7 +110,7 @@ def score_places(
             missing.append(scorer)
         else:
             yield scorer, *found
-    for scorer, maps, seconds in score_batch(missing, images):
+    for scorer, maps, seconds in score_batch(missing, images, places[0], weights):
         if store is not None:
             store.put(scorer, places, maps, seconds)
         yield scorer, maps, seconds
