@@ -31,11 +31,11 @@ _FEATURES = "features"
 _WEIGHTS_KEPT = 64 * 2**20
 """Bytes of channel weights of normal images that are kept between passes over them."""
 
-_BLOCK = 2**20
+_BLOCK = 2**19
 """Bytes of images on a CPU whose weights are computed at once: what lies between features and
 latent takes a hundred times as much for every dimension."""
 
-_FEWEST = 4
+_FEWEST = 2
 """Images that are computed at once however large they are."""
 
 Weights = dict[int, dict[Any, Tensor]]

@@ -63,15 +63,25 @@ class PaintedCounter:
             both = torch.bincount(steps + _BINS * truth.flatten().cpu(), minlength=2 * _BINS)
             counts[:, image] += both.view(2, _BINS).numpy()
         self._seen.clear()
-        total = torch.from_numpy(np.sum(gathered(counts), axis=0))
-        whole = _areas(total.sum(1, keepdim=True))
-        drawn = _areas(torch.einsum("ri,cib->crb", weights.double(), total))
-        return float(whole[0]), drawn
+        normal, anomalous = torch.from_numpy(np.sum(gathered(counts), axis=0))
+        # Pairs that a normal pixel of image i loses to an anomalous one of image j, ties half: a
+        # sum over images drawn is then a sum of these, without a curve for every resample.
+        won = (normal.cumsum(1) - normal / 2) @ anomalous.T
+        every = torch.ones(1, self._images, dtype=torch.float64)
+        sizes = normal.sum(1), anomalous.sum(1)
+        return float(_areas(won, *sizes, every)[0]), _areas(won, *sizes, weights.double())
 
 
-def _areas(counts: Tensor) -> Tensor:
-    """(R,) AUROC of counts (2, R, bins): normal and anomalous pixels, ascending by score."""
-    normal, anomalous = counts
-    below = normal.cumsum(1) - normal / 2
-    areas: Tensor = (below * anomalous).sum(1) / (normal.sum(1) * anomalous.sum(1))
+def _areas(won: Tensor, normal: Tensor, anomalous: Tensor, weights: Tensor) -> Tensor:
+    """(R,) AUROC over images as often as they are drawn.
+
+    Args:
+        won: (images, images) pairs won by anomalous pixels of the second over normal ones of the
+            first.
+        normal: (images,) numbers of normal pixels.
+        anomalous: (images,) numbers of anomalous pixels.
+        weights: (R, images) how often each image is drawn.
+    """
+    pairs = (weights @ normal) * (weights @ anomalous)
+    areas: Tensor = ((weights @ won) * weights).sum(1) / pairs
     return areas
