@@ -24,7 +24,7 @@ from captum_vae.localization.model_pass import KeptWeights
 from captum_vae.localization.scorer import AnomalyScorer
 from captum_vae.localization.scoring import score_places
 
-_IN_MEMORY = 64 * 2**20
+_IN_MEMORY = 16 * 2**20
 """Bytes of maps above which they go to a file."""
 
 _KEPT = 4 * 2**30

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_vae.localization.scorer import AnomalyScorer
 
-_IN_MEMORY = 32 * 2**20
+_IN_MEMORY = 16 * 2**20
 """Bytes of maps above which they go to a file."""
 
 _MOST = 4 * 2**30
