@@ -75,7 +75,8 @@ def score_batch(
         )
         for key, group in sharing.items()
     }
-    for scorer in distinct:
+    # What reads no layer first: its memory is free again before the layers' graphs are made.
+    for scorer in sorted(distinct, key=lambda each: bool(getattr(each, "layers", ()))):
         start = time.perf_counter()
         if isinstance(scorer, Scorer):
             maps = scorer.score_pass(passes[_pass_key(scorer)])
