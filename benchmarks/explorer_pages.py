@@ -7,7 +7,9 @@ Writes a synthetic page (32 maps per dimension and a thresholded map an image, t
 a frame, as a hand on a slider or a wheel gives them: two seconds of scrolling through the cards, of
 the threshold, the opacity and the dimensions, and of letters typed into the name filter. A frame is
 the time from one ``requestAnimationFrame`` to the next; each use is repeated, and the smoothest
-repetition is told beside the median one, since other work on the machine lengthens frames.
+repetition is told beside the median one, since other work on the machine lengthens frames; what
+that does not lengthen is the processor time of the page's main thread, also told for each frame.
+"Idle" does nothing, and tells what the machine allows.
 Headless Chromium draws without a GPU, on the processor.
 """
 
@@ -28,7 +30,7 @@ from captum_vae.provenance import Code, run_record
 from tests.report.explorer import browser
 
 SECONDS = 2.0
-REPETITIONS = 5
+REPETITIONS = 3
 LONG = 50.0
 """Milliseconds of a frame that is felt; browsers call more than that a long task."""
 
@@ -86,29 +88,39 @@ USES = {
 
 
 def measure(driver: Any, page: Path, use: str, shown: str) -> list[dict[str, float]]:
-    """Frames of every repetition of one use, each on a page that was opened anew."""
+    """Frames of every repetition of one use on a page that was opened anew, the smoothest first."""
     found = []
+    browser.show(driver, page)
+    browser.ready(driver)
+    if shown:
+        driver.execute_script(
+            "const input = document.getElementById('map');"
+            "input.value = arguments[0]; input.dispatchEvent(new Event('change'));",
+            shown.removeprefix("map: "),
+        )
+        browser.settled(driver)
     for _ in range(REPETITIONS):
-        browser.show(driver, page)
-        browser.ready(driver)
-        if shown:
-            driver.execute_script(
-                "const input = document.getElementById('map');"
-                "input.value = arguments[0]; input.dispatchEvent(new Event('change'));",
-                shown.removeprefix("map: "),
-            )
-            browser.settled(driver)
         driver.set_script_timeout(60)
+        before = processor_seconds(driver)
         frames = driver.execute_async_script(FRAMES, use, SECONDS)
+        busy = processor_seconds(driver) - before
         found.append(
             {
                 "frames": len(frames),
+                "processor_ms_per_frame": round(1000 * busy / len(frames), 2),
                 "median_ms": round(median(frames), 1),
                 "longest_ms": round(max(frames), 1),
                 "share_over_50_ms": round(sum(f > LONG for f in frames) / len(frames), 4),
             }
         )
     return sorted(found, key=lambda run: (run["share_over_50_ms"], run["longest_ms"]))
+
+
+def processor_seconds(driver: Any) -> float:
+    """Processor time of the page's main thread so far: scripts, styles, layout and painting."""
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return float(next(m["value"] for m in metrics if m["name"] == "ThreadTime"))
 
 
 def opening(driver: Any, page: Path) -> list[float]:

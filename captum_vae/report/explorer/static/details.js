@@ -50,7 +50,7 @@
 
   function legend() {
     const chip = (color, words) => {
-      const mark = el("i", { class: "chip" });
+      const mark = el("i", { class: "chip " + words.replace(" ", "-") });
       mark.style.background = color;
       return el("span", { class: "legend" }, mark, words);
     };

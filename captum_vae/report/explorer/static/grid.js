@@ -32,6 +32,7 @@
     const from = Math.max(0, Math.floor(box.scrollTop / (height + GAP)) - ROWS_BESIDE);
     const to = Math.ceil((box.scrollTop + box.clientHeight) / (height + GAP)) + ROWS_BESIDE;
     const wanted = new Map();
+    const room = JSON.stringify([columns, width, height, order.length]);
     for (let at = from * columns; at < Math.min(order.length, to * columns); at++) wanted.set(order[at], at);
     for (const [image, card] of cards) {
       if (!wanted.has(image)) {
@@ -48,13 +49,17 @@
         inner.append(card);
         draw(image, card);
       }
+      const selected = String(image === chosen);
+      if (card.getAttribute("aria-selected") !== selected) card.setAttribute("aria-selected", selected);
+      const where = at + room; // while the page is scrolled, cards stay where they are
+      if (card.dataset.where === where) continue;
+      card.dataset.where = where;
       const row = Math.floor(at / columns), column = at % columns;
       card.style.width = width + "px";
       card.style.height = height + "px";
       card.style.transform = `translate(${column * (width + GAP)}px, ${row * (height + GAP)}px)`;
       card.setAttribute("aria-setsize", order.length);
       card.setAttribute("aria-posinset", at + 1);
-      card.setAttribute("aria-selected", String(image === chosen));
     }
     if (cards.has(chosen)) box.setAttribute("aria-activedescendant", cards.get(chosen).id);
     else box.removeAttribute("aria-activedescendant");
