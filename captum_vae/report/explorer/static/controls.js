@@ -73,7 +73,7 @@
     const count = el("p", { class: "count", id: "count", role: "status" });
     updates.push(() => {
       const all = app.data.names.length, shown = app.state.order.length;
-      count.textContent = shown === all ? `all ${all} images` : `${shown} of ${all} images`;
+      count.textContent = shown === all ? (all === 1 ? "1 image" : `all ${all} images`) : `${shown} of ${all} images`;
     });
     const range = el("div", { class: "control-row" },
       choice("only where", "field", numeric, () => app.state.now.field, (field) => set({ field })),
