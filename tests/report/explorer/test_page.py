@@ -20,6 +20,7 @@ from captum_vae.report import (
     save_picture,
     write_page,
 )
+from captum_vae.report.explorer import Explorer
 from tests.report.explorer import browser, pages
 from tests.report.hostile import NAMES
 
@@ -560,6 +561,24 @@ def test_a_link_restores_the_view(chromium: Any, defects: pages.Written) -> None
     again = Shown(chromium, defects, link)
     assert again.script("return JSON.stringify(captumVae.state.now)") == before
     assert again.element("#colors").get_attribute("value") == "cividis"
+
+
+@pytest.mark.parametrize("size", [(2000, 3), (3, 2000), (1, 1)], ids=["tall", "wide", "point"])
+def test_pictures_of_any_shape_fit_the_page(
+    chromium: Any, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    with Explorer(tmp_path, title="shapes") as page:
+        page.add(torch.rand(1, *size), name="one", maps={"map": torch.rand(size)})
+    browser.show(chromium, tmp_path / "index.html")
+    browser.ready(chromium)
+    for css in (".views .stack", ".card .stack"):
+        width, height = chromium.execute_script(
+            "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [box.width, box.height]",
+            css,
+        )
+        assert width >= 2 and 2 <= height < 900, (css, width, height)
+    assert browser.errors(chromium) == []
 
 
 def test_a_slider_that_is_dragged_writes_few_addresses_and_the_last(shown: Shown) -> None:

@@ -141,7 +141,7 @@
     const stack = el("div", { class: "stack" });
     app.panels.draw(stack, view, image, entry);
     // As large as the window allows, whole.
-    stack.style.width = `min(92vw, calc(80vh * ${entry.image.width / entry.image.height}))`;
+    stack.style.width = `min(92vw, calc(80vh * ${app.panels.aspectOf(entry.image)}))`;
     dialog.setAttribute("aria-label", `${app.panels.VIEWS[view].title}, enlarged`);
     dialog.replaceChildren(
       el("header", {}, el("strong", {}, app.data.names[image]), ` ${app.panels.VIEWS[view].title}`,

@@ -147,7 +147,7 @@
     element: box, step, cards,
     async start() {
       const entry = await app.entry(app.state.now.image);
-      aspect = entry.image.width / entry.image.height;
+      aspect = app.panels.aspectOf(entry.image);
       box.addEventListener("scroll", () => soon(place), { passive: true });
       box.addEventListener("keydown", (event) => {
         if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;

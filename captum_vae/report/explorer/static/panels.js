@@ -6,6 +6,16 @@
   const CALLED = "#d55e00", TRUTH = "#0072b2"; // tell each other apart to the colour-blind too
   const TRUTH_LEVEL = 192; // of a mask: 255 anomalous, 128 not counted, 0 normal
 
+  /** Width by height as shown: beyond 50 times as long as wide a picture would be a line. */
+  const aspectOf = (size) => Math.min(50, Math.max(1 / 50, size.width / size.height));
+
+  /** Give an element the shape of a picture, at most twice as high as there is room in width. */
+  function shape(element, size) {
+    const aspect = aspectOf(size);
+    element.style.aspectRatio = String(aspect);
+    element.style.width = aspect < 0.5 ? `${200 * aspect}%` : "";
+  }
+
   /** The views, with what each needs of an image's entry and of the kind of map. */
   const VIEWS = {
     image: { title: "image", there: () => true },
@@ -115,7 +125,7 @@
   }
 
   app.panels = {
-    VIEWS, CALLED, TRUTH, rangeOf, scaleOf,
+    VIEWS, CALLED, TRUTH, aspectOf, rangeOf, scaleOf,
 
     /** The views that an image has. */
     viewsOf(entry) {
@@ -128,7 +138,7 @@
       const shown = VIEWS[view].there(entry, app.data.maps[app.state.now.map]) ? view : "image";
       element.setAttribute("role", "img");
       element.setAttribute("aria-label", words(shown, image, at));
-      element.style.aspectRatio = `${entry.image.width} / ${entry.image.height}`;
+      shape(element, entry.image);
       element.classList.toggle("small", entry.image.width < 100 || shown === "called");
       element.replaceChildren(...LAYERS[shown](entry, at));
       element.classList.toggle("enlargeable-pixels", entry.image.width < 100);
@@ -141,7 +151,7 @@
         const value = app.data.traversed[step] || "";
         const frame = app.el("div", { class: "stack", role: "img",
           "aria-label": `decoder's image of ${name}, dimension ${app.data.dims[at]} at ${value || step}` }, picture);
-        frame.style.aspectRatio = `${size.width} / ${size.height}`;
+        shape(frame, size);
         return app.el("figure", { class: "step" }, frame, app.el("figcaption", {}, value));
       });
       return app.el("div", { class: "traversal" }, ...steps);
