@@ -76,8 +76,8 @@ class Scatter:
         caption: How to read it.
         alt: What it shows, for those who cannot see it.
         published: The series that are the sources'.
-        scale: The scale of both axes; on logarithmic ones a power of x is a straight line, and points
-            are not named.
+        scale: The scale of both axes; on logarithmic ones a power of x is a straight line, and
+            points are not named.
     """
 
     name: str
