@@ -63,7 +63,8 @@ def explain(
         image_size: Height and width, or one number; by default what the model states, else the
             images' own.
         channels: 1 or 3; by default what the model states, else the images' own.
-        value_range: Lowest and highest value the model was trained on, such as [-1, 1].
+        value_range: Lowest and highest value the model was trained on, such as [-1, 1]; by default
+            0 to 1, or what a detector knows of its model.
         shown_dims: Columns of the still pictures and overlays at most, those of the highest KL;
             maps.npz and the page's explorer hold all.
         shown_images: Rows of the still pictures and overlays at most.
@@ -87,6 +88,7 @@ def explain(
     from captum_vae.commands.model_source import (
         detector_layer,
         is_detector,
+        range_of,
         source_model,
         source_of,
     )
@@ -109,7 +111,7 @@ def explain(
         "posterior_options": posterior_options,
         "image_size": image_size,
         "channels": channels,
-        "value_range": value_range,
+        "value_range": range_of(source, value_range),
     }
     if list_layers:
         say(as_typed(str(explaining.list_layers(vae, images, **how)), explain))

@@ -62,7 +62,8 @@ def export(
         image_size: Height and width, or one number; by default what the model states, else the
             images' own.
         channels: 1 or 3; by default what the model states, else the images' own.
-        value_range: Lowest and highest value the model was trained on, such as [-1, 1].
+        value_range: Lowest and highest value the model was trained on, such as [-1, 1]; by default
+            0 to 1, or what a detector knows of its model.
         batch_size: Images to record with, for which the memory of backward passes is planned.
         device: Where the model is recorded: auto, cpu or cuda.
 
@@ -73,7 +74,7 @@ def export(
     """
     from pathlib import Path
 
-    from captum_vae.commands.model_source import source_model, source_of
+    from captum_vae.commands.model_source import range_of, source_model, source_of
     from captum_vae.explain.exporting import export_maps
     from captum_vae.files import check_writable
     from captum_vae.plugins import import_object
@@ -108,7 +109,7 @@ def export(
         normal=normal,
         image_size=image_size,
         channels=channels,
-        value_range=value_range,
+        value_range=range_of(source, value_range),
         batch_size=batch_size,
     )
     say(f"wrote {written}")

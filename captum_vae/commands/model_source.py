@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,21 @@ def detector_layer(path: str) -> str | None:
         if layers:
             return str(layers if isinstance(layers, str) else layers[0])
     return None
+
+
+def range_of(source: ModelSource, value_range: Sequence[float]) -> Sequence[float]:
+    """The range of a model's images: what a user says, or else what its detector knows.
+
+    Args:
+        source: Where the model comes from.
+        value_range: The option, (0, 1) where the user does not give it.
+    """
+    if source.checkpoint is None or not is_detector(source.checkpoint):
+        return value_range
+    from captum_vae.localization.detector.saving import read_record
+
+    known: Sequence[float] = read_record(source.checkpoint)["images"].get("value_range", (0, 1))
+    return known if tuple(value_range) == (0, 1) else value_range
 
 
 def source_of(words: str, options: dict[str, Any]) -> ModelSource:

@@ -344,11 +344,12 @@ def test_two_processes_share_the_images_and_write_one_table(made, tmp_path):
 
 def test_explain_takes_a_detector(folder):
     detect = ["detect", "--model", MODEL, "--scorer", "feature_difference", "--out", "features"]
+    detect += ["--value_range=-1,1"]
     assert main([*detect, "--images", "good", "--report", "none", "--device", "cpu"]) == 0
     explain = ["explain", "--model", "features", "--images", "new/a", "--device", "cpu"]
     assert main([*explain, "--out", "maps"]) == 0
     report = json.loads(Path("maps/explain.json").read_text())
-    assert report["layer"].startswith("encoder.")
+    assert report["layer"].startswith("encoder.") and report["images"]["range"] == [-1, 1]
 
 
 def test_a_detector_calibrates_on_what_the_run_of_its_model_held_out(folder, capsys):
