@@ -9,6 +9,7 @@
   const MOST_FILTERS = 3000;
   const made = new Set();
   let definitions = null;
+  let cleared = 0;
 
   /** How much of a value's colour covers the image, before opacity: faint values are seen too. */
   const COVER = Array.from({ length: 256 }, (_, level) => Math.cbrt(level / 255));
@@ -116,11 +117,15 @@
       return Math.min(255, Math.round(((threshold - range.low) / length) * 256));
     },
 
+    /** How often filters were forgotten: what was drawn before has lost its own. */
+    cleared: () => cleared,
+
     /** Forget filters of ranges long scrolled past; who draws next makes what it needs. */
     tidy() {
       if (made.size < MOST_FILTERS) return false;
       definitions.replaceChildren();
       made.clear();
+      cleared += 1;
       return true;
     },
   };

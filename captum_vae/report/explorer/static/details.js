@@ -115,7 +115,12 @@
     const used = app.data.meanKL;
     if (used.length) order.sort((a, b) => used[app.data.dims[b]] - used[app.data.dims[a]] || a - b);
     const focused = dims.contains(document.activeElement);
-    dims.replaceChildren(...order.map((place) => {
+    // Another dimension is another button, not other maps: 32 of them are slow to draw.
+    const { scale, low, high, colors, view } = app.state.now;
+    const key = JSON.stringify([image, app.state.now.map, scale, low, high, colors, view === "heat", app.colors.cleared()]);
+    if (dims.dataset.key === key) {
+      for (const button of dims.children) button.setAttribute("aria-pressed", String(Number(button.value) === now));
+    } else dims.replaceChildren(...order.map((place) => {
       const stack = el("div", { class: "stack" });
       app.panels.draw(stack, app.state.now.view === "heat" ? "heat" : "overlay", image, entry, place);
       const words = [`dim ${app.data.dims[place]}`];
@@ -125,10 +130,11 @@
         const own = app.panels.scaleOf(entry, place);
         lines.push(`${app.number(own.low, 2)} … ${app.number(own.high, 2)}`);
       }
-      return el("button", { type: "button", class: "dim", "aria-pressed": String(place === now),
+      return el("button", { type: "button", class: "dim", value: String(place), "aria-pressed": String(place === now),
         onclick: () => app.state.set({ dim: place }) }, stack,
       el("span", {}, ...words), ...lines.map((line) => el("span", { class: "soft" }, line)));
     }));
+    dims.dataset.key = key;
     if (focused) dims.querySelector("[aria-pressed=true]").focus({ preventScroll: true });
   }
 
