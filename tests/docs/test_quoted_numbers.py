@@ -187,6 +187,23 @@ def cost_of_a_monitor() -> str:
     return f"costs at most {100 * share:.1f}% of the training's time on the VAEs measured"
 
 
+def cost_of_stacked_seeds() -> str:
+    names = {"factorvae": "FactorVAE", "normalised": "mode `normalised`", "vae": "a plain VAE"}
+    runs = {name: result(f"stacked_seeds_{name}_cpu") for name in names}
+    rows = {name: run["rows"][0] for name, run in runs.items()}
+    sizes = {(run["settings"]["seeds"], run["settings"]["steps"]) for run in runs.values()}
+    ((seeds, steps),) = sizes
+
+    def ratios(key: str) -> str:
+        return listed(f"{rows[name][key]:.2f} for {told}" for name, told in names.items())
+
+    return (
+        f"{seeds} seeds of {steps} steps by themselves took these times the processor seconds that "
+        f"they took together, importing included: {ratios('speedup')}; within the training "
+        f"{ratios('speedup_of_steps')}"
+    )
+
+
 def which_weighting_is_faithful() -> str:
     """By the rows that fill in a blurred copy."""
     worse_than_chance = 0
@@ -290,6 +307,7 @@ SENTENCES = [
     Sentence("docs/localization.md", cost_of_the_choice),
     Sentence("docs/results/faithfulness.md", which_weighting_is_faithful),
     Sentence("docs/own_training.md", cost_of_a_monitor),
+    Sentence("docs/disentanglement.md", cost_of_stacked_seeds),
     Sentence("README.md", cost_of_all_maps),
     Sentence("README.md", against_the_reconstruction),
     Sentence("README.md", against_the_control),
