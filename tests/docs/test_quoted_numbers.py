@@ -278,23 +278,22 @@ def promises_kept() -> str:
 
 
 def promises_on_unseen() -> str:
-    """What was seen on normal images kept out of the fit, with intervals that hold the promise."""
-    words = []
-    seeds = set()
+    """What was seen on normal images kept out of the fit: as promised, or less."""
+    words, less = [], []
     for name in DETECTED:
         if not (DOCS / "results" / f"detector_unseen_{name}.json").is_file():
             continue
         found = result(f"detector_unseen_{name}")["sets"][name]
         rates = [found["unseen"][kind] for kind in ("images", "pixels")]
-        assert all(rate["promised"] == 0.05 for rate in rates)
-        assert all(rate["low"] <= rate["promised"] <= rate["high"] for rate in rates), name
+        assert all(round(rate["promised"], 9) == 0.05 for rate in rates)
+        assert all(rate["low"] <= rate["promised"] for rate in rates), name
+        if any(rate["high"] < rate["promised"] for rate in rates):
+            less.append(name)
         told = [f"{rate['seen']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]" for rate in rates]
-        words.append(f"{' and '.join(told)} on {name}")
-        seeds.add(found["seeds"])
-    (count,) = seeds
+        words.append(f"{' and '.join(told)} on {name} ({found['seeds']} seeds)")
     return (
-        f"Over {count} seeds that was so for a share of {'; '.join(words)}: the promised 0.05 lies "
-        "inside every interval."
+        f"That was so for a share of {'; '.join(words)}: the promised 0.05 lies inside every "
+        f"interval, but for {listed(less)}, where it was so for fewer."
     )
 
 
