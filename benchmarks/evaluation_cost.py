@@ -1,6 +1,6 @@
 """What one ``captum-vae evaluate`` costs, and the same by the code of another environment.
 
-    python -m benchmarks.evaluation_cost RUN [--config bottle] [--other PYTHON] [options ...]
+    python -m benchmarks.evaluation_cost RUN [--config bottle] [--other PYTHON] [--json FILE] [options ...]
 
 RUN is the folder of a trained run; the configuration's data are found by ``CAPTUM_VAE_DATA``.
 PYTHON is the interpreter of an environment in which other code of this package is installed, such
@@ -19,6 +19,11 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from captum_vae.files import write_json
+from captum_vae.provenance import run_record
 
 _RUN = "import sys; from captum_vae.commands.main import main; sys.exit(main(sys.argv[1:]))"
 
@@ -65,15 +70,20 @@ def main() -> None:
     parser.add_argument("run", help="folder of a trained run")
     parser.add_argument("--config", default="bottle", help="name or file of the configuration")
     parser.add_argument("--other", help="interpreter of an environment with other code")
+    parser.add_argument("--json", type=Path, help="file for what was found")
     asked, options = parser.parse_known_args()
     now, results = cost(sys.executable, asked.run, asked.config, options)
-    report: dict[str, Any] = {"now": now}
+    report: dict[str, Any] = {**run_record(torch.device("cpu")), "now": now}
     if asked.other:
-        other, others_results = cost(asked.other, asked.run, asked.config, [])
+        python = os.path.abspath(asked.other)
+        other, others_results = cost(python, asked.run, asked.config, [])
+        report["other_commit"] = others_results["commit"]
         report["other"] = other
         report["ratios"] = {name: round(other[name] / now[name], 2) for name in now}
         report["largest_differences"] = furthest(results, others_results)
     print(json.dumps(report, indent=1))
+    if asked.json:
+        write_json(asked.json, report)
 
 
 if __name__ == "__main__":
