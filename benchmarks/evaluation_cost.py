@@ -1,6 +1,6 @@
 """What one ``captum-vae evaluate`` costs, and the same by the code of another environment.
 
-    python -m benchmarks.evaluation_cost RUN [--config bottle] [--other PYTHON] [--json FILE] [options ...]
+    python -m benchmarks.evaluation_cost RUN [--other PYTHON] [--json FILE] [options ...]
 
 RUN is the folder of a trained run; the configuration's data are found by ``CAPTUM_VAE_DATA``.
 PYTHON is the interpreter of an environment in which other code of this package is installed, such
