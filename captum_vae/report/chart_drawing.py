@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib.transforms import Bbox
 
 from captum_vae.report.charts import Chart, Scatter
@@ -183,10 +185,14 @@ def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float
     names = list(dict.fromkeys(dot.series for dot in dots))
     published = [name for name in names if name in chart.published]
     marks = _marks(published, [name for name in names if name not in published])
-    axes.set(xscale=chart.scale, yscale=chart.scale)
+    if chart.scale == "log":
+        axes.set(xscale="log", yscale="log")
     for name, mark in marks.items():
         known = [place for dot in dots if dot.series == name and (place := dot.place)]
         _draw_marks(axes, name, mark, known, linewidth=0.8)
+    if chart.scale == "log":
+        _name_powers(axes.xaxis)
+        _name_powers(axes.yaxis)
     # The axes span the values: with few seeds an interval may be many times as long as all values
     # are apart, and is cut.
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
@@ -201,6 +207,20 @@ def _draw_scatter(axes: Axes, chart: Scatter, table: Mapping[str, Any]) -> float
         words = textwrap.fill(f"undefined, and not drawn: {'; '.join(missing)}", _NOTE)
         axes.figure.supxlabel(words, x=0.02, ha="left", fontsize=8)
     return _SCATTER_HEIGHT
+
+
+def _name_powers(axis: Axis) -> None:
+    """Plain words for the numbers of a logarithmic axis, between powers of ten where few are."""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_minor_formatter(FuncFormatter(_power) if high < 10 * low else NullFormatter())
+
+
+def _power(value: float, _: object) -> str:
+    if value < 1e5:
+        return f"{value:g}"
+    tens = math.log10(value)
+    return f"10^{tens:.0f}" if abs(tens - round(tens)) < 1e-9 else f"{value:g}"
 
 
 def _draw_dot(axes: Axes, dot: _Dot, place: tuple[float, float], color: str, words: str) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from matplotlib.collections import LineCollection
@@ -121,3 +121,12 @@ def test_a_table_without_any_number_can_be_drawn() -> None:
     rows: list[list[Cell]] = [["ours", "10", None, None, ""]]
     assert chart_svg(CHART, asdict(ResultTable("points", "", COLUMNS, rows)))
     assert drawn(rows).get_supxlabel() == "undefined, and not drawn: ours, gamma 10"
+
+
+def test_a_logarithmic_axis_names_powers_in_plain_words():
+    rows = [["a", "1", x, y] for x, y in ((1e6, 0.05), (1e7, 0.5), (1e8, 7.0))]
+    table = {"columns": ["model", "gamma", "error", "score"], "rows": rows}
+    axes = draw(replace(CHART, scale="log"), table).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()][1:-1] == ["10^6", "10^7", "10^8"]
+    assert "0.1" in [label.get_text() for label in axes.get_yticklabels()]
+    assert not any(text.get_text() for text in axes.texts)
