@@ -87,6 +87,8 @@ def as_batch(images: Any, channels: int, size: tuple[int, int] | None) -> Tensor
         if images.is_floating_point():
             return images
         images = images.numpy()
+    if isinstance(images, np.ndarray) and images.dtype == object:  # images of several sizes
+        images = list(images)
     if isinstance(images, np.ndarray) and (
         images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
     ):

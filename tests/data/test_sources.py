@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -138,6 +139,9 @@ def test_a_batch_of_arrays_is_brought_to_one_size_and_channels():
     images = [np.full((4, 6), 255, np.uint8), np.zeros((8, 8, 3), np.float32)]
     batch = as_batch(images, 3, (5, 7))
     assert batch.shape == (2, 3, 5, 7) and batch[0].min() == 1 and batch[1].max() == 0
+    of_objects = np.empty(2, object)  # as Ray Data gives images of several sizes
+    of_objects[:] = images
+    assert torch.equal(as_batch(of_objects, 3, (5, 7)), batch)
     with pytest.raises(ValueError, match="run from 0 to 2"):
         as_batch([np.full((4, 4), 2.0) * np.eye(4)], 1, None)
     with pytest.raises(TypeError, match="wanted an array or list"):
