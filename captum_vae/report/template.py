@@ -71,7 +71,9 @@ footer { margin-top: 2.4rem; font-size: .85rem; color: var(--soft); }
   main { padding: 0; max-width: none; min-height: 0; }
   p, figcaption { max-width: none; }
   section { margin-top: 1.2rem; padding-top: 1rem; }
-  figure, table, pre { break-inside: avoid; }
+  figure, pre, tr, p { break-inside: avoid; }
+  table:has(th:nth-child(8)) { font-size: .75rem; }
+  table:has(th:nth-child(8)) :is(th, td) { padding-right: .5rem; }
   h2, section > p:not(:last-child) { break-after: avoid; }
   .picture, .wide { overflow: visible; }
   figure img { width: 100%; max-height: 195mm; object-fit: contain; object-position: left;

@@ -187,6 +187,17 @@ def cost_of_a_monitor() -> str:
     return f"costs at most {100 * share:.1f}% of the training's time on the VAEs measured"
 
 
+def cost_of_an_evaluation() -> str:
+    found = result("evaluation_cost")
+    assert max(found["largest_differences"].values()) < 1e-6
+    now = found["now"]
+    return (
+        f"it took {now['cpu_seconds']:.0f} CPU seconds and {now['peak_mb'] / 1000:.2f} GB, and the "
+        f"code of {found['other_commit'][:7]} {found['ratios']['cpu_seconds']:.1f} times as many "
+        f"seconds and {found['ratios']['peak_mb']:.1f} times as much memory"
+    )
+
+
 def cost_of_stacked_seeds() -> str:
     names = {"factorvae": "FactorVAE", "normalised": "mode `normalised`", "vae": "a plain VAE"}
     runs = {name: result(f"stacked_seeds_{name}_cpu") for name in names}
@@ -304,6 +315,7 @@ SENTENCES = [
     Sentence("docs/detector.md", promises_kept),
     Sentence("docs/detector.md", promises_on_unseen),
     Sentence("docs/localization.md", cost_of_the_choice),
+    Sentence("docs/localization.md", cost_of_an_evaluation),
     Sentence("docs/results/faithfulness.md", which_weighting_is_faithful),
     Sentence("docs/own_training.md", cost_of_a_monitor),
     Sentence("docs/disentanglement.md", cost_of_stacked_seeds),

@@ -736,6 +736,31 @@ def test_paper_holds_whole_pictures_and_no_controls(shown: Shown) -> None:
 
 
 @pytest.mark.slow
+def test_paper_holds_whole_tables(chromium: Any, tmp_path: Path) -> None:
+    names = ["model", "gamma", "seeds", *(f"way {n}" for n in range(7))]
+    intervals = ["2643.818 [457.186, 4830.450]", *["0.009 [-0.085, 0.083]"] * 3]
+    cells = [["AD-FactorVAE (paper)", "40", "2", *intervals, *["0.123"] * 3]] * 40
+    page = write_page(
+        tmp_path / "index.html",
+        title="What was measured",
+        lead="",
+        sections=[Section("Measured", ["Of many models."], tables=[Table(names, cells)])],
+    )
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        # The width of A4 within the page's margins, 178 mm.
+        browser.show(chromium, page, width=673, height=1000)
+        table = "document.querySelector('table')"
+        assert chromium.execute_script(f"return {table}.getBoundingClientRect().right") <= 673
+        # A table longer than a page begins where its heading stands.
+        assert chromium.execute_script(f"return getComputedStyle({table}).breakInside") == "auto"
+        row = f"getComputedStyle({table}.querySelector('tr'))"
+        assert chromium.execute_script(f"return {row}.breakInside") == "avoid"
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DEFECTS, DIMENSIONS])
 def test_nothing_is_cut_off_at_400_pixels(
     chromium: Any, kind: str, request: pytest.FixtureRequest
