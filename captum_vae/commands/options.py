@@ -254,6 +254,8 @@ def _is_value(word: str, item: Any) -> bool:
 
 
 def _as_list(given: Sequence[str], *, single: bool) -> str:
+    # A comma between two words separates them once.
+    given = [*(value.removesuffix(",") for value in given[:-1]), *given[-1:]]
     words = [word.strip() for value in given for word in value.split(",")]
     text = ",".join(given)
     if text.lstrip().startswith(("[", "{")) or (single and len(words) == 1):
