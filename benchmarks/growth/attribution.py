@@ -48,16 +48,10 @@ def in_dimensions(smoke: bool, largest: float) -> Growth:
     rows: list[Row] = []
     for dims in sizes:
         vae, images = MNISTVAE(dims).eval(), torch.rand(8, 1, 28, 28)
-        rows += [
-            point(f"MNIST encoder, {layer}", dims, vae, f"encoder.{layer}", images)
-            for layer in layers
-        ]
+        rows += points("MNIST encoder", dims, vae, "encoder", layers, images)
     for dims in sizes if not smoke else ():
         deep, images = ResNet18VAE(dims, image_size=128).eval(), torch.rand(1, 3, 128, 128)
-        rows += [
-            point(f"ResNet18, {layer}", dims, deep, f"encoder.backbone.{layer}", images)
-            for layer in ("layer4", "layer2")
-        ]
+        rows += points("ResNet18", dims, deep, "encoder.backbone", ("layer4", "layer2"), images)
     return Growth(
         "Attribution in the number of latent dimensions",
         "latent dimensions",
@@ -88,16 +82,9 @@ def in_side(smoke: bool, largest: float) -> Growth:
             hidden=None,
             decoder_channels=(8, 8),
         )
-        rows += [
-            point(
-                f"ResNet18, pooled, {layer}",
-                side,
-                deep.eval(),
-                f"encoder.backbone.{layer}",
-                torch.rand(1, 3, side, side),
-            )
-            for layer in ("layer4", "layer2")
-        ]
+        images = torch.rand(1, 3, side, side)
+        layers = ("layer4", "layer2")
+        rows += points("ResNet18, pooled", side, deep.eval(), "encoder.backbone", layers, images)
     return Growth(
         "Attribution in the side of the image",
         "pixels a side",
@@ -112,12 +99,10 @@ def in_batch(smoke: bool, largest: float) -> Growth:
     """Batch, 32 dimensions."""
     rows: list[Row] = []
     vae = MNISTVAE(32).eval()
+    layers = ("relu2",) if smoke else ("relu2", "conv2", "relu1")
     for batch in up_to(largest, (1, 4) if smoke else (1, 4, 16, 64, 256, 1024, 4096)):
         images = torch.rand(batch, 1, 28, 28)
-        rows += [
-            point(f"MNIST encoder, {layer}", batch, vae, f"encoder.{layer}", images)
-            for layer in (("relu2",) if smoke else ("relu2", "conv2", "relu1"))
-        ]
+        rows += points("MNIST encoder", batch, vae, "encoder", layers, images)
     return Growth(
         "Attribution in the batch",
         "images in a batch",
@@ -131,6 +116,13 @@ _HOW = (
     "Processor seconds are the least of up to five calls by one thread; memory is the most bytes "
     "of tensors alive at once above what was there before, the maps themselves included."
 )
+
+
+def points(
+    name: str, size: int, vae: nn.Module, within: str, layers: Iterable[str], images: Tensor
+) -> list[Row]:
+    """One point for each layer of a part of the model."""
+    return [point(f"{name}, {layer}", size, vae, f"{within}.{layer}", images) for layer in layers]
 
 
 def point(

@@ -74,8 +74,6 @@ def evaluate(
         ValueError: A name is unknown, an option out of range, or a model cannot be read.
         FileNotFoundError: The checkpoint or the data are not there.
     """
-    import torch.distributed as dist
-
     from captum_vae.commands.evaluation_steps import (
         build_samples,
         choose_lines,
@@ -96,6 +94,7 @@ def evaluate(
     from captum_vae.localization.model_pass import KeptWeights
     from captum_vae.localization.samples import SampleSubset, evenly_spaced
     from captum_vae.posterior import as_adapter
+    from captum_vae.processes import process_count, rank
     from captum_vae.progress import Progress, stage
     from captum_vae.provenance import run_record
     from captum_vae.training.devices import join_processes
@@ -115,8 +114,7 @@ def evaluate(
         check_writable(report_json, "report_json")
     protocol = protocol or Protocol()
     on = join_processes(accelerator)
-    processes = dist.get_world_size() if dist.is_initialized() else 1
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    first = rank() == 0
     shown_progress: Progress = "auto" if first else "off"
     with (
         naming_dead_loaders(),
@@ -174,7 +172,7 @@ def evaluate(
         active = measure_active(fitted_on, adapter, passes)
         facts = {
             **run_record(on, seed=seed),
-            "processes": processes,
+            "processes": process_count(),
             "model": asdict(model)
             | {"class": type(vae).__name__, "posterior_read_by": repr(adapter)},
             "normal": asdict(normal)

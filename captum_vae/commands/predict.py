@@ -65,7 +65,6 @@ def predict(
         FileNotFoundError: There is no such detector, or there are no images.
     """
     import contextlib
-    import os
     import time
     from pathlib import Path
 
@@ -87,9 +86,10 @@ def predict(
     )
     from captum_vae.localization.detector.promise_check import unlike_where_normal
     from captum_vae.localization.detector.saving import read_record
+    from captum_vae.processes import rank
     from captum_vae.progress import progress_bar
     from captum_vae.provenance import run_record
-    from captum_vae.training.devices import chosen_device, start_fabric
+    from captum_vae.training.devices import join_processes
     from captum_vae.training.logs import say
 
     for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
@@ -97,11 +97,8 @@ def predict(
     whole_number("shown", shown, least=1)
     if watch is not None:
         real_number("watch", watch, above=0)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        place = start_fabric(device, "float32").device
-    else:
-        place = chosen_device(device)
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    place = join_processes(device, "device")
+    first = rank() == 0
     record = read_record(detector)
     own = None
     if model is not None:

@@ -24,6 +24,7 @@ from captum_vae.metrics.localization.images import (
     scores_of_image,
 )
 from captum_vae.metrics.localization.pixel_counts import PixelCounts, Units
+from captum_vae.processes import gather
 
 
 class ThresholdCounter:
@@ -128,7 +129,7 @@ class RowCounter:
             intervals = bootstrap_intervals(
                 pixel.units, values=values, resamples=resamples, seed=seed
             )
-        shares = gathered((self.images, self.seconds))
+        shares = gather((self.images, self.seconds))
         images = sorted((image for share, _ in shares for image in share), key=lambda i: i.index)
         seconds = sum(seconds for _, seconds in shares)
         entry = self.entry
@@ -231,12 +232,3 @@ def _unit_names(batch: SampleBatch, units: Units, seen: dict[str, int]) -> list[
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names
-
-
-def gathered(value: Any) -> list[Any]:
-    """One value per process, on every process."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
@@ -20,6 +19,7 @@ from captum_vae.localization.samples import (
     dataset_of,
     described,
 )
+from captum_vae.processes import process_count, rank
 from captum_vae.progress import ProgressBar
 
 
@@ -74,9 +74,7 @@ class ImageBatches:
         self.shape: tuple[int, ...] | None = None
         self._truth = truth
         self._range = value_range
-        parallel = shared and dist.is_initialized()
-        self._rank = dist.get_rank() if parallel else 0
-        self._processes = dist.get_world_size() if parallel else 1
+        self._rank, self._processes = (rank(), process_count()) if shared else (0, 1)
         self._batches: Iterable[Any]
         self._share: list[int] | None = None
         samples = dataset_of(data, argument, truth)
@@ -88,7 +86,7 @@ class ImageBatches:
                 raise ValueError(f"{argument} is empty; wanted at least one image")
             self._share = list(range(self._rank, len(samples), self._processes))
             self._batches = DataLoader(
-                SampleSubset(samples, self._share) if parallel else samples,
+                SampleSubset(samples, self._share) if self._processes > 1 else samples,
                 batch_size=batch_size,
                 collate_fn=collate_samples,
                 num_workers=workers,

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_vae.localization.counters import gathered, ignored_pixels
+from captum_vae.localization.counters import ignored_pixels
 from captum_vae.localization.counting import ScoredBatch
 from captum_vae.localization.entries import Entry
+from captum_vae.processes import gather
 
 _BINS = 4096
 """Steps from a map's lowest to its highest score. Scores in one step count as tied."""
@@ -54,7 +55,7 @@ class PaintedCounter:
         """
         lowest = min((float(score.min()) for _, score, _ in self._seen), default=math.inf)
         highest = max((float(score.max()) for _, score, _ in self._seen), default=-math.inf)
-        ends = gathered((lowest, highest))
+        ends = gather((lowest, highest))
         lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
         counts = np.zeros((2, self._images, _BINS))
         factor = (_BINS - 1) / max(highest - lowest, 1e-30)
@@ -63,7 +64,7 @@ class PaintedCounter:
             both = torch.bincount(steps + _BINS * truth.flatten().cpu(), minlength=2 * _BINS)
             counts[:, image] += both.view(2, _BINS).numpy()
         self._seen.clear()
-        normal, anomalous = torch.from_numpy(np.sum(gathered(counts), axis=0))
+        normal, anomalous = torch.from_numpy(np.sum(gather(counts), axis=0))
         # Pairs that a normal pixel of image i loses to an anomalous one of image j, ties half: a
         # sum over images drawn is then a sum of these, without a curve for every resample.
         won = (normal.cumsum(1) - normal / 2) @ anomalous.T

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from captum_vae.metrics.activity import ActiveDimensionAccumulator, ActiveDimensions
+from captum_vae.processes import gather
 from captum_vae.training.batches import SeededImages, load_batches
-from captum_vae.training.devices import gather
 
 
 def measure_active_dimensions(

@@ -8,7 +8,7 @@ small, so one flattened all-reduce after the backward pass costs little.
 import atexit
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -120,12 +120,3 @@ def largest(values: list[int], device: torch.device) -> list[int]:
     tensor = torch.tensor(values, device=device)
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return [int(value) for value in tensor.tolist()]
-
-
-def gather(value: Any) -> list[Any]:
-    """One ``value`` per process, by rank, on every process."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

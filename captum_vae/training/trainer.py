@@ -17,6 +17,7 @@ from captum_vae.data.loading import is_of_a_dead_loader, naming_dead_loaders
 from captum_vae.files import DamagedFileError, holding
 from captum_vae.lost_processes import stopping_in_agreement, telling_lost_processes
 from captum_vae.metrics.activity import ActiveDimensions
+from captum_vae.processes import gather
 from captum_vae.provenance import run_record
 from captum_vae.training.active_report import measure_active_dimensions
 from captum_vae.training.batches import (
@@ -39,7 +40,6 @@ from captum_vae.training.data_digest import data_digest
 from captum_vae.training.devices import (
     average_gradients,
     broadcast_weights,
-    gather,
     largest,
     start_fabric,
 )

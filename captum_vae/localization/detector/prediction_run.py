@@ -40,6 +40,7 @@ from captum_vae.localization.detector.output_files import (
     write_mask,
 )
 from captum_vae.localization.detector.prediction import boxes_of
+from captum_vae.processes import process_count, rank
 from captum_vae.progress import ProgressBar
 
 SETTINGS = "settings.json"
@@ -139,8 +140,7 @@ def predict_into(
     Returns:
         How many images this process predicted.
     """
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    processes = dist.get_world_size() if dist.is_initialized() else 1
+    own, processes = rank(), process_count()
     before = done(folder)
     if dist.is_initialized():
         # Nobody writes before all have read what was there.
@@ -152,7 +152,7 @@ def predict_into(
         if printable(sources.name(index)) not in before
         and (not settled or sources.path(index).stat().st_mtime <= now - settled)
     ]
-    share = waiting[rank::processes]
+    share = waiting[own::processes]
     if not share:
         return 0
     loader = DataLoader(
@@ -161,7 +161,7 @@ def predict_into(
         num_workers=workers,
         collate_fn=list,
     )
-    journal = Journal(folder, rank, processes)
+    journal = Journal(folder, own, processes)
     try:
         with naming_dead_loaders():
             for items in loaded(bar(loader, "predicting")):
