@@ -1,5 +1,6 @@
 """A plain folder of normal images, with or without abnormal ones and their masks."""
 
+import sys
 from pathlib import Path
 
 from typing_extensions import Unpack
@@ -110,10 +111,7 @@ def _listed(folder: Path, *, skip: Path | None = None, masks: bool = False) -> L
 
 
 def _normal_files(folder: Path, found: Listing) -> list[ImageFile]:
-    return [
-        ImageFile(path, _name(path, folder), _name(path.parent, folder), 0, EMPTY)
-        for path in found.images
-    ]
+    return [ImageFile(path, *_name_and_group(path, folder), 0, EMPTY) for path in found.images]
 
 
 def _abnormal_files(
@@ -126,13 +124,7 @@ def _abnormal_files(
     if truth is not None:
         warn_of_missing_masks(found.images, mask_of, truth)
     return [
-        ImageFile(
-            path,
-            _name(path, folder),
-            _name(path.parent, folder),
-            1,
-            mask_of.get(path, UNKNOWN),
-        )
+        ImageFile(path, *_name_and_group(path, folder), 1, mask_of.get(path, UNKNOWN))
         for path in found.images
     ]
 
@@ -141,5 +133,6 @@ def _key(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _name(path: Path, folder: Path) -> str:
-    return readable_name(path.relative_to(folder.parent))
+def _name_and_group(path: Path, folder: Path) -> tuple[str, str]:
+    name = readable_name(path.relative_to(folder.parent))
+    return name, sys.intern(name.rpartition("/")[0])

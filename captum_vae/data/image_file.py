@@ -15,7 +15,7 @@ EMPTY: MaskState = "empty"
 UNKNOWN: MaskState = "unknown"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """One image on disk and its ground truth.
 

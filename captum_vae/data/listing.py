@@ -70,22 +70,27 @@ def files_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
     Folders are left aside, hidden ones excepted, which are passed over.
     """
     found = Listing()
-    for path in _entries(folder):
-        if path.name.startswith(".") or not path.is_dir():
-            _sort_in(path, found)
+    for entry in _entries(folder):
+        if entry.hidden or not entry.is_folder:
+            _sort_in(entry, found)
     return natural_sort(found.images), found.passed_over
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder in natural order, links included, hidden ones passed over."""
     return natural_sort(
-        path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")
+        entry.path for entry in _entries(folder) if entry.is_folder and not entry.hidden
     )
 
 
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
     """Sort paths so that numbers in names count as numbers."""
-    return sorted(paths, key=lambda path: (_natural_key(path.as_posix()), path.as_posix()))
+    named = [(path.as_posix(), path) for path in paths]
+    if not named:
+        return []
+    # The folders that all of them lie in decide nothing, and would be taken apart for each.
+    shared = os.path.commonprefix([min(named)[0], max(named)[0]]).rfind("/") + 1
+    return [path for _, path in sorted(named, key=lambda it: (_natural_key(it[0][shared:]), it[0]))]
 
 
 def as_path(argument: str, value: Any) -> Path:
@@ -134,36 +139,57 @@ def counted_reasons(passed_over: Sequence[PassedOver]) -> str:
     return ", ".join(f"{count} {reason} ({example[reason]})" for reason, count in counts.items())
 
 
+class _Entry(NamedTuple):
+    """What lies in a folder, told by the folder itself but for links."""
+
+    path: Path
+    is_link: bool
+    is_folder: bool
+    is_file: bool
+
+    @property
+    def hidden(self) -> bool:
+        return self.path.name.startswith(".")
+
+
 def _search(folder: Path, found: Listing, visited: set[tuple[int, int]]) -> None:
     visited.add(_identity(folder))
     # Real folders before links, so that a linked folder that also lies here keeps its own place.
-    entries = sorted(_entries(folder), key=lambda path: (path.is_symlink(), path.name))
+    entries = sorted(_entries(folder), key=lambda entry: (entry.is_link, entry.path.name))
     if not entries:
         found.passed_over.append(PassedOver(folder, "empty folder"))
-    for path in entries:
-        if path.name.startswith(".") or not path.is_dir():
-            _sort_in(path, found)
-        elif _identity(path) not in visited:
-            _search(path, found, visited)
-        elif path.is_symlink():
-            found.passed_over.append(PassedOver(path, "link to a folder read elsewhere"))
+    for entry in entries:
+        if entry.hidden or not entry.is_folder:
+            _sort_in(entry, found)
+        elif _identity(entry.path) not in visited:
+            _search(entry.path, found, visited)
+        elif entry.is_link:
+            found.passed_over.append(PassedOver(entry.path, "link to a folder read elsewhere"))
 
 
-def _sort_in(path: Path, found: Listing) -> None:
+def _sort_in(entry: _Entry, found: Listing) -> None:
     """Put a file where it belongs."""
-    if path.name.startswith("."):
+    path = entry.path
+    if entry.hidden:
         found.passed_over.append(PassedOver(path, "hidden"))
-    elif not path.exists():
+    elif entry.is_link and not path.exists():
         found.passed_over.append(PassedOver(path, "link to nothing"))
-    elif path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+    elif path.suffix.lower() not in IMAGE_SUFFIXES or not entry.is_file:
         found.passed_over.append(PassedOver(path, "no image by its ending"))
     else:
         found.images.append(path)
 
 
-def _entries(folder: Path) -> list[Path]:
-    with reading(folder, "a folder that may be listed"):
-        return [folder / name for name in os.listdir(folder)]
+def _entries(folder: Path) -> list[_Entry]:
+    with reading(folder, "a folder that may be listed"), os.scandir(folder) as entries:
+        return [_entry(folder / entry.name, entry) for entry in entries]
+
+
+def _entry(path: Path, found: os.DirEntry[str]) -> _Entry:
+    if found.is_symlink():
+        # pathlib answers False where os.DirEntry raises, such as at a loop of links.
+        return _Entry(path, True, path.is_dir(), path.is_file())
+    return _Entry(path, False, found.is_dir(), found.is_file())
 
 
 def _identity(folder: Path) -> tuple[int, int]:

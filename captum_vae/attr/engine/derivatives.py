@@ -154,7 +154,7 @@ class Convolved(Derivative):
 
     def transposed(self, cotangents: Mapping[int, Vectors]) -> list[Vectors | None]:  # noqa: D102
         cotangent, shape = cotangents[0], self.inputs[0].shape
-        if cotangent.same_everywhere and self._pays(cotangent):
+        if cotangent.same_everywhere and self._shares_kernel(cotangent):
             return [self._of_one_row_per_channel(cotangent)]
         stack = cotangent.samples()
         found = cropped(self.backwards(merged(stack)), shape[2:])
@@ -165,38 +165,26 @@ class Convolved(Derivative):
         made = self.convolution(merged(stack))
         return {0: Vectors(split_axis(made, 0, stack.shape[:2]), self.shape, own=True)}
 
-    def _pays(self, cotangent: Vectors) -> bool:
-        """Whether T kernels' work is more than that of T products and of one kernel."""
-        kernel = math.prod(self.convolution.kernel)
-        return kernel * len(cotangent) > len(cotangent) + 3 * kernel
+    def _shares_kernel(self, cotangent: Vectors) -> bool:
+        """Whether rows that are equal over positions go through the kernel together.
+
+        A graph would keep what every channel makes alone, and a GPU has not been measured.
+        """
+        rows, gate = cotangent.rows, cotangent.gate
+        if torch.is_grad_enabled() or rows.is_cuda or is_traced(rows):
+            return False
+        images = rows.shape[1] if gate is None or len(gate) == 1 else 1
+        return self.backwards.shares_one_kernel(len(rows) * images)
 
     def _of_one_row_per_channel(self, cotangent: Vectors) -> Vectors:
-        """Cotangents that are the same row l[t, o] everywhere, under a mask m[b, o, q].
-
-        With n[b, o, k, p] = sum over r of W[o, k, r] m[b, o, (p - r) / s], what output o makes of
-        its mask alone, the result is sum over o of l[t, o] n[b, o, k, p]. The kernel is applied
-        once for all T, at T R / (T + R) times less work for a kernel of R places.
-        """
-        shape = self.inputs[0].shape
-        rows = cotangent.rows.flatten(2)  # (T, 1 or B, O)
+        """Cotangents that are the same row l[t, o] everywhere, under a mask m[b, o, q]."""
         mask = cotangent.gate
         if mask is None:
-            mask = rows.new_ones(1, *self.shape[1:])
+            mask = cotangent.rows.new_ones(1, *self.shape[1:])
         mask = mask.expand(len(mask), *self.shape[1:])
-        found = []
-        # What the outputs make alone is large: some images at a time.
-        size = math.prod(self.shape[1:2]) * math.prod(shape[1:]) // self.convolution.groups
-        all_at_once = mask.device.type != "cpu" or is_traced()
-        step = len(mask) if all_at_once else max(1, _VALUES_AT_ONCE // size)
-        for start in range(0, len(mask), step):
-            some = self.backwards.of_each_channel(mask[start : start + step])
-            some = cropped(some, shape[2:])  # (b, g, O/g, K/g, *positions)
-            own = rows if rows.shape[1] == 1 else rows[:, start : start + step]
-            own = split_axis(own, 2, some.shape[1:3]).permute(1, 2, 0, 3)  # (b, g, T, O/g)
-            product = own.to(some.dtype) @ some.flatten(3)
-            found.append(split_axis(product, 3, some.shape[3:]).transpose(1, 2).flatten(2, 3))
-        stack = found[0] if len(found) == 1 else torch.cat(found)
-        return Vectors(stack.transpose(0, 1), shape)
+        found = self.backwards.of_scaled_channels(mask, cotangent.rows.flatten(2))
+        shape = self.inputs[0].shape
+        return Vectors(cropped(found, shape[2:]), shape, own=True)
 
 
 class Multiplied(Derivative):
@@ -421,9 +409,6 @@ def cropped(values: Tensor, sizes: Sequence[int]) -> Tensor:
     for axis, size in enumerate(sizes, values.dim() - len(sizes)):
         values = values if values.shape[axis] == size else values.narrow(axis, 0, size)
     return values
-
-
-_VALUES_AT_ONCE = 2**24  # 64 MiB in float32
 
 
 def _gradients(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, ...]:
