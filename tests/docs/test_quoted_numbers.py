@@ -211,7 +211,8 @@ def cost_of_stacked_seeds() -> str:
     return (
         f"{seeds} seeds of {steps} steps by themselves took these times the processor seconds that "
         f"they took together, importing included: {ratios('speedup')}; within the training "
-        f"{ratios('speedup_of_steps')}"
+        f"{ratios('speedup_of_steps')}, or {ratios('speedup_of_steps_keeping_memory')} where "
+        "single runs too keep freed memory"
     )
 
 

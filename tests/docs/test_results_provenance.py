@@ -13,7 +13,6 @@ from tests.docs.blocks import DOCS, ROOT
 FILES = sorted((DOCS / "results").glob("*.json"))
 
 ABSOLUTE = {
-    "calls.json": "measured before its command was recorded as it is run",
     "faithfulness_bottle.json": "measured on a run in another folder",
 }
 """Files whose command holds a path of one machine, and why."""
@@ -25,9 +24,6 @@ NOT_HERE = {
     "monitoring.json": "rebased",
 }
 """Files whose commit is not in this history, and why."""
-
-UNKNOWN = {"ad_loss_cpu.json": "measured before its benchmark recorded command and commit"}
-"""Files without command and commit, and why."""
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +43,7 @@ def absolute_paths(command: str) -> list[str]:
 
 
 def known(exceptions: dict[str, str]) -> list[Path]:
-    return [path for path in FILES if path.name not in UNKNOWN.keys() | exceptions.keys()]
+    return [path for path in FILES if path.name not in exceptions]
 
 
 @pytest.mark.parametrize(
@@ -87,5 +83,5 @@ def test_the_commit_of_a_result_is_in_this_history(path: Path) -> None:
 
 def test_exceptions_are_still_needed() -> None:
     names = {path.name for path in FILES}
-    assert ABSOLUTE.keys() | NOT_HERE.keys() | UNKNOWN.keys() <= names
+    assert ABSOLUTE.keys() | NOT_HERE.keys() <= names
     assert all(absolute_paths(stated(DOCS / "results" / name)[0]) for name in ABSOLUTE)
