@@ -21,7 +21,6 @@ NOT_HERE = {
     "localization_features_magnetic_tile.json": "rebased; captum_vae/ is as in c8a2733a85",
     "localization_features_ped2.json": "rebased; captum_vae/ is as in c8a2733a85",
     "speed_cpu_far.json": "rebased; captum_vae/ is as in d81ba68034",
-    "monitoring.json": "rebased",
 }
 """Files whose commit is not in this history, and why."""
 
