@@ -12,11 +12,6 @@ from tests.docs.blocks import DOCS, ROOT
 
 FILES = sorted((DOCS / "results").glob("*.json"))
 
-ABSOLUTE = {
-    "faithfulness_bottle.json": "measured on a run in another folder",
-}
-"""Files whose command holds a path of one machine, and why."""
-
 NOT_HERE = {
     "localization_features_magnetic_tile.json": "rebased; captum_vae/ is as in c8a2733a85",
     "localization_features_ped2.json": "rebased; captum_vae/ is as in c8a2733a85",
@@ -41,10 +36,6 @@ def absolute_paths(command: str) -> list[str]:
     ]
 
 
-def known(exceptions: dict[str, str]) -> list[Path]:
-    return [path for path in FILES if path.name not in exceptions]
-
-
 @pytest.mark.parametrize(
     ("command", "paths"),
     [
@@ -58,20 +49,22 @@ def test_absolute_paths_are_found(command: str, paths: list[str]) -> None:
     assert absolute_paths(command) == paths
 
 
-@pytest.mark.parametrize("path", known(ABSOLUTE), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_result_states_a_command_that_runs_from_the_repository(path: Path) -> None:
     command, _ = stated(path)
     assert command
     assert not absolute_paths(command)
 
 
-@pytest.mark.parametrize("path", known({}), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_result_states_a_commit_without_changes(path: Path) -> None:
     _, commit = stated(path)
     assert re.fullmatch("[0-9a-f]{40}", commit), commit
 
 
-@pytest.mark.parametrize("path", known(NOT_HERE), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name not in NOT_HERE], ids=lambda path: path.stem
+)
 def test_the_commit_of_a_result_is_in_this_history(path: Path) -> None:
     shallow = git("rev-parse", "--is-shallow-repository")
     if shallow.returncode or shallow.stdout.strip() != "false":
@@ -82,5 +75,4 @@ def test_the_commit_of_a_result_is_in_this_history(path: Path) -> None:
 
 def test_exceptions_are_still_needed() -> None:
     names = {path.name for path in FILES}
-    assert ABSOLUTE.keys() | NOT_HERE.keys() <= names
-    assert all(absolute_paths(stated(DOCS / "results" / name)[0]) for name in ABSOLUTE)
+    assert NOT_HERE.keys() <= names
