@@ -1,8 +1,9 @@
-"""Seeds trained in one process against as many runs by themselves: processor time, and how alike.
+r"""Seeds trained in one process against as many runs by themselves: processor time, and how alike.
 
-One command, some minutes on one core::
+One command for each variant, some minutes on one core::
 
-    python -m benchmarks.stacked_seeds --out docs/results/stacked_seeds_cpu.json
+    python -m benchmarks.stacked_seeds --variants factorvae --seeds 0 1 --steps 200 --pairs 1 \
+        --out docs/results/stacked_seeds_factorvae_cpu.json
 
 Every run is a process of its own with one thread: it draws dSprites, trains the model that
 ``captum-vae disentangle-seeds`` trains (``vae`` without the discriminator and its second batch),
@@ -10,8 +11,9 @@ writes log and checkpoint and measures the active dimensions. ``single`` is K su
 seed each by :class:`~captum_vae.training.Trainer`, ``stacked`` one process of K seeds by
 :func:`~captum_vae.training.stacked.fit_stacked`. The two take turns. A whole process is told as the
 system accounts for it, plus the seconds that starting Python and importing took, which is done
-once and then forked. Beside it stand the seconds a step within the training, to which a long run
-tends. ``single_keeping_memory`` is a single run in which freed memory is kept, as stacked runs keep
+once and then forked. Beside it stand the seconds a step, to which a long run tends: what the
+training of so many steps takes above one of a tenth of them, so that no set-up counts.
+``single_keeping_memory`` is a single run in which freed memory is kept, as stacked runs keep
 it, so that the allocator's part of the gain is told apart.
 """
 
@@ -111,15 +113,22 @@ def process(
 def measure(variant: str, seeds: Sequence[int], steps: int, batch: int, pairs: int) -> dict:
     """Both ways in turn; medians over pairs, and the largest difference of a loss at the end."""
     whole, trained, kept = [], [], []
+    fewer = max(1, steps // 10)
     with tempfile.TemporaryDirectory() as folder:
         for pair in range(pairs):
+
+            def run(way: str, some: Sequence[int], out: Path) -> tuple[float, float]:
+                """Seconds of the process, and of the steps above those of the shorter run."""
+                seconds, training = process(way, variant, some, steps, batch, out)
+                shorter = process(way, variant, some, fewer, batch, out / "fewer")[1]
+                return seconds, training - shorter
+
             out = Path(folder) / str(pair)
-            single = [process("single", variant, [s], steps, batch, out / "single") for s in seeds]
-            stacked = process("stacked", variant, seeds, steps, batch, out / "stacked")
+            single = [run("single", [s], out / "single") for s in seeds]
+            stacked = run("stacked", seeds, out / "stacked")
             whole.append((sum(seconds for seconds, _ in single), stacked[0]))
             trained.append((sum(seconds for _, seconds in single), stacked[1]))
-            way = "single_keeping_memory"
-            kept.append(process(way, variant, seeds[:1], steps, batch, out / "kept")[1])
+            kept.append(run("single_keeping_memory", seeds[:1], out / "kept")[1])
             print(variant, whole[-1], trained[-1], kept[-1], file=sys.stderr, flush=True)
         apart = max(
             _apart(Path(folder) / "0" / "single" / str(s), Path(folder) / "0" / "stacked" / str(s))
@@ -128,7 +137,7 @@ def measure(variant: str, seeds: Sequence[int], steps: int, batch: int, pairs: i
     count = len(seeds)
 
     def per_step(values: Sequence[float]) -> float:
-        return round(statistics.median(values) / (count * steps) * 1e3, 1)
+        return round(statistics.median(values) / (count * (steps - fewer)) * 1e3, 1)
 
     def ratio(values: Sequence[tuple[float, float]]) -> float:
         return round(statistics.median(one / other for one, other in values), 2)
@@ -166,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=100, help="two or more")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
