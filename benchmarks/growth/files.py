@@ -21,8 +21,9 @@ from captum_vae.training.batches import BatchOrder, SeededImages, load_batches
 IN_A_FOLDER = 5000
 STAGES = (
     "listing the folder",
-    "the data set: listing, headers, cache",
+    "the data set: listing, headers, cache reserved",
     "the first batch of 32 images",
+    "every image decoded into the cache",
     "digest: every file read once",
 )
 
@@ -70,8 +71,10 @@ def _stages(folder: Path, files: int) -> dict[str, Any]:
     (batch,) = load_batches(images, order, workers=0, device=torch.device("cpu"))
     assert batch.shape == (32, 1, 8, 8)
     ended(STAGES[2])
-    assert len(dataset.digest) == 64
+    dataset.preload()
     ended(STAGES[3])
+    assert len(dataset.digest) == 64
+    ended(STAGES[4])
     return found
 
 

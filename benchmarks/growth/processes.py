@@ -60,7 +60,8 @@ def measure(smoke: bool, largest: float) -> list[Growth]:
             "processor are of the process that took most, which is what the wall would show were "
             "the cores idle otherwise; on the wall four processes cannot beat the number of cores. "
             f"{LEAST:g} times faster with two is a slope of -0.77. Counts are the digests of "
-            "all thresholds, true and false positives, region overlaps and intervals.",
+            "all thresholds, true and false positives, region overlaps, scores and intervals; "
+            "memory is all that a process ever held, PyTorch included.",
             rows,
             {SERIES: -0.77, TOO_MANY: 0.0},
         )
@@ -131,7 +132,8 @@ def work(folder: Path, smoke: bool) -> None:
         *(counts.tied_negatives, counts.region_overlap),
     ):
         digest.update(values.numpy().tobytes())
-    digest.update(repr((counts.positives, counts.negatives, counts.regions)).encode())
+    totals = counts.positives, counts.negatives, counts.regions
+    digest.update(repr((totals, row.pixel.to_dict()["scores"])).encode())
     told = {
         "cpu_seconds": round(spent[0], 3),
         "wall_seconds": round(spent[1], 3),

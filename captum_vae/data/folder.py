@@ -135,4 +135,4 @@ def _key(path: Path, folder: Path) -> str:
 
 def _name_and_group(path: Path, folder: Path) -> tuple[str, str]:
     name = readable_name(path.relative_to(folder.parent))
-    return name, sys.intern(name.rpartition("/")[0])
+    return name, sys.intern(name.rpartition("/")[0] or ".")

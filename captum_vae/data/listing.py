@@ -182,10 +182,13 @@ def _sort_in(entry: _Entry, found: Listing) -> None:
 
 def _entries(folder: Path) -> list[_Entry]:
     with reading(folder, "a folder that may be listed"), os.scandir(folder) as entries:
-        return [_entry(folder / entry.name, entry) for entry in entries]
+        found = list(entries)
+    return [_entry(folder / entry.name, entry) for entry in found]
 
 
 def _entry(path: Path, found: os.DirEntry[str]) -> _Entry:
+    if path.name.startswith("."):  # passed over, wherever it may lead
+        return _Entry(path, found.is_symlink(), False, False)
     if found.is_symlink():
         # pathlib answers False where os.DirEntry raises, such as at a loop of links.
         return _Entry(path, True, path.is_dir(), path.is_file())

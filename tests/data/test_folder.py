@@ -27,6 +27,15 @@ def test_normal_images_alone_make_a_training_set(root: Path) -> None:
     assert all(sample.mask is not None and not sample.mask.any() for sample in data)
 
 
+def test_the_working_folder_is_a_group_like_any_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root / "ok")
+    data = ImageFolder(".")
+    assert data.names == ["2.png", "deep/10.bmp"]
+    assert data.groups == [".", "deep"]
+
+
 def test_abnormal_images_get_the_masks_of_their_subfolder(root: Path) -> None:
     data = ImageFolder(root / "ok", root / "bad", root / "truth")
     assert data.labels == [0, 0, 1, 1]

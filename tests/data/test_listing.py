@@ -19,6 +19,19 @@ def test_numbers_in_names_sort_as_numbers(tmp_path: Path, write_image: WriteImag
     assert names == ["a1.PNG", "a2.png", "a10.png", "b.png"]
 
 
+def test_a_hidden_link_is_passed_over_wherever_it_leads(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / ".link").symlink_to("x" * 300)  # longer than any name
+    (tmp_path / ".loop").symlink_to(".loop")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    found = list_images(tmp_path)
+    assert [path.name for path in found.images] == ["a.png"]
+    reasons = {entry.path.name: entry.reason for entry in found.passed_over}
+    assert reasons == {".link": "hidden", ".loop": "hidden", "loop.png": "link to nothing"}
+
+
 def test_everything_passed_over_is_listed_with_its_reason(
     tmp_path: Path, write_image: WriteImage
 ) -> None:

@@ -51,7 +51,14 @@ def test_seeds_train_on_the_cpu_at_a_tiny_size(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["--device", "cpu", "--cuda_graph", "off", "--seeds", "2", "--steps", "2"]
-    tiny += ["--variants", "[normalised]", "--batch_size", "4", "--samples", "300"]
+    tiny += [
+        "--variants",
+        "[normalised,paper,replication]",
+        "--batch_size",
+        "4",
+        "--samples",
+        "300",
+    ]
     assert main([*words, *tiny, "--metrics", "[factor_vae]", "--protocol", "paper"]) == 0
     assert (tmp_path / words[words.index("--out") + 1] / "results.json").is_file()
     if "--report_json" in words:

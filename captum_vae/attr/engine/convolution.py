@@ -119,9 +119,10 @@ class Convolution:
     def shares_one_kernel(self, rows: int) -> bool:
         """Whether :meth:`of_scaled_channels` costs less on a CPU than as many convolutions.
 
-        A row takes a multiplication per channel, position and output in place of one per place of
-        the kernel as well; applying the kernel once without adding up, a part of the result at a
-        time, costs as much as seven rows' convolutions (measured at 3 x 3).
+        A row then takes one multiplication for each channel, position and output, in place of as
+        many as the kernel has places; less well filled products make it two. Applying the kernel
+        once without adding up, a part of the result at a time, costs as much as seven rows'
+        convolutions (measured at 3 x 3).
         """
         kernel = math.prod(self.kernel)
         single = self.groups == 1 and set(self.stride) == {1} and not any(self.output_padding)

@@ -182,7 +182,8 @@ class Convolved(Derivative):
         if mask is None:
             mask = cotangent.rows.new_ones(1, *self.shape[1:])
         mask = mask.expand(len(mask), *self.shape[1:])
-        found = self.backwards.of_scaled_channels(mask, cotangent.rows.flatten(2))
+        rows = cotangent.rows.flatten(2).expand(-1, -1, self.shape[1])
+        found = self.backwards.of_scaled_channels(mask, rows)
         shape = self.inputs[0].shape
         return Vectors(cropped(found, shape[2:]), shape, own=True)
 

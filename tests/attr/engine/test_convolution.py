@@ -85,3 +85,38 @@ def test_pooled_encoders_have_the_gradients_of_autograd(layer, activation):
         (slope,) = torch.autograd.grad(codes[:, dim].sum(), features, retain_graph=True)
         expected = (slope.mean((2, 3), keepdim=True) * features).sum(1).relu()
         torch.testing.assert_close(found[:, dim], expected.detach())
+
+
+def test_codes_of_a_mean_over_channels_too_go_through_the_kernel_together(monkeypatch):
+    asked = []
+
+    def counted(self, u, scales):
+        asked.append(scales.shape)
+        return of_scaled_channels(self, u, scales)
+
+    of_scaled_channels = Convolution.of_scaled_channels
+    monkeypatch.setattr(Convolution, "of_scaled_channels", counted)
+    torch.manual_seed(0)
+    convolutions = nn.Sequential(
+        *(nn.Conv2d(2, 24, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(24, 25, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(25, 26, 3, padding=1), nn.ReLU()),
+    )
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.mean = convolutions, nn.Linear(1, 12)
+
+        def forward(self, x):
+            return self.mean(self.body(x).mean((1, 2, 3))[:, None])
+
+    encoder, images = Pooled().double(), torch.randn(2, 2, 9, 8, dtype=torch.float64)
+    found = LatentGradCAM(encoder, "body.1", posterior="mean").attribute(images)
+    assert asked == [(12, 1, 26)] * len(asked)
+    assert asked
+    features = convolutions[:2](images).detach().requires_grad_()
+    codes = encoder.mean(convolutions[2:](features).mean((1, 2, 3))[:, None])
+    (slope,) = torch.autograd.grad(codes[:, 5].sum(), features)
+    expected = (slope.mean((2, 3), keepdim=True) * features).sum(1).relu()
+    torch.testing.assert_close(found[:, 5], expected.detach())
