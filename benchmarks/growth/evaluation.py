@@ -31,7 +31,8 @@ def in_images(smoke: bool, largest: float) -> Growth:
         "Evaluation in images",
         "images",
         "Images of 16 x 16 pixels, so that what an image costs outweighs its pixels: every metric "
-        "with the counts of each image kept, and the bootstrap over images from them.",
+        "with the counts of each image kept, and the bootstrap over images from them, whose memory "
+        "includes the counting before it.",
         rows,
         {row["series"]: 1.0 for row in rows},
     )
