@@ -208,11 +208,16 @@ def cost_of_stacked_seeds() -> str:
     def ratios(key: str) -> str:
         return listed(f"{rows[name][key]:.2f} for {told}" for name, told in names.items())
 
+    differing = listed(
+        f"at most {rows[name]['largest_relative_difference_of_a_loss']:.1g} ({told})"
+        for name, told in names.items()
+    )
     return (
         f"{seeds} seeds of {steps} steps by themselves took these times the processor seconds that "
-        f"they took together, importing included: {ratios('speedup')}; within the training "
+        f"they took together, importing included: {ratios('speedup')}; by the step, set-up aside, "
         f"{ratios('speedup_of_steps')}, or {ratios('speedup_of_steps_keeping_memory')} where "
-        "single runs too keep freed memory"
+        f"single runs too keep freed memory. By then a loss differs by {differing} from that of "
+        "the run by itself"
     )
 
 
