@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from captum_vae.data import DSprites
+from captum_vae.experiments.seed_run import SeedRun
+from captum_vae.experiments.seed_runs import build_run
 from captum_vae.losses import ELBO, AttentionDisentanglementLoss
 from captum_vae.models import ConvVAE, FactorDiscriminator
+from captum_vae.models.base import GaussianVAE
 from captum_vae.training import (
     AttentionTerm,
     FactorVAEObjective,
@@ -104,6 +108,41 @@ def test_a_hundred_steps_are_those_of_the_trainer(
         assert [line.keys() for line in ours] == [line.keys() for line in theirs]
         for line, other in zip(ours, theirs, strict=True):
             assert line == pytest.approx(other, rel=1e-6, abs=1e-8)
+
+
+class Sprites(Dataset[Tensor]):
+    """Forty images from all over dSprites, in double precision."""
+
+    def __init__(self) -> None:
+        self.data = DSprites()
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.data[index * (len(self.data) // 40)][0].double()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["factorvae", "normalised"])
+def test_the_published_models_take_the_steps_of_the_trainer(
+    variant: Literal["factorvae", "normalised"], tmp_path: Path
+) -> None:
+    def built(seed: int) -> tuple[GaussianVAE, VAEObjective]:
+        model, objective = build_run(SeedRun(variant, seed, steps=10, batch_size=8, gamma=40.0))
+        objective.discriminator.double()
+        return model.double(), objective
+
+    data = Sprites()
+    runs = [StackedRun(seed, *built(seed), tmp_path / str(seed)) for seed in (0, 1)]
+    fit_stacked(runs, data, config(steps=10))
+    for run in runs:
+        model, objective = built(run.seed)
+        out = tmp_path / f"single_{run.seed}"
+        Trainer.of(config(steps=10, seed=run.seed)).fit(model, data, objective, out=out)
+        for name, weight in model.named_parameters():
+            trained = run.model.get_parameter(name)
+            torch.testing.assert_close(trained, weight, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("variant", ["vae", "normalised"])
