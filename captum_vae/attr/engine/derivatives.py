@@ -171,7 +171,7 @@ class Convolved(Derivative):
         A graph would keep what every channel makes alone, and a GPU has not been measured.
         """
         rows, gate = cotangent.rows, cotangent.gate
-        if torch.is_grad_enabled() or rows.is_cuda or is_traced(rows):
+        if torch.is_grad_enabled() or rows.device.type != "cpu" or is_traced(rows):
             return False
         images = rows.shape[1] if gate is None or len(gate) == 1 else 1
         return self.backwards.shares_one_kernel(len(rows) * images)
