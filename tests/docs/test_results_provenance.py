@@ -16,7 +16,6 @@ NOT_HERE = {
     "localization_features_magnetic_tile.json": "rebased; captum_vae/ is as in c8a2733a85",
     "localization_features_ped2.json": "rebased; captum_vae/ is as in c8a2733a85",
     "speed_cpu_far.json": "rebased; captum_vae/ is as in d81ba68034",
-    "stacked_seeds_vae_cpu.json": "rebased; all but results is as in ff7be4260e",
 }
 """Files whose commit is not in this history, and why."""
 
