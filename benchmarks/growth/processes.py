@@ -24,7 +24,7 @@ from captum_vae.models import ConvVAE
 from captum_vae.provenance import peak_memory
 
 SERIES, TOO_MANY = "benchmark of latent attention", "the same, more processes than cores"
-ROUNDS = 3
+ROUNDS = 5
 LEAST = 1.7
 """How many times faster two processes should be."""
 
