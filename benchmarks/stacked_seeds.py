@@ -114,15 +114,15 @@ def measure(variant: str, seeds: Sequence[int], steps: int, batch: int, pairs: i
     """Both ways in turn; medians over pairs, and the largest difference of a loss at the end."""
     whole, trained, kept = [], [], []
     fewer = max(1, steps // 10)
+
+    def run(way: str, some: Sequence[int], out: Path) -> tuple[float, float]:
+        """Seconds of the process, and of the steps above those of the shorter run."""
+        seconds, training = process(way, variant, some, steps, batch, out)
+        shorter = process(way, variant, some, fewer, batch, out / "fewer")[1]
+        return seconds, training - shorter
+
     with tempfile.TemporaryDirectory() as folder:
         for pair in range(pairs):
-
-            def run(way: str, some: Sequence[int], out: Path) -> tuple[float, float]:
-                """Seconds of the process, and of the steps above those of the shorter run."""
-                seconds, training = process(way, variant, some, steps, batch, out)
-                shorter = process(way, variant, some, fewer, batch, out / "fewer")[1]
-                return seconds, training - shorter
-
             out = Path(folder) / str(pair)
             single = [run("single", [s], out / "single") for s in seeds]
             stacked = run("stacked", seeds, out / "stacked")

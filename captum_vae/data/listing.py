@@ -71,16 +71,14 @@ def files_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
     """
     found = Listing()
     for entry in _entries(folder):
-        if entry.hidden or not entry.is_folder:
+        if not entry.is_folder:
             _sort_in(entry, found)
     return natural_sort(found.images), found.passed_over
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder in natural order, links included, hidden ones passed over."""
-    return natural_sort(
-        entry.path for entry in _entries(folder) if entry.is_folder and not entry.hidden
-    )
+    return natural_sort(entry.path for entry in _entries(folder) if entry.is_folder)
 
 
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
@@ -140,16 +138,16 @@ def counted_reasons(passed_over: Sequence[PassedOver]) -> str:
 
 
 class _Entry(NamedTuple):
-    """What lies in a folder, told by the folder itself but for links."""
+    """What lies in a folder, told by the folder itself but for links.
+
+    What is hidden is neither a folder to search nor a file to read.
+    """
 
     path: Path
+    is_hidden: bool
     is_link: bool
     is_folder: bool
     is_file: bool
-
-    @property
-    def hidden(self) -> bool:
-        return self.path.name.startswith(".")
 
 
 def _search(folder: Path, found: Listing, visited: set[tuple[int, int]]) -> None:
@@ -159,7 +157,7 @@ def _search(folder: Path, found: Listing, visited: set[tuple[int, int]]) -> None
     if not entries:
         found.passed_over.append(PassedOver(folder, "empty folder"))
     for entry in entries:
-        if entry.hidden or not entry.is_folder:
+        if not entry.is_folder:
             _sort_in(entry, found)
         elif _identity(entry.path) not in visited:
             _search(entry.path, found, visited)
@@ -170,7 +168,7 @@ def _search(folder: Path, found: Listing, visited: set[tuple[int, int]]) -> None
 def _sort_in(entry: _Entry, found: Listing) -> None:
     """Put a file where it belongs."""
     path = entry.path
-    if entry.hidden:
+    if entry.is_hidden:
         found.passed_over.append(PassedOver(path, "hidden"))
     elif entry.is_link and not path.exists():
         found.passed_over.append(PassedOver(path, "link to nothing"))
@@ -187,12 +185,12 @@ def _entries(folder: Path) -> list[_Entry]:
 
 
 def _entry(path: Path, found: os.DirEntry[str]) -> _Entry:
-    if path.name.startswith("."):  # passed over, wherever it may lead
-        return _Entry(path, found.is_symlink(), False, False)
-    if found.is_symlink():
-        # pathlib answers False where os.DirEntry raises, such as at a loop of links.
-        return _Entry(path, True, path.is_dir(), path.is_file())
-    return _Entry(path, False, found.is_dir(), found.is_file())
+    hidden, link = path.name.startswith("."), found.is_symlink()
+    if hidden:
+        return _Entry(path, hidden, link, False, False)
+    # Of links pathlib answers False where os.DirEntry raises, such as at a loop of them.
+    asked: Path | os.DirEntry[str] = path if link else found
+    return _Entry(path, hidden, link, asked.is_dir(), asked.is_file())
 
 
 def _identity(folder: Path) -> tuple[int, int]:

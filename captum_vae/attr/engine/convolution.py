@@ -112,7 +112,7 @@ class Convolution:
 
     def _by_products(self, u: Tensor, each: Tensor) -> Tensor:
         """The same by a matrix product per channel, outputs innermost: faster on a CPU."""
-        columns, places = self._columns(u, self.padding)
+        columns, places = self._columns(u)
         made = columns @ each.flatten(2).mT  # (B, K, Q, O)
         return split_axis(made, 2, places).movedim(-1, 2)[:, None]
 
@@ -139,20 +139,9 @@ class Convolution:
             (T, 1 or B, O, *positions), channels innermost in memory.
         """
         u, scales = u.to(self.weight.dtype), scales.to(self.weight.dtype)
-        padding = self.padding
-        if self.transposed:
-            each = self.weight.flatten(2).mT  # (K, kernel, O)
-            padding = tuple(
-                dilation * (side - 1) - padding
-                for side, dilation, padding in zip(
-                    self.kernel, self.dilation, self.padding, strict=True
-                )
-            )
-        else:
-            each = self.weight.flatten(2).permute(1, 2, 0)
-        columns, places = self._columns(u, padding)
-        if self.transposed:
-            columns = columns.flip(-1)
+        flat = self.weight.flatten(2)
+        each = flat.mT if self.transposed else flat.permute(1, 2, 0)  # (K, kernel, O)
+        columns, places = self._columns(u)
         rows, channels, outputs = len(scales), u.shape[1], each.shape[2]
         size = math.prod(places)
         found = scales.new_zeros(rows, max(len(u), scales.shape[1]), size * outputs)
@@ -171,20 +160,22 @@ class Convolution:
                     into.addmm_(own[:, block], made.flatten(1))
         return split_axis(found, 2, (*places, outputs)).movedim(-1, 2)
 
-    def _columns(self, u: Tensor, padding: Sequence[int]) -> tuple[Tensor, torch.Size]:
+    def _columns(self, u: Tensor) -> tuple[Tensor, torch.Size]:
         """What the kernel meets at every place of a padded input, and how the places lie.
+
+        A transposed map with strides of 1 is a plain one of the kernel read backwards.
 
         Returns:
             (B, K, Q, kernel) of an input (B, K, *positions), and the sizes whose product is Q.
         """
-        patches = F.pad(u, [side for one in reversed(padding) for side in (one, one)])
-        steps = (1,) * len(padding) if self.transposed else self.stride
-        for axis, (side, stride, dilation) in enumerate(
-            zip(self.kernel, steps, self.dilation, strict=True), start=2
-        ):
+        axes = list(zip(self.kernel, self.stride, self.padding, self.dilation, strict=True))
+        sides = [d * (k - 1) - p if self.transposed else p for k, _, p, d in axes]
+        patches = F.pad(u, [side for one in reversed(sides) for side in (one, one)])
+        for axis, (side, stride, _, dilation) in enumerate(axes, start=2):
             patches = patches.unfold(axis, dilation * (side - 1) + 1, stride)[..., ::dilation]
-        places = patches.shape[2 : 2 + len(steps)]
-        return patches.flatten(2 + len(steps)).flatten(2, -2), places
+        places = patches.shape[2 : 2 + len(axes)]
+        columns = patches.flatten(2 + len(axes)).flatten(2, -2)
+        return columns.flip(-1) if self.transposed else columns, places
 
 
 def convolution_of(node: Node) -> Convolution:
